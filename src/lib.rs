@@ -1,0 +1,1 @@
+//! Forebay: a file server with a fixed memory-mapped cache in front of its storage and an io_uring data plane.
