@@ -1,1 +1,4 @@
 //! Forebay: a file server with a fixed memory-mapped cache in front of its storage and an io_uring data plane.
+
+pub mod limits;
+pub mod ring;

@@ -1,0 +1,55 @@
+//! The fixed limits, together, with the relations between them. What users may choose is an option instead.
+
+use std::time::Duration;
+
+/// The page size that the arena's accounting assumes; checked at start.
+pub const PAGE: u64 = 4096;
+
+/// The folio size that large objects are populated with where the system gives it.
+pub const FOLIO: u64 = 64 << 10;
+
+/// Entries of a worker's submission queue. A turn that needs more submits in between.
+pub const SUBMISSION_ENTRIES: u32 = 1024;
+
+/// Entries of a worker's completion queue. Beyond them the kernel keeps completions aside, at a cost.
+pub const COMPLETION_ENTRIES: u32 = 8192;
+
+/// Receive buffers of a worker: how many receives can complete in one turn before some must be tried again.
+pub const RECEIVE_BUFFERS: u16 = 1024;
+
+/// Bytes of one receive buffer: many request heads, or a pipeline of sixteen.
+pub const RECEIVE_BUFFER_BYTES: usize = 2048;
+
+/// What a connection may have sent ahead of the answers before its receiving pauses.
+pub const RECEIVED_AHEAD_BYTES: usize = 64 << 10;
+
+/// Responses that one send carries at most.
+pub const BATCH_RESPONSES: usize = 64;
+
+/// Bytes that one send carries at most, the last response excepted.
+pub const BATCH_BYTES: usize = 128 << 10;
+
+/// Bytes that one connection may hand to its socket in one turn, so that others get theirs.
+pub const TURN_BYTES: u64 = 2 << 20;
+
+/// Bytes of a file that is streamed past the cache that are handed to the socket at a time.
+pub const STREAM_WINDOW: u64 = 512 << 10;
+
+/// The granularity of all timeouts.
+pub const TICK: Duration = Duration::from_millis(100);
+
+/// How long a connection that is closed after an error is still read from, so that its answer is not lost to a reset.
+pub const LINGER: Duration = Duration::from_secs(2);
+
+/// Connections beyond the limit that are answered 503 at the same time; more are closed without an answer.
+pub const REFUSED_AT_ONCE: usize = 256;
+
+/// Bytes of a file's name (relative to the root), as the kernel limits paths.
+pub const NAME_BYTES: usize = 4095;
+
+const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
+const _: () =
+    assert!(COMPLETION_ENTRIES >= 2 * SUBMISSION_ENTRIES, "every submission can complete, some of them twice");
+const _: () = assert!(RECEIVED_AHEAD_BYTES >= RECEIVE_BUFFER_BYTES);
+const _: () = assert!(FOLIO.is_multiple_of(PAGE));
+const _: () = assert!(STREAM_WINDOW.is_multiple_of(FOLIO) && STREAM_WINDOW <= TURN_BYTES);

@@ -1,0 +1,143 @@
+//! The seam to io_uring.
+//!
+//! * [`Ring`]: one ring of one thread, set up with what the running kernel offers.
+//! * [`preflight`]: why a ring cannot be had here, and what to do about it.
+//! * [`buffers`]: the provided-buffer ring that multishot receives pick from.
+
+pub mod buffers;
+pub mod preflight;
+
+use io_uring::{IoUring, squeue, types};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+pub use preflight::Refusal;
+
+/// One completion, copied out of the completion queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Completion {
+    /// The `user_data` of the submission (or of the message, for MSG_RING).
+    pub token: u64,
+    /// What the operation returned: a count or a descriptor, or a negative errno.
+    pub result: i32,
+    /// IORING_CQE_F_* flags.
+    pub flags: u32,
+}
+
+impl Completion {
+    /// More completions of the same submission will follow (multishot operations, zero-copy notifications).
+    pub fn more(&self) -> bool {
+        io_uring::cqueue::more(self.flags)
+    }
+
+    /// The provided buffer that holds the received bytes.
+    pub fn buffer(&self) -> Option<u16> {
+        io_uring::cqueue::buffer_select(self.flags)
+    }
+
+    /// The second completion of a zero-copy send: the kernel no longer reads the memory.
+    pub fn is_notification(&self) -> bool {
+        io_uring::cqueue::notif(self.flags)
+    }
+}
+
+/// One ring of one thread. It must be created on the thread that uses it (SINGLE_ISSUER).
+pub struct Ring {
+    ring: IoUring,
+}
+
+impl Ring {
+    /// Sets up a ring with `entries` submission entries and `completions` completion entries (powers of two).
+    ///
+    /// SINGLE_ISSUER and DEFER_TASKRUN: completions are posted only when this thread enters the kernel to wait, in one
+    /// batch, without interrupting it. NO_SQARRAY (6.6) saves an indirection and is used where the kernel has it.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that names the cause and the remedy.
+    pub fn new(entries: u32, completions: u32) -> Result<Ring, Refusal> {
+        let build = |no_sqarray: bool| {
+            let mut builder = IoUring::builder();
+            builder.setup_cqsize(completions).setup_single_issuer().setup_defer_taskrun();
+            builder.setup_taskrun_flag().setup_submit_all().dontfork();
+            if no_sqarray {
+                builder.setup_no_sqarray();
+            }
+            builder.build(entries)
+        };
+        let ring = match build(true) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => build(false),
+            other => other,
+        };
+        Ok(Ring { ring: ring.map_err(Refusal::of_setup)? })
+    }
+
+    /// Queues one submission; if the queue is full, what is queued is submitted first.
+    ///
+    /// # Safety
+    /// Whatever the entry points to must stay valid until the operation's last completion.
+    ///
+    /// # Errors
+    /// Those of io_uring_enter when the queue had to be submitted.
+    pub unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
+        // SAFETY: the caller vouches for what the entry points to.
+        while unsafe { self.ring.submission().push(entry) }.is_err() {
+            self.ring.submit()?;
+        }
+        Ok(())
+    }
+
+    /// Submits what is queued and waits until at least `want` completions are there, in one io_uring_enter.
+    /// An interrupted wait is success: the caller looks at what has completed.
+    ///
+    /// # Errors
+    /// Those of io_uring_enter, except EINTR and EBUSY (completions wait to be taken).
+    pub fn submit_and_wait(&mut self, want: usize) -> io::Result<()> {
+        Ring::quiet(self.ring.submit_and_wait(want))
+    }
+
+    /// As [`Ring::submit_and_wait`], but waits no longer than `limit`.
+    ///
+    /// # Errors
+    /// Those of io_uring_enter, except EINTR, EBUSY and ETIME.
+    pub fn submit_and_wait_for(&mut self, want: usize, limit: Duration) -> io::Result<()> {
+        let limit = types::Timespec::from(limit);
+        let args = types::SubmitArgs::new().timespec(&limit);
+        Ring::quiet(self.ring.submitter().submit_with_args(want, &args))
+    }
+
+    fn quiet(result: io::Result<usize>) -> io::Result<()> {
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EINTR | libc::EBUSY | libc::ETIME) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Moves all completions that are there to the end of `batch`.
+    pub fn completions(&mut self, batch: &mut Vec<Completion>) {
+        batch.extend(self.ring.completion().map(|entry| Completion {
+            token: entry.user_data(),
+            result: entry.result(),
+            flags: entry.flags(),
+        }));
+    }
+
+    /// How often the completion queue overflowed (the kernel kept the completions aside; none is lost).
+    pub fn overflows(&mut self) -> u32 {
+        self.ring.completion().overflow()
+    }
+
+    /// The underlying ring, for registrations.
+    pub fn submitter(&self) -> io_uring::Submitter<'_> {
+        self.ring.submitter()
+    }
+}
+
+impl AsRawFd for Ring {
+    fn as_raw_fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+}
