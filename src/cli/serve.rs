@@ -1,0 +1,413 @@
+//! `forebay serve`: its options as typed ([`ServeArgs`]) and as meant ([`ServeOptions`]).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, ValueEnum};
+
+use super::units::{self, Size};
+use crate::client::address::Address;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+/// No timeout is longer than a day: what is meant then is no timeout, and none is not offered.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const TICK: Duration = Duration::from_millis(1);
+
+/// The options of `forebay serve`, as typed.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// The directory to serve
+    #[arg(env = "FOREBAY_ROOT", default_value = ".")]
+    pub root: PathBuf,
+
+    /// Where to listen: HOST:PORT or unix:/path; repeatable, or a list with commas
+    #[arg(long, env = "FOREBAY_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8064", value_delimiter = ',')]
+    pub listen: Vec<Address>,
+
+    /// Worker threads, each with its own ring and listener [default: one per available core]
+    #[arg(long, env = "FOREBAY_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+
+    /// Size of the cache; it never holds more resident bytes than this
+    #[arg(long, env = "FOREBAY_ARENA", value_name = "SIZE", default_value = "64MiB",
+          value_parser = units::size(MIB, 256 * GIB, 64 * KIB))]
+    pub arena: Size,
+
+    /// What to evict when the cache is full
+    #[arg(long, env = "FOREBAY_EVICTION", value_name = "POLICY", value_enum, default_value_t = Eviction::Gdc)]
+    pub eviction: Eviction,
+
+    /// What a miss costs beyond its bytes, counted in bytes, for the policies that weigh it
+    #[arg(long, env = "FOREBAY_MISS_COST", value_name = "SIZE", default_value = "64KiB",
+          value_parser = units::size(0, GIB, 1))]
+    pub miss_cost: Size,
+
+    /// How cached bytes are sent
+    #[arg(long, env = "FOREBAY_TRANSMIT", value_name = "MODE", value_enum, default_value_t = Transmit::Auto)]
+    pub transmit: Transmit,
+
+    /// Bytes read from storage at a time
+    #[arg(long, env = "FOREBAY_READ_CHUNK", value_name = "SIZE", default_value = "256KiB",
+          value_parser = units::size(4 * KIB, 64 * MIB, 4 * KIB))]
+    pub read_chunk: Size,
+
+    /// How long a cached file is served without a look at the disk
+    #[arg(long, env = "FOREBAY_REVALIDATE", value_name = "DURATION", default_value = "1s",
+          value_parser = units::duration(Duration::ZERO, DAY))]
+    pub revalidate: Duration,
+
+    /// Close a connection that has been idle between requests for this long
+    #[arg(long, env = "FOREBAY_IDLE_TIMEOUT", value_name = "DURATION", default_value = "60s",
+          value_parser = units::duration(TICK, DAY))]
+    pub idle_timeout: Duration,
+
+    /// Time a client has to send a whole request head
+    #[arg(long, env = "FOREBAY_HEADER_TIMEOUT", value_name = "DURATION", default_value = "10s",
+          value_parser = units::duration(TICK, DAY))]
+    pub header_timeout: Duration,
+
+    /// Close a connection that takes no bytes of its response for this long
+    #[arg(long, env = "FOREBAY_SEND_TIMEOUT", value_name = "DURATION", default_value = "60s",
+          value_parser = units::duration(TICK, DAY))]
+    pub send_timeout: Duration,
+
+    /// Largest request head
+    #[arg(long, env = "FOREBAY_MAX_HEAD", value_name = "SIZE", default_value = "16KiB",
+          value_parser = units::size(KIB, MIB, 1))]
+    pub max_head: Size,
+
+    /// Most header fields in a request
+    #[arg(long, env = "FOREBAY_MAX_HEADERS", value_name = "N", default_value_t = 64,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub max_headers: u16,
+
+    /// Most connections at once; the next one is answered with 503 and closed
+    #[arg(long, env = "FOREBAY_MAX_CONNECTIONS", value_name = "N", default_value_t = 20_000,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_connections: u32,
+
+    /// Time that responses in progress have to end when the server is told to stop
+    #[arg(long, env = "FOREBAY_DRAIN", value_name = "DURATION", default_value = "10s",
+          value_parser = units::duration(Duration::ZERO, DAY))]
+    pub drain: Duration,
+
+    /// Name of a file that stands for its directory, such as index.html [default: a listing is made]
+    #[arg(long, env = "FOREBAY_INDEX", value_name = "FILE", value_parser = file_name)]
+    pub index: Option<String>,
+
+    /// Allow PUT and DELETE; needs --token-file when listening beyond loopback
+    #[arg(long, env = "FOREBAY_ALLOW_WRITES", value_parser = BoolishValueParser::new())]
+    pub allow_writes: bool,
+
+    /// Largest upload
+    #[arg(long, env = "FOREBAY_MAX_UPLOAD", value_name = "SIZE", default_value = "16GiB",
+          value_parser = units::size(0, u64::MAX, 1))]
+    pub max_upload: Size,
+
+    /// File with the bearer token that writes need; read again on SIGHUP
+    #[arg(long, env = "FOREBAY_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+
+    /// Ask for the token on reads too
+    #[arg(long, env = "FOREBAY_TOKEN_READS", value_parser = BoolishValueParser::new())]
+    pub token_reads: bool,
+
+    /// Write an access log to FILE, or to standard output with "-"; opened again on SIGHUP
+    #[arg(long, env = "FOREBAY_ACCESS_LOG", value_name = "FILE|-", allow_hyphen_values = true)]
+    pub access_log: Option<PathBuf>,
+
+    /// Form of the access log's lines
+    #[arg(long, env = "FOREBAY_ACCESS_LOG_FORMAT", value_name = "FORMAT", value_enum,
+          default_value_t = AccessLogFormat::Combined)]
+    pub access_log_format: AccessLogFormat,
+
+    /// What the server says about itself on standard error
+    #[arg(long, env = "FOREBAY_LOG", value_name = "LEVEL", value_enum, default_value_t = LogLevel::Info)]
+    pub log: LogLevel,
+}
+
+/// What the options of `forebay serve` mean, each checked and all of them together.
+#[derive(Debug, Clone)]
+pub struct ServeOptions {
+    /// The directory to serve, as typed: not opened yet.
+    pub root: PathBuf,
+    /// Where to listen; never empty.
+    pub listen: Vec<Address>,
+    /// Worker threads, 1..=1024.
+    pub workers: usize,
+    /// Physical budget of the cache in bytes: at least 1 MiB and a multiple of 64 KiB.
+    pub arena_bytes: u64,
+    /// The eviction policy.
+    pub eviction: Eviction,
+    /// What a miss costs beyond its bytes, in bytes.
+    pub miss_cost_bytes: u64,
+    /// How cached bytes are sent.
+    pub transmit: Transmit,
+    /// Bytes read from storage at a time: a multiple of 4 KiB, at most 64 MiB.
+    pub read_chunk_bytes: usize,
+    /// How long a cached file is served without a look at the disk; zero means always look.
+    pub revalidate: Duration,
+    /// Longest idle time between requests.
+    pub idle_timeout: Duration,
+    /// Longest time for a whole request head.
+    pub header_timeout: Duration,
+    /// Longest time in which a client takes no bytes of its response.
+    pub send_timeout: Duration,
+    /// Largest request head in bytes, at most 1 MiB.
+    pub max_head_bytes: usize,
+    /// Most header fields in a request, at most 1024.
+    pub max_headers: usize,
+    /// Most connections at once.
+    pub max_connections: usize,
+    /// Time that responses in progress have to end at shutdown.
+    pub drain: Duration,
+    /// A single path component: the file that stands for its directory.
+    pub index: Option<String>,
+    /// Whether PUT and DELETE are served.
+    pub allow_writes: bool,
+    /// Largest upload in bytes.
+    pub max_upload_bytes: u64,
+    /// Where the bearer token is, not read yet. Present when writes are allowed beyond loopback, and with `token_reads`.
+    pub token_file: Option<PathBuf>,
+    /// Whether reads need the token too.
+    pub token_reads: bool,
+    /// The access log, if any.
+    pub access_log: Option<AccessLog>,
+    /// What the server says about itself.
+    pub log: LogLevel,
+}
+
+/// Where the access log goes, and in which form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLog {
+    /// The file or standard output.
+    pub target: AccessLogTarget,
+    /// The form of its lines.
+    pub format: AccessLogFormat,
+}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLogTarget {
+    /// Standard output, typed as `-`.
+    Stdout,
+    /// A file that is appended to.
+    File(PathBuf),
+}
+
+/// The eviction policies (`--eviction`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Eviction {
+    /// Greedy-dual with the cost of a miss over the size: the best request hit ratio
+    Gdc,
+    /// Evict one file larger than the one asked for, else until there is room
+    LargerFirst,
+    /// Evict what was not used for longest
+    Lru,
+    /// Small, main and ghost queues in first-in-first-out order
+    S3Fifo,
+    /// One queue, a hand, and a visited bit
+    Sieve,
+}
+
+/// How cached bytes are sent (`--transmit`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Transmit {
+    /// By size and peer, as measured
+    Auto,
+    /// One copying send
+    Copy,
+    /// The cache's pages by reference, without a copy
+    Splice,
+    /// SEND_ZC: for real links; it cannot win on loopback
+    Zerocopy,
+}
+
+/// The form of the access log's lines (`--access-log-format`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AccessLogFormat {
+    /// The combined log format, as Apache and nginx write it
+    Combined,
+    /// One JSON object a line
+    Json,
+}
+
+/// The least important message that is still written (`--log`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum LogLevel {
+    /// Nothing
+    Off,
+    /// What failed
+    Error,
+    /// What is not as it should be
+    Warn,
+    /// Start, stop, and what was found at start
+    Info,
+    /// Connections and decisions
+    Debug,
+    /// Everything
+    Trace,
+}
+
+impl ServeArgs {
+    /// What was typed, resolved: defaults that depend on the machine are filled in, and options that contradict each other are a usage
+    /// error (exit status 2).
+    pub fn resolve(self) -> Result<ServeOptions, clap::Error> {
+        if self.token_reads && self.token_file.is_none() {
+            return Err(usage("--token-reads needs --token-file FILE: there is no token to ask for"));
+        }
+        let exposed = self.listen.iter().find(|address| !address.is_local());
+        if let (true, None, Some(address)) = (self.allow_writes, &self.token_file, exposed) {
+            return Err(usage(&format!(
+                "--allow-writes on {address} would let anyone who reaches it write; add --token-file FILE, or listen on loopback only"
+            )));
+        }
+        let workers = match self.workers {
+            Some(workers) => usize::from(workers),
+            None => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(1024)),
+        };
+        let format = self.access_log_format;
+        let access_log = self.access_log.map(|path| {
+            let target = if path.as_os_str() == "-" { AccessLogTarget::Stdout } else { AccessLogTarget::File(path) };
+            AccessLog { target, format }
+        });
+        Ok(ServeOptions {
+            root: self.root,
+            listen: self.listen,
+            workers,
+            arena_bytes: self.arena.0,
+            eviction: self.eviction,
+            miss_cost_bytes: self.miss_cost.0,
+            transmit: self.transmit,
+            read_chunk_bytes: self.read_chunk.0 as usize, // at most 64 MiB
+            revalidate: self.revalidate,
+            idle_timeout: self.idle_timeout,
+            header_timeout: self.header_timeout,
+            send_timeout: self.send_timeout,
+            max_head_bytes: self.max_head.0 as usize, // at most 1 MiB
+            max_headers: usize::from(self.max_headers),
+            max_connections: self.max_connections as usize,
+            drain: self.drain,
+            index: self.index,
+            allow_writes: self.allow_writes,
+            max_upload_bytes: self.max_upload.0,
+            token_file: self.token_file,
+            token_reads: self.token_reads,
+            access_log,
+            log: self.log,
+        })
+    }
+}
+
+/// A usage error of `forebay serve`, formatted as clap formats its own.
+fn usage(message: &str) -> clap::Error {
+    super::Cli::command().error(ErrorKind::ArgumentConflict, message)
+}
+
+/// A single path component.
+fn file_name(text: &str) -> Result<String, String> {
+    match text {
+        "" | "." | ".." => Err("it must be the name of a file, such as index.html".to_owned()),
+        _ if text.contains('/') => Err("it must be a name without a directory, such as index.html".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Serve {
+        #[command(flatten)]
+        args: ServeArgs,
+    }
+
+    fn serve(args: &[&str]) -> Result<ServeOptions, clap::Error> {
+        Serve::try_parse_from(["serve"].iter().chain(args))?.args.resolve()
+    }
+
+    fn refusal(args: &[&str]) -> String {
+        let error = serve(args).expect_err("refused");
+        assert_eq!(error.exit_code(), 2, "{args:?}");
+        error.to_string()
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_contract() {
+        let options = serve(&[]).unwrap();
+        assert_eq!(options.root, PathBuf::from("."));
+        assert_eq!(options.listen, ["127.0.0.1:8064".parse().unwrap()]);
+        assert_eq!(options.workers, std::thread::available_parallelism().unwrap().get());
+        assert_eq!(options.arena_bytes, 64 << 20);
+        assert_eq!(options.miss_cost_bytes, 64 << 10);
+        assert_eq!(options.eviction, Eviction::Gdc);
+        assert_eq!(options.transmit, Transmit::Auto);
+        assert_eq!(options.revalidate, Duration::from_secs(1));
+        assert_eq!(options.drain, Duration::from_secs(10));
+        assert_eq!(options.max_upload_bytes, 16 << 30);
+        assert_eq!((options.allow_writes, options.access_log), (false, None));
+    }
+
+    #[test]
+    fn options_mean_what_they_say() {
+        let options = serve(&[
+            "/srv",
+            "--listen",
+            "127.0.0.1:0",
+            "--listen",
+            "unix:/run/f.sock",
+            "--workers",
+            "3",
+            "--eviction",
+            "s3-fifo",
+            "--transmit",
+            "zerocopy",
+            "--revalidate",
+            "0",
+            "--access-log",
+            "-",
+            "--access-log-format",
+            "json",
+        ])
+        .unwrap();
+        assert_eq!(options.listen.len(), 2);
+        assert_eq!((options.workers, options.eviction), (3, Eviction::S3Fifo));
+        assert_eq!((options.transmit, options.revalidate), (Transmit::Zerocopy, Duration::ZERO));
+        let log = AccessLog { target: AccessLogTarget::Stdout, format: AccessLogFormat::Json };
+        assert_eq!(options.access_log, Some(log));
+    }
+
+    #[test]
+    fn wrong_values_name_the_option_and_the_remedy() {
+        for (args, expected) in [
+            (&["--arena", "512KiB"][..], "at least 1MiB is needed"),
+            (&["--arena", "100000000"], "a multiple of 64KiB, such as 97600KiB"),
+            (&["--arena", "64 parsecs"], "is not a unit of size"),
+            (&["--workers", "0"], "1..=1024"),
+            (&["--listen", "localhost"], "no port"),
+            (&["--eviction", "random"], "larger-first"),
+            (&["--idle-timeout", "0"], "at least 1ms"),
+            (&["--idle-timeout", "10"], "needs a unit"),
+            (&["--index", "a/b"], "without a directory"),
+            (&["--token-reads"], "needs --token-file"),
+        ] {
+            let message = refusal(args);
+            assert!(message.contains(args[0]) && message.contains(expected), "{args:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn writes_beyond_loopback_need_a_token() {
+        assert!(serve(&["--allow-writes"]).is_ok());
+        assert!(serve(&["--allow-writes", "--listen", "unix:/x"]).is_ok());
+        let message = refusal(&["--allow-writes", "--listen", "127.0.0.1:1", "--listen", "0.0.0.0:8064"]);
+        assert!(message.contains("0.0.0.0:8064") && message.contains("--token-file"), "{message}");
+        assert!(serve(&["--allow-writes", "--listen", "0.0.0.0:1", "--token-file", "t"]).is_ok());
+    }
+}
