@@ -3,4 +3,5 @@
 pub mod cli;
 pub mod client;
 pub mod limits;
+pub mod metrics;
 pub mod ring;
