@@ -2,6 +2,8 @@
 
 pub mod cli;
 pub mod client;
+pub mod http;
 pub mod limits;
 pub mod metrics;
+pub mod origin;
 pub mod ring;

@@ -3,9 +3,15 @@
 //! * [`Ring`]: one ring of one thread, set up with what the running kernel offers.
 //! * [`preflight`]: why a ring cannot be had here, and what to do about it.
 //! * [`buffers`]: the provided-buffer ring that multishot receives pick from.
+//! * [`kernel`]: what an event loop asks of the kernel, as a trait, so that the same loop runs on a simulated kernel.
+//! * [`system`]: that trait on the real kernel; the only place that prepares submissions.
 
 pub mod buffers;
+pub mod kernel;
+pub mod lent;
 pub mod preflight;
+mod residency;
+pub mod system;
 
 use io_uring::{IoUring, squeue, types};
 use std::io;

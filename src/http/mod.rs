@@ -1,0 +1,12 @@
+//! HTTP/1.1 (RFC 9110, 9112) as far as a file server needs it; a file for each concept of the standard.
+//!
+//! Both lanes use these: the fast lane on the bytes it received, the control side on what hyper parsed.
+
+pub mod cache_status;
+pub mod conditional;
+pub mod date;
+pub mod range;
+pub mod representation;
+pub mod request;
+pub mod response;
+pub mod target;

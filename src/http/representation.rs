@@ -1,0 +1,87 @@
+//! The representation of a file: its version, and the header fields that describe it.
+
+use crate::origin::Identity;
+
+/// What every response about one version of one file says. Formatted once, sent many times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Representation {
+    pub identity: Identity,
+    /// `ETag: "…"`, `Last-Modified`, `Content-Type` and `Accept-Ranges`, each line with its CRLF.
+    fields: Box<[u8]>,
+    etag_len: u16,
+}
+
+const ETAG: &str = "ETag: ";
+
+impl Representation {
+    /// The representation of the file `name` in the version `identity`.
+    pub fn new(name: &[u8], identity: Identity) -> Representation {
+        let etag = identity.etag();
+        let modified = httpdate::fmt_http_date(identity.last_modified());
+        let content_type = content_type(name);
+        let fields = format!(
+            "{ETAG}{etag}\r\nLast-Modified: {modified}\r\nContent-Type: {content_type}\r\nAccept-Ranges: bytes\r\n"
+        );
+        Representation { identity, fields: fields.into_bytes().into(), etag_len: etag.len() as u16 }
+    }
+
+    /// The strong entity tag, with its quotes.
+    pub fn etag(&self) -> &[u8] {
+        &self.fields[ETAG.len()..ETAG.len() + usize::from(self.etag_len)]
+    }
+
+    /// The fields that describe this version, each line with its CRLF.
+    pub fn fields(&self) -> &[u8] {
+        &self.fields
+    }
+
+    /// The time of modification in whole seconds since 1970, as HTTP dates have it.
+    pub fn modified_seconds(&self) -> i64 {
+        self.identity.mtime_ns.div_euclid(1_000_000_000).max(0)
+    }
+
+    /// Bytes that this holds beside its own struct.
+    pub fn heap_bytes(&self) -> usize {
+        self.fields.len()
+    }
+}
+
+/// The media type of a file by the extension of its name; text is taken to be UTF-8.
+pub fn content_type(name: &[u8]) -> String {
+    let name = String::from_utf8_lossy(name);
+    let guess = mime_guess::from_path(&*name).first_raw();
+    match guess {
+        Some(text) if text.starts_with("text/") => format!("{text}; charset=utf-8"),
+        Some(other) => other.into(),
+        None => "application/octet-stream".into(),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A representation for other modules' tests.
+    pub(crate) fn sample(size: u64, modified_seconds: i64) -> Representation {
+        let mtime_ns = modified_seconds * 1_000_000_000 + 5;
+        Representation::new(b"a.txt", Identity { dev: 1, ino: 2, size, mtime_ns, ctime_ns: mtime_ns })
+    }
+
+    #[test]
+    fn fields_describe_the_version() {
+        let representation = sample(10, 784_111_777);
+        let text = String::from_utf8(representation.fields().to_vec()).unwrap();
+        assert!(text.contains("Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n"), "{text}");
+        assert!(text.contains("Content-Type: text/plain; charset=utf-8\r\n"), "{text}");
+        assert!(representation.etag().starts_with(b"\"") && representation.etag().ends_with(b"\""));
+        assert_ne!(sample(10, 784_111_777).etag(), sample(11, 784_111_777).etag());
+        assert_ne!(sample(10, 784_111_777).etag(), sample(10, 784_111_778).etag());
+    }
+
+    #[test]
+    fn types_go_by_extension() {
+        assert_eq!(content_type(b"a/b.PNG"), "image/png");
+        assert_eq!(content_type(b"noextension"), "application/octet-stream");
+        assert_eq!(content_type(b"\xff.html"), "text/html; charset=utf-8");
+    }
+}

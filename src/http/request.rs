@@ -1,0 +1,211 @@
+//! Request heads, parsed (by httparse) just far enough to know which lane a request takes and what it asks for.
+
+use super::conditional::Conditions;
+use std::mem::MaybeUninit;
+
+/// The most header fields that any setting allows.
+pub const HEADERS_MAX: usize = 128;
+
+/// A request's head. Borrowed from the bytes received.
+#[derive(Debug)]
+pub struct Request<'a> {
+    pub method: Method,
+    /// As sent: path, query and all.
+    pub target: &'a [u8],
+    /// HTTP/1.1; else HTTP/1.0.
+    pub is_11: bool,
+    pub keep_alive: bool,
+    /// What the fast lane does not do: a body, an expectation, an upgrade.
+    pub wants_full_lane: bool,
+    pub conditions: Conditions<'a>,
+    pub authorization: Option<&'a [u8]>,
+    /// For the access log.
+    pub referer: Option<&'a [u8]>,
+    pub user_agent: Option<&'a [u8]>,
+    /// Bytes of the head, its blank line included.
+    pub len: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    Get,
+    Head,
+    /// Anything else: the full lane's.
+    Other,
+}
+
+/// What the bytes received so far are.
+#[derive(Debug)]
+pub enum Parsed<'a> {
+    /// Not yet a whole head.
+    Partial,
+    Whole(Request<'a>),
+    /// No request that can be answered but by this refusal and a close.
+    Bad(BadRequest),
+}
+
+/// Why a head is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadRequest {
+    Syntax,
+    Version,
+    TooManyHeaders,
+    LineTooLong,
+    HeadTooLong,
+    Host,
+}
+
+/// Limits on a head, from the options.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadLimits {
+    /// Bytes of a whole head.
+    pub bytes: usize,
+    /// Header fields, at most [`HEADERS_MAX`].
+    pub fields: usize,
+}
+
+/// Parses the head at the start of `bytes`.
+pub fn parse(bytes: &[u8], limits: HeadLimits) -> Parsed<'_> {
+    let mut fields = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut []);
+    let parsed = request.parse_with_uninit_headers(bytes, &mut fields[..limits.fields.min(HEADERS_MAX)]);
+    let len = match parsed {
+        Ok(httparse::Status::Complete(len)) if len <= limits.bytes => len,
+        Ok(httparse::Status::Partial) if bytes.len() < limits.bytes => return Parsed::Partial,
+        Ok(_) => {
+            let line_ends = bytes[..limits.bytes.min(bytes.len())].contains(&b'\n');
+            return Parsed::Bad(if line_ends { BadRequest::HeadTooLong } else { BadRequest::LineTooLong });
+        }
+        Err(httparse::Error::Version) => return Parsed::Bad(BadRequest::Version),
+        Err(httparse::Error::TooManyHeaders) => return Parsed::Bad(BadRequest::TooManyHeaders),
+        Err(_) => return Parsed::Bad(BadRequest::Syntax),
+    };
+    let method = match request.method {
+        Some("GET") => Method::Get,
+        Some("HEAD") => Method::Head,
+        _ => Method::Other,
+    };
+    let is_11 = request.version == Some(1);
+    let mut head = Request {
+        method,
+        target: request.path.unwrap_or("").as_bytes(),
+        is_11,
+        keep_alive: is_11,
+        wants_full_lane: method == Method::Other,
+        conditions: Conditions::default(),
+        authorization: None,
+        referer: None,
+        user_agent: None,
+        len,
+    };
+    let mut hosts = 0;
+    for field in request.headers.iter() {
+        hosts += usize::from(head.note(field.name, field.value));
+    }
+    // RFC 9112, 3.2: exactly one Host field in HTTP/1.1, at most one in any version.
+    if hosts > 1 || (is_11 && hosts == 0) {
+        return Parsed::Bad(BadRequest::Host);
+    }
+    Parsed::Whole(head)
+}
+
+impl<'a> Request<'a> {
+    /// Notes one header field; says whether it is Host.
+    fn note(&mut self, name: &str, value: &'a [u8]) -> bool {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        let conditions = &mut self.conditions;
+        match name.len() {
+            4 if is("host") => return true,
+            5 if is("range") => conditions.range = Some(value),
+            6 if is("expect") => self.wants_full_lane = true,
+            7 if is("referer") => self.referer = Some(value),
+            7 if is("upgrade") => self.wants_full_lane = true,
+            8 if is("if-match") => conditions.if_match = Some(value),
+            8 if is("if-range") => conditions.if_range = Some(value),
+            10 if is("user-agent") => self.user_agent = Some(value),
+            10 if is("connection") => {
+                for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+                    if option.eq_ignore_ascii_case(b"close") {
+                        self.keep_alive = false;
+                    } else if option.eq_ignore_ascii_case(b"keep-alive") && !self.is_11 {
+                        self.keep_alive = true;
+                    }
+                }
+            }
+            13 if is("if-none-match") => conditions.if_none_match = Some(value),
+            13 if is("authorization") => self.authorization = Some(value),
+            14 if is("content-length") => self.wants_full_lane |= value.trim_ascii() != b"0",
+            17 if is("transfer-encoding") => self.wants_full_lane = true,
+            17 if is("if-modified-since") => conditions.if_modified_since = Some(value),
+            19 if is("if-unmodified-since") => conditions.if_unmodified_since = Some(value),
+            _ => {}
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: HeadLimits = HeadLimits { bytes: 1024, fields: 8 };
+
+    fn whole(text: &str) -> Request<'_> {
+        match parse(text.as_bytes(), LIMITS) {
+            Parsed::Whole(request) => request,
+            other => panic!("{text:?}: {other:?}"),
+        }
+    }
+
+    fn bad(text: &str) -> BadRequest {
+        match parse(text.as_bytes(), LIMITS) {
+            Parsed::Bad(why) => why,
+            other => panic!("{text:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn keep_alive_follows_version_and_connection() {
+        assert!(whole("GET / HTTP/1.1\r\nHost: a\r\n\r\n").keep_alive);
+        assert!(!whole("GET / HTTP/1.1\r\nHost: a\r\nConnection: x, Close\r\n\r\n").keep_alive);
+        assert!(!whole("GET / HTTP/1.0\r\n\r\n").keep_alive);
+        assert!(whole("GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n").keep_alive);
+        assert!(!whole("GET / HTTP/1.1\r\nHost: a\r\nConnection: close, keep-alive\r\n\r\n").keep_alive);
+    }
+
+    #[test]
+    fn what_has_a_body_or_another_method_takes_the_full_lane() {
+        assert!(!whole("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").wants_full_lane);
+        for fields in [
+            "Content-Length: 1",
+            "Content-Length: x",
+            "Content-Length: 0, 1",
+            "Transfer-Encoding: chunked",
+            "Expect: 100-continue",
+        ] {
+            assert!(whole(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n")).wants_full_lane, "{fields}");
+        }
+        assert!(whole("PUT /x HTTP/1.1\r\nHost: a\r\n\r\n").wants_full_lane);
+    }
+
+    #[test]
+    fn bad_heads_are_told_apart() {
+        assert_eq!(bad("GET / HTTP/1.1\r\n\r\n"), BadRequest::Host);
+        assert_eq!(bad("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"), BadRequest::Host);
+        assert_eq!(bad("GET / HTTP/2.0\r\n\r\n"), BadRequest::Version);
+        assert_eq!(bad("GET\r\n\r\n"), BadRequest::Syntax);
+        assert_eq!(bad("\x16\x03\x01\x02\r\n"), BadRequest::Syntax);
+        assert_eq!(bad(&format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(9))), BadRequest::TooManyHeaders);
+        assert_eq!(bad(&format!("GET /{}", "a".repeat(1100))), BadRequest::LineTooLong);
+        assert_eq!(bad(&format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(1100))), BadRequest::HeadTooLong);
+    }
+
+    #[test]
+    fn heads_that_are_not_whole_wait() {
+        let text = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
+        for len in 0..text.len() {
+            assert!(matches!(parse(&text.as_bytes()[..len], LIMITS), Parsed::Partial), "{len}");
+        }
+        assert_eq!(whole(text).len, text.len());
+    }
+}

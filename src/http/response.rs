@@ -1,0 +1,234 @@
+//! Response heads, appended to a buffer that may already hold others.
+
+use super::cache_status::CacheStatus;
+use super::date::Date;
+use super::representation::Representation;
+use super::request::BadRequest;
+
+/// What ends a connection's use after a response, and how that is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// HTTP/1.1: the connection stays, which goes without saying.
+    KeepAlive,
+    /// HTTP/1.0 with keep-alive: it stays, which must be said.
+    KeepAliveSaid,
+    Close,
+}
+
+impl Persistence {
+    fn field(self) -> &'static [u8] {
+        match self {
+            Persistence::KeepAlive => b"",
+            Persistence::KeepAliveSaid => b"Connection: keep-alive\r\n",
+            Persistence::Close => b"Connection: close\r\n",
+        }
+    }
+}
+
+/// The parts of a response about a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// 200 with all of it.
+    Whole,
+    /// 206 with bytes `from..to`.
+    Part { from: u64, to: u64 },
+    /// 304
+    NotModified,
+    /// 416
+    Unsatisfiable,
+    /// 412
+    Failed,
+}
+
+/// Appends the head of a response about a file.
+pub fn write_file_head(
+    out: &mut Vec<u8>,
+    content: Content,
+    representation: &Representation,
+    status: CacheStatus,
+    date: &Date,
+    persistence: Persistence,
+) {
+    let size = representation.identity.size;
+    match content {
+        Content::Whole => {
+            out.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Length: ");
+            write_number(out, size);
+        }
+        Content::Part { from, to } => {
+            out.extend_from_slice(b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes ");
+            write_number(out, from);
+            out.push(b'-');
+            write_number(out, to - 1);
+            out.push(b'/');
+            write_number(out, size);
+            out.extend_from_slice(b"\r\nContent-Length: ");
+            write_number(out, to - from);
+        }
+        Content::NotModified => out.extend_from_slice(b"HTTP/1.1 304 Not Modified"),
+        Content::Unsatisfiable => {
+            out.extend_from_slice(b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */");
+            write_number(out, size);
+            out.extend_from_slice(b"\r\nContent-Length: 0");
+        }
+        Content::Failed => out.extend_from_slice(b"HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0"),
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(representation.fields());
+    out.extend_from_slice(b"Cache-Status: ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.extend_from_slice(b"\r\nDate: ");
+    out.extend_from_slice(date.text());
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(persistence.field());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// An answer that is not about a file's content: a status, and one line of text that says what was wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub status: u16,
+    pub text: String,
+    /// One further field, with its CRLF (Allow, Location, Retry-After …).
+    pub field: Option<String>,
+    pub cache_status: Option<CacheStatus>,
+}
+
+impl Problem {
+    pub fn new(status: u16, text: impl Into<String>) -> Problem {
+        Problem { status, text: text.into(), field: None, cache_status: None }
+    }
+
+    /// The refusal of a head.
+    pub fn of_bad_request(why: BadRequest, head_bytes: usize, fields: usize) -> Problem {
+        match why {
+            BadRequest::Syntax => Problem::new(400, "the request is not well-formed HTTP/1.1"),
+            BadRequest::Host => Problem::new(400, "the request must have exactly one Host field"),
+            BadRequest::Version => Problem::new(505, "only HTTP/1.0 and HTTP/1.1 are spoken here"),
+            BadRequest::LineTooLong => {
+                Problem::new(414, format!("the request target is too long: a whole head may have {head_bytes} bytes"))
+            }
+            BadRequest::HeadTooLong => {
+                Problem::new(431, format!("the request head is too long: it may have {head_bytes} bytes"))
+            }
+            BadRequest::TooManyHeaders => {
+                Problem::new(431, format!("the request has too many header fields: it may have {fields}"))
+            }
+        }
+    }
+
+    /// Appends head and (unless the request was HEAD) body.
+    pub fn write(&self, out: &mut Vec<u8>, with_body: bool, date: &Date, persistence: Persistence) {
+        let reason = reason_phrase(self.status);
+        out.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", self.status).as_bytes());
+        let length = self.text.len() + 1;
+        out.extend_from_slice(
+            format!("Content-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n").as_bytes(),
+        );
+        if let Some(field) = &self.field {
+            out.extend_from_slice(field.as_bytes());
+        }
+        if let Some(status) = self.cache_status {
+            out.extend_from_slice(format!("Cache-Status: {}\r\n", status.as_str()).as_bytes());
+        }
+        out.extend_from_slice(b"Date: ");
+        out.extend_from_slice(date.text());
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(persistence.field());
+        out.extend_from_slice(b"\r\n");
+        if with_body {
+            out.extend_from_slice(self.text.as_bytes());
+            out.push(b'\n');
+        }
+    }
+}
+
+/// The reason phrases of the statuses that are sent (RFC 9110, 15).
+fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        301 => "Moved Permanently",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        414 => "URI Too Long",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "Error",
+    }
+}
+
+/// Appends a number in decimal.
+fn write_number(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::cache_status::{Forward, Reason};
+    use crate::http::representation::tests::sample;
+
+    fn text(content: Content) -> String {
+        let mut out = Vec::new();
+        let status = CacheStatus::Hit;
+        write_file_head(&mut out, content, &sample(12345, 784_111_777), status, &Date::now(), Persistence::KeepAlive);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn file_heads() {
+        let whole = text(Content::Whole);
+        assert!(whole.starts_with("HTTP/1.1 200 OK\r\nContent-Length: 12345\r\nETag: \""), "{whole}");
+        assert!(
+            whole.contains("\r\nCache-Status: forebay; hit\r\nDate: ") && whole.ends_with(" GMT\r\n\r\n"),
+            "{whole}"
+        );
+        let part = text(Content::Part { from: 10, to: 20 });
+        assert!(
+            part.contains("206 ") && part.contains("\r\nContent-Range: bytes 10-19/12345\r\nContent-Length: 10\r\n")
+        );
+        let none = text(Content::Unsatisfiable);
+        assert!(none.contains("416 ") && none.contains("Content-Range: bytes */12345\r\nContent-Length: 0\r\n"));
+        assert!(!text(Content::NotModified).contains("Content-Length"));
+    }
+
+    #[test]
+    fn problems_say_what_was_wrong() {
+        let mut problem = Problem::new(404, "no such file: x");
+        problem.cache_status = Some(CacheStatus::Uncached { forward: Forward::UriMiss, reason: Reason::NotFound });
+        let (mut with, mut without) = (Vec::new(), Vec::new());
+        problem.write(&mut with, true, &Date::now(), Persistence::Close);
+        problem.write(&mut without, false, &Date::now(), Persistence::Close);
+        let text = String::from_utf8(with.clone()).unwrap();
+        assert!(
+            text.starts_with("HTTP/1.1 404 Not Found\r\n") && text.ends_with("\r\n\r\nno such file: x\n"),
+            "{text}"
+        );
+        assert!(text.contains("Content-Length: 16\r\n") && text.contains("Connection: close\r\n"), "{text}");
+        assert_eq!(with.len(), without.len() + 16);
+    }
+
+    #[test]
+    fn numbers_are_decimal() {
+        for number in [0, 7, 10, 4096, u64::MAX] {
+            let mut out = Vec::new();
+            write_number(&mut out, number);
+            assert_eq!(out, number.to_string().into_bytes());
+        }
+    }
+}

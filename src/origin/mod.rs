@@ -1,0 +1,5 @@
+//! The directory that is served.
+
+mod identity;
+
+pub use identity::Identity;

@@ -1,0 +1,171 @@
+//! The real kernel: the one place that prepares submissions.
+
+use super::buffers::BufferRing;
+use super::kernel::{Kernel, Op, Token};
+use super::{Completion, Refusal, Ring};
+use crate::limits;
+use crate::origin::Identity;
+use io_uring::{opcode, squeue, types};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+
+/// IORING_SEND_ZC_REPORT_USAGE: the notification's result tells whether the bytes were copied after all.
+const REPORT_USAGE: u16 = 8;
+
+/// The buffer group of the one provided-buffer ring.
+const RECEIVE_GROUP: u16 = 0;
+
+/// One event loop's kernel: its ring and its receive buffers. To be created on the loop's own thread.
+pub struct System {
+    // Dropped in this order: the ring, then the memory that it knows.
+    ring: Ring,
+    buffers: BufferRing,
+    tick: Box<types::Timespec>,
+}
+
+impl System {
+    /// # Errors
+    /// A [`Refusal`] that names the cause and the remedy.
+    pub fn new() -> Result<System, Refusal> {
+        let ring = Ring::new(limits::SUBMISSION_ENTRIES, limits::COMPLETION_ENTRIES)?;
+        let buffers = BufferRing::register(&ring, RECEIVE_GROUP, limits::RECEIVE_BUFFERS, limits::RECEIVE_BUFFER_BYTES)
+            .map_err(|source| Refusal::Other { source })?;
+        Ok(System { ring, buffers, tick: Box::new(types::Timespec::from(limits::TICK)) })
+    }
+
+    /// How often the completion queue overflowed so far.
+    pub fn overflows(&mut self) -> u32 {
+        self.ring.overflows()
+    }
+
+    fn entry(&self, op: Op) -> squeue::Entry {
+        match op {
+            Op::Accept { listener } => {
+                opcode::AcceptMulti::new(types::Fd(listener)).flags(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC).build()
+            }
+            Op::Receive { socket } => opcode::RecvMulti::new(types::Fd(socket), RECEIVE_GROUP).build(),
+            Op::Send { socket, message, more } => {
+                let more = if more { libc::MSG_MORE } else { 0 };
+                let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL | more;
+                opcode::SendMsg::new(types::Fd(socket), message.address()).flags(flags as u32).build()
+            }
+            Op::SendZero { socket, bytes, len } => opcode::SendZc::new(types::Fd(socket), bytes.address(), len)
+                .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
+                .zc_flags(REPORT_USAGE)
+                .build(),
+            Op::Writable { socket } => opcode::PollAdd::new(types::Fd(socket), libc::POLLOUT as u32).build(),
+            Op::Open { root, path, how } => {
+                opcode::OpenAt2::new(types::Fd(root), path.address(), how.address()).build()
+            }
+            Op::Read { file, into, len, offset } => {
+                opcode::Read::new(types::Fd(file), into.address(), len).offset(offset).build()
+            }
+            Op::Message { ring, token } => opcode::MsgRingData::new(types::Fd(ring), 0, token.pack(), None).build(),
+            Op::Tick => opcode::Timeout::new(&*self.tick).build(),
+            Op::Cancel { token } => opcode::AsyncCancel::new(token.pack()).build(),
+        }
+    }
+}
+
+impl AsRawFd for System {
+    fn as_raw_fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+}
+
+/// A failed system call's errno, or its count.
+fn counted(result: libc::ssize_t) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+impl Kernel for System {
+    fn submit(&mut self, op: Op, token: Token) -> io::Result<()> {
+        let entry = self.entry(op).user_data(token.pack());
+        // SAFETY: every pointer in the entry is a `Loan`, whose memory its `Lent` keeps alive and unchanged until the
+        // completion (or leaks), or the tick's, which lives as long as the ring.
+        unsafe { self.ring.push(&entry) }
+    }
+
+    fn turn(&mut self, wait: bool, batch: &mut Vec<Completion>) -> io::Result<()> {
+        self.buffers.publish();
+        self.ring.submit_and_wait(usize::from(wait))?;
+        self.ring.completions(batch);
+        Ok(())
+    }
+
+    fn take_received(&mut self, id: u16, len: usize, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(self.buffers.bytes(id, len));
+        self.buffers.recycle(id);
+    }
+
+    fn send_now(&mut self, socket: RawFd, bytes: &[u8], more: bool) -> io::Result<usize> {
+        let more = if more { libc::MSG_MORE } else { 0 };
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | more;
+        // SAFETY: the bytes are only read during the call.
+        counted(unsafe { libc::send(socket, bytes.as_ptr().cast(), bytes.len(), flags) })
+    }
+
+    fn send_file(&mut self, socket: RawFd, file: RawFd, offset: u64, len: usize) -> io::Result<usize> {
+        let mut offset = offset as libc::off_t;
+        // SAFETY: the offset lives during the call.
+        counted(unsafe { libc::sendfile(socket, file, &mut offset, len) })
+    }
+
+    fn identify(&mut self, file: RawFd) -> io::Result<Option<Identity>> {
+        // SAFETY: the caller holds the descriptor open during the call.
+        Identity::of(unsafe { BorrowedFd::borrow_raw(file) })
+    }
+
+    fn is_resident(&mut self, file: RawFd, offset: u64, len: u64) -> bool {
+        super::residency::is_resident(file, offset, len)
+    }
+
+    fn progress(&mut self, socket: RawFd) -> u64 {
+        // SAFETY: all fields are integers, for which zero is valid.
+        let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+        let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
+        // SAFETY: the kernel writes at most `len` bytes into `info`.
+        let done =
+            unsafe { libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &mut len) };
+        if done == 0 {
+            return info.tcpi_bytes_acked;
+        }
+        // A Unix socket: what the peer has not read yet. It shrinks and grows while the peer reads, which is all that
+        // the caller compares.
+        let mut unread: libc::c_int = 0;
+        // SAFETY: the kernel writes one int.
+        unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &mut unread) };
+        unread as u64
+    }
+
+    fn shutdown(&mut self, socket: RawFd, how: std::net::Shutdown) {
+        let how = match how {
+            std::net::Shutdown::Read => libc::SHUT_RD,
+            std::net::Shutdown::Write => libc::SHUT_WR,
+            std::net::Shutdown::Both => libc::SHUT_RDWR,
+        };
+        // SAFETY: takes no memory; a socket that the peer has closed answers an error that changes nothing.
+        unsafe { libc::shutdown(socket, how) };
+    }
+
+    fn close(&mut self, fd: RawFd) {
+        // SAFETY: the caller gives the descriptor up.
+        unsafe { libc::close(fd) };
+    }
+
+    fn now_coarse(&self) -> u64 {
+        clock(libc::CLOCK_MONOTONIC_COARSE)
+    }
+
+    fn now(&self) -> u64 {
+        clock(libc::CLOCK_MONOTONIC)
+    }
+}
+
+/// Nanoseconds of a monotonic clock.
+fn clock(id: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel (or vDSO) writes one timespec; the monotonic clocks always exist.
+    unsafe { libc::clock_gettime(id, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
