@@ -1,0 +1,3 @@
+//! The arena: one memory-mapped memfd, whose resident pages are what is budgeted.
+
+pub mod layout;
