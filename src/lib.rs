@@ -1,6 +1,7 @@
 //! Forebay: a file server with a fixed memory-mapped cache in front of its storage and an io_uring data plane.
 
 pub mod arena;
+pub mod cache;
 pub mod cli;
 pub mod client;
 pub mod http;

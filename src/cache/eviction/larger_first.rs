@@ -1,0 +1,102 @@
+//! `larger-first`, the historical rule of this server: to make room for a file, delete one cached file larger than it; if
+//! there is none, keep deleting until there is room.
+//!
+//! The rule leaves open which one. Here it is the least recently used of those that qualify, found without scanning: files
+//! are kept in classes by size, four to the octave, each in order of use, so that every file of a higher class is larger.
+//! Only when there is none is the wanted file's own class searched, in order of size.
+
+use super::heap::LazyHeap;
+use super::lru::Clock;
+use super::{Candidate, Policy, Tag, Touch, Victim};
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+#[derive(Debug, Default)]
+pub(super) struct LargerFirst {
+    clock: Arc<Clock>,
+    /// By size class, each in order of use.
+    classes: Vec<LazyHeap>,
+    /// By (size, address of the tag, which tells equal sizes apart).
+    by_size: BTreeMap<(u64, usize), Arc<Tag>>,
+}
+
+impl LargerFirst {
+    pub(super) fn new() -> LargerFirst {
+        LargerFirst::default()
+    }
+
+    /// The least recently used file of the classes from `first` on.
+    fn least_recent(&mut self, first: usize, leased: &dyn Fn(&Tag) -> bool) -> Option<Arc<Tag>> {
+        let classes = self.classes.iter_mut().skip(first);
+        let least = classes.filter_map(|class| class.least(leased)).min_by_key(|tag| tag.rank.load(Relaxed));
+        least.cloned()
+    }
+
+    /// The smallest file larger than `size`.
+    fn next_larger(&self, size: u64, leased: &dyn Fn(&Tag) -> bool) -> Option<Arc<Tag>> {
+        let larger = self.by_size.range((Excluded((size, usize::MAX)), Unbounded));
+        larger.map(|(_, tag)| tag).find(|tag| !leased(tag)).cloned()
+    }
+
+    fn forget(&mut self, tag: &Arc<Tag>) -> bool {
+        let known = self.by_size.remove(&(tag.size, Arc::as_ptr(tag).addr())).is_some();
+        known && self.classes[class_of(tag.size)].remove(tag)
+    }
+}
+
+impl Policy for LargerFirst {
+    fn touch(&self) -> Touch {
+        Touch::Recency(self.clock.clone())
+    }
+
+    fn miss(&mut self, _: &Candidate) {}
+
+    fn insert(&mut self, tag: Arc<Tag>) {
+        self.clock.start(&tag);
+        let class = class_of(tag.size);
+        if class >= self.classes.len() {
+            self.classes.resize_with(class + 1, LazyHeap::default);
+        }
+        self.by_size.insert((tag.size, Arc::as_ptr(&tag).addr()), tag.clone());
+        self.classes[class].insert(tag);
+    }
+
+    fn remove(&mut self, tag: &Arc<Tag>) {
+        self.forget(tag);
+    }
+
+    fn victim(&mut self, wanted: &Candidate, leased: &dyn Fn(&Tag) -> bool) -> Victim {
+        let larger = self.least_recent(class_of(wanted.size) + 1, leased);
+        let victim = larger.or_else(|| self.next_larger(wanted.size, leased)).or_else(|| self.least_recent(0, leased));
+        match victim {
+            Some(tag) => {
+                self.forget(&tag);
+                Victim::Evict(tag)
+            }
+            None => Victim::None,
+        }
+    }
+}
+
+/// Four classes to the octave: every size of a class is larger than every size of a lower one.
+fn class_of(size: u64) -> usize {
+    let octave = size.max(4).ilog2();
+    (octave * 4) as usize + (size.max(4) >> (octave - 2) & 3) as usize - 8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::class_of;
+
+    #[test]
+    fn classes_are_in_order_of_size() {
+        assert_eq!(class_of(0), 0);
+        let sizes = (0..5000).chain((13..63).map(|bits| (1 << bits) - 1)).chain([u64::MAX]);
+        let classes: Vec<usize> = sizes.map(class_of).collect();
+        assert!(classes.is_sorted());
+        assert_eq!((class_of(1 << 20), class_of((1 << 20) + (1 << 18) - 1)), (72, 72));
+        assert_eq!(class_of((1 << 20) + (1 << 18)), 73);
+    }
+}
