@@ -53,3 +53,10 @@ const _: () =
 const _: () = assert!(RECEIVED_AHEAD_BYTES >= RECEIVE_BUFFER_BYTES);
 const _: () = assert!(FOLIO.is_multiple_of(PAGE));
 const _: () = assert!(STREAM_WINDOW.is_multiple_of(FOLIO) && STREAM_WINDOW <= TURN_BYTES);
+
+/// How often a fill tries to take the room that was made for it, before it is served uncached.
+pub const RESERVE_ATTEMPTS: usize = 1000;
+
+/// Objects up to this many bytes are packed in slabs and sent by copy; larger ones have pages of their own, which can be
+/// sent by reference.
+pub const PACKED_MAX: u64 = 12 << 10;

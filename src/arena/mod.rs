@@ -1,3 +1,180 @@
-//! The arena: one memory-mapped memfd, whose resident pages are what is budgeted.
+//! The arena: the cache's memory, a virtual range with a physical budget.
+//!
+//! * [`layout`]: which range an object gets and what it costs (pure accounting).
+//! * [`memory`]: the memfd behind it, its mappings and folios.
+//! * [`Allocation`]: a range that is owned. Dropping it gives the memory back: at once for a packed slot, by punching its
+//!   pages out for an extent, since sockets may still reference them (memory sent by reference is replaced, not rewritten).
+//!
+//! The budget holds at every instant: it is charged before pages become resident, and returned after they are gone.
 
 pub mod layout;
+pub mod memory;
+
+use crate::ring::lent::{Lent, Loan};
+use layout::{ClassUse, Layout, Place, Punch, Slot};
+use memory::{Folios, Memory};
+use parking_lot::Mutex;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+
+/// The cache's memory.
+pub struct Arena {
+    memory: Memory,
+    layout: Mutex<Layout>,
+    capacity: u64,
+    /// Objects up to this many bytes are packed, and sent by copy.
+    packed_max: u64,
+}
+
+/// Bytes of the arena in use, for the metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// The budget.
+    pub capacity_bytes: u64,
+    /// Budget in use: never less than what is physically resident.
+    pub resident_bytes: u64,
+    /// Bytes of objects.
+    pub live_bytes: u64,
+    /// By class of slot.
+    pub classes: Vec<ClassUse>,
+}
+
+impl Arena {
+    /// An arena that never holds more than `capacity` resident bytes and packs objects of up to `packed_max` bytes.
+    ///
+    /// # Errors
+    /// Those of [`Memory::new`].
+    pub fn new(capacity: u64, packed_max: u64) -> io::Result<Arc<Arena>> {
+        let layout = Layout::new(capacity, packed_max);
+        let memory = Memory::new(layout.virtual_bytes())?;
+        Ok(Arc::new(Arena { memory, layout: Mutex::new(layout), capacity, packed_max }))
+    }
+
+    /// What large objects are made of.
+    pub fn folios(&self) -> Folios {
+        self.memory.folios()
+    }
+
+    /// What an object of `size` bytes costs; `None` when it can never fit.
+    pub fn charged(&self, size: u64) -> Option<u64> {
+        self.layout.lock().charged(size.max(1))
+    }
+
+    /// Takes memory for an object of `size` bytes. An empty object takes the room of one byte.
+    ///
+    /// # Errors
+    /// How many charged bytes must come back before it is worth asking again.
+    pub fn take(self: &Arc<Self>, size: u64) -> Result<Allocation, u64> {
+        loop {
+            let taken = self.layout.lock().take(size.max(1));
+            match taken {
+                Ok(slot) => return Ok(Allocation { arena: self.clone(), slot }),
+                Err(shortage) if shortage.punches.is_empty() => return Err(shortage.bytes),
+                Err(shortage) => shortage.punches.into_iter().for_each(|punch| self.reclaim(punch)),
+            }
+        }
+    }
+
+    /// Gives the pages of a range back to the kernel, then its budget.
+    fn reclaim(&self, punch: Punch) {
+        match self.memory.punch(punch.offset, punch.len) {
+            Ok(()) => self.layout.lock().reclaim(punch),
+            // The pages are still there, so the budget stays charged: the arena shrinks rather than grow.
+            Err(error) => {
+                eprintln!("forebay: {} bytes of the arena could not be given back: {error}", punch.len);
+            }
+        }
+    }
+
+    pub fn usage(&self) -> Usage {
+        let layout = self.layout.lock();
+        Usage {
+            capacity_bytes: self.capacity,
+            resident_bytes: layout.resident(),
+            live_bytes: layout.live(),
+            classes: layout.classes(),
+        }
+    }
+
+    /// Bytes that are physically resident now.
+    ///
+    /// # Errors
+    /// Those of fstat.
+    pub fn physical_bytes(&self) -> io::Result<u64> {
+        self.memory.resident()
+    }
+
+    /// Whether an object of `size` bytes is packed with others.
+    pub fn packs(&self, size: u64) -> bool {
+        size.max(1) <= self.packed_max
+    }
+}
+
+/// The memfd, as the source of bytes sent by reference.
+impl AsRawFd for Arena {
+    fn as_raw_fd(&self) -> RawFd {
+        self.memory.as_raw_fd()
+    }
+}
+
+/// A range of the arena, owned. Its bytes are written once, by the one who fills it, and read as far as they are filled.
+pub struct Allocation {
+    arena: Arc<Arena>,
+    slot: Slot,
+}
+
+impl Allocation {
+    /// Bytes of budget that this costs.
+    pub fn charged(&self) -> u64 {
+        self.slot.charged
+    }
+
+    /// Where it begins in the memfd.
+    pub fn offset(&self) -> u64 {
+        self.slot.offset
+    }
+
+    pub fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    /// Whether its pages are its own, so that they may be sent by reference.
+    pub fn is_extent(&self) -> bool {
+        matches!(self.slot.place, Place::Extent { .. })
+    }
+
+    /// Where byte `at` of an object of `size` bytes is to be written, and how many bytes may be written from there.
+    fn fill_target(&self, size: u64, at: u64) -> (*mut u8, u64) {
+        match self.slot.place {
+            Place::Extent { .. } => self.arena.memory.fill_target(self.slot.offset, size, at),
+            Place::Packed { .. } => (self.arena.memory.address(self.slot.offset + at, false).cast_mut(), size - at),
+        }
+    }
+
+    /// Lends the memory for bytes from `at` of an object of `size` bytes to a read, as many as lie together, `len` at most.
+    /// `owner` keeps the allocation alive. Nobody reads these bytes before they are filled.
+    pub fn lend_for_fill<T>(owner: &mut Lent<T>, size: u64, at: u64, len: u64, of: impl Fn(&T) -> &Allocation) -> (Loan<u8>, u32) {
+        let (target, room) = of(owner).fill_target(size, at);
+        (owner.lend(|_| target), len.min(room).min(1 << 30) as u32)
+    }
+
+    /// The first `filled` bytes. What is filled is not written again while the allocation lives.
+    pub fn filled(&self, filled: u64) -> &[u8] {
+        debug_assert!(filled <= self.slot.size);
+        let chunked = self.is_extent() && self.slot.size >= crate::limits::FOLIO;
+        let address = self.arena.memory.address(self.slot.offset, chunked);
+        // SAFETY: the range belongs to this allocation, its first `filled` bytes were written by the filler before it
+        // said so (release and acquire on the entry's count), and are written by nobody until the allocation is dropped.
+        unsafe { std::slice::from_raw_parts(address, filled as usize) }
+    }
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        let punch = self.arena.layout.lock().release(self.slot);
+        if let Some(punch) = punch {
+            self.arena.reclaim(punch);
+        }
+    }
+}

@@ -1,3 +1,316 @@
 //! The cache: what is kept in the arena, and what has to go when it is full.
+//!
+//! The life of a cached file, and which call moves it on:
+//!
+//! | phase     | where it is                         | moved on by                                                           |
+//! |-----------|-------------------------------------|-----------------------------------------------------------------------|
+//! | unknown   | nowhere                             | [`Cache::find`] of the first request: to *opening*                    |
+//! | opening   | index: `Filling`, no memory yet     | [`Cache::reserve`]: to *filling*; [`Cache::pass`]: served uncached    |
+//! | filling   | index: `Filling`, memory reserved   | [`Cache::advance`] chunk by chunk; [`Cache::publish`]: to *cached*    |
+//! | cached    | index: `Ready`, known to the policy | an eviction or [`Cache::remove`]: to *leaving*                        |
+//! | leaving   | only leases know it                 | the last lease: its memory goes back to the arena                     |
+//! | failed    | nowhere                             | [`Cache::fail`], from opening or filling                              |
+//!
+//! Locks, in the order in which they are taken: the keeper (policy and residents), a shard of the index, a fill's state,
+//! the arena's layout. A hit takes one shard's lock shared, and nothing else.
 
+pub mod entry;
 pub mod eviction;
+pub mod fill;
+pub mod index;
+
+use crate::arena::{Arena, Usage};
+use crate::http::cache_status::Reason;
+use crate::http::representation::Representation;
+use crate::limits;
+use crate::metrics::SharedMetrics;
+use crate::metrics::labels::Eviction as Departure;
+use entry::{Entry, Lease};
+use eviction::{Candidate, Eviction, Policy, Tag, Touch, Victim};
+use fill::{Failure, Fill, Progress, Uncached, Waiter};
+use index::{Begin, Index, State};
+use parking_lot::Mutex;
+use slab::Slab;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What is kept in the arena, shared by all threads.
+pub struct Cache {
+    arena: Arc<Arena>,
+    index: Index,
+    keeper: Mutex<Keeper>,
+    touch: Touch,
+    metrics: Arc<SharedMetrics>,
+}
+
+/// What only misses, evictions and removals need.
+struct Keeper {
+    policy: Box<dyn Policy>,
+    /// Every cached entry, by the number in its tag.
+    residents: Slab<Arc<Entry>>,
+}
+
+/// References to a cached entry that are no leases: the index's and the keeper's.
+const OWN_REFERENCES: usize = 2;
+
+/// What is known of a name.
+pub enum Found {
+    /// It is cached.
+    Cached(Lease),
+    /// Another request has begun to read it.
+    Filling(Arc<Fill>),
+    /// Nobody has: the caller is the filler, and owes the fill an end.
+    Begun(Arc<Fill>),
+}
+
+impl Cache {
+    /// An empty cache of `capacity` bytes. Objects of up to `packed_max` bytes are packed; see [`Arena::new`].
+    ///
+    /// # Errors
+    /// Those of [`Arena::new`].
+    pub fn new(
+        capacity: u64,
+        packed_max: u64,
+        eviction: Eviction,
+        miss_cost: u64,
+        metrics: Arc<SharedMetrics>,
+    ) -> io::Result<Cache> {
+        let policy = eviction.build(capacity, miss_cost);
+        Ok(Cache {
+            arena: Arena::new(capacity, packed_max)?,
+            index: Index::new(),
+            touch: policy.touch(),
+            keeper: Mutex::new(Keeper { policy, residents: Slab::new() }),
+            metrics,
+        })
+    }
+
+    pub fn arena(&self) -> &Arc<Arena> {
+        &self.arena
+    }
+
+    /// What a hit does, for each worker to have its own.
+    pub fn touch(&self) -> Touch {
+        self.touch.clone()
+    }
+
+    /// A lease of a cached file; does not count as a hit until the caller says so with [`Touch::hit`].
+    pub fn get(&self, name: &[u8]) -> Option<Lease> {
+        match self.index.get(self.index.hash(name), name) {
+            Some(State::Ready(entry)) => Some(Lease::new(entry)),
+            _ => None,
+        }
+    }
+
+    /// What is known of `name`. If nothing is, a fill is begun, which the caller must bring to an end.
+    pub fn find(&self, name: &[u8]) -> Found {
+        let hash = self.index.hash(name);
+        let state = match self.index.get(hash, name) {
+            Some(state) => state,
+            None => match self.index.begin(hash, name) {
+                Begin::Already(state) => state,
+                Begin::Begun(fill) => return Found::Begun(fill),
+            },
+        };
+        match state {
+            State::Ready(entry) => Found::Cached(Lease::new(entry)),
+            State::Filling(fill) => Found::Filling(fill),
+        }
+    }
+
+    /// A fill that no other request joins and that will not be cached.
+    pub fn aside(&self, name: &[u8], reason: Reason) -> Arc<Fill> {
+        Arc::new(Fill::new(name, self.index.hash(name), Some(reason)))
+    }
+
+    /// The file is open: memory is reserved for it, evicting what the policy gives up.
+    ///
+    /// # Errors
+    /// Why the file is served uncached.
+    pub fn reserve(&self, fill: &Arc<Fill>, representation: Representation, now: u64) -> Result<Lease, Reason> {
+        if let Some(reason) = fill.aside() {
+            return Err(reason);
+        }
+        let size = representation.identity.size;
+        let charged = self.arena.charged(size).ok_or(Reason::TooLarge)?;
+        let candidate = Candidate { key: fill.hash(), size, charged };
+        self.keeper.lock().policy.miss(&candidate);
+        // Others may take what was freed for this one; then more is freed, but not for ever.
+        for _ in 0..limits::RESERVE_ATTEMPTS {
+            let leaving = {
+                let mut keeper = self.keeper.lock();
+                let shortage = match self.arena.take(size) {
+                    Ok(allocation) => {
+                        let entry = Entry::new(fill.name(), fill.hash(), representation, allocation, now);
+                        return Ok(Lease::new(Arc::new(entry)));
+                    }
+                    Err(shortage) => shortage,
+                };
+                self.make_room(&mut keeper, &candidate, shortage)?
+            };
+            // Outside the keeper's lock: punching takes its time.
+            drop(leaving);
+        }
+        Err(Reason::NoRoom)
+    }
+
+    /// Takes victims out of the cache until their charge covers `shortage`.
+    fn make_room(&self, keeper: &mut Keeper, wanted: &Candidate, shortage: u64) -> Result<Vec<Arc<Entry>>, Reason> {
+        let Keeper { policy, residents } = keeper;
+        let mut leaving = Vec::new();
+        let mut freed = 0;
+        while freed < shortage {
+            let leased = |tag: &Tag| {
+                residents.get(tag.resident as usize).is_none_or(|entry| Arc::strong_count(entry) > OWN_REFERENCES)
+            };
+            match policy.victim(wanted, &leased) {
+                Victim::Evict(tag) => {
+                    freed += tag.charged;
+                    let entry = residents.remove(tag.resident as usize);
+                    self.index.remove_entry(&entry);
+                    self.metrics.evictions[Departure::Room].one();
+                    leaving.push(entry);
+                }
+                Victim::Refuse if leaving.is_empty() => {
+                    self.metrics.rejections.one();
+                    return Err(Reason::NotAdmitted);
+                }
+                Victim::None if leaving.is_empty() => return Err(Reason::NoRoom),
+                Victim::Refuse | Victim::None => break,
+            }
+        }
+        Ok(leaving)
+    }
+
+    /// The file is being read into `entry`: those who wait can have what there is.
+    pub fn start(&self, fill: &Fill, entry: &Lease) -> Vec<Waiter> {
+        fill.move_on(Progress::Filling(entry.clone()))
+    }
+
+    /// `filled` bytes are there now.
+    pub fn advance(&self, fill: &Fill, entry: &Lease, filled: u64) -> Vec<Waiter> {
+        fill.advance(entry, filled)
+    }
+
+    /// The file is whole: it is cached from now on, unless its name was removed meanwhile.
+    pub fn publish(&self, fill: &Arc<Fill>, entry: Lease) -> Vec<Waiter> {
+        let mut keeper = self.keeper.lock();
+        let Keeper { policy, residents } = &mut *keeper;
+        let vacant = residents.vacant_entry();
+        let tag = entry.make_tag(vacant.key() as u32);
+        if self.index.replace(fill, entry.shared()) {
+            vacant.insert(entry.shared().clone());
+            policy.insert(tag);
+        }
+        drop(keeper);
+        fill.move_on(Progress::Ready(entry))
+    }
+
+    /// The file is not cached: those who wait serve it from the open file.
+    pub fn pass(&self, fill: &Arc<Fill>, uncached: Uncached) -> Vec<Waiter> {
+        self.index.remove_fill(fill);
+        fill.move_on(Progress::Uncached(Arc::new(uncached)))
+    }
+
+    /// The file cannot be had: those who wait are told why.
+    pub fn fail(&self, fill: &Arc<Fill>, failure: Failure) -> Vec<Waiter> {
+        self.index.remove_fill(fill);
+        fill.move_on(Progress::Failed(failure))
+    }
+
+    /// Removes a name: no request that begins after this returns is answered from what was cached or is being read now.
+    pub fn remove(&self, name: &[u8], why: Departure) {
+        let mut keeper = self.keeper.lock();
+        let state = self.index.remove(self.index.hash(name), name);
+        if let Some(State::Ready(entry)) = &state {
+            keeper.forget(entry);
+            self.metrics.evictions[why].one();
+        }
+        drop(keeper);
+    }
+
+    /// Removes one version of a name, if it still is the one that is cached.
+    pub fn remove_entry(&self, entry: &Lease, why: Departure) {
+        let mut keeper = self.keeper.lock();
+        if self.index.remove_entry(entry.shared()) {
+            keeper.forget(entry.shared());
+            self.metrics.evictions[why].one();
+        }
+    }
+
+    /// What is cached now, for people. Not one instant: shards are read one after the other.
+    pub fn snapshot(&self, now: u64) -> Snapshot {
+        let mut entries = Vec::new();
+        let mut indexed_bytes = 0;
+        let mut leased_bytes = 0;
+        self.index.for_each(|entry| {
+            let size = entry.representation().identity.size;
+            indexed_bytes += size.max(1);
+            if Arc::strong_count(entry) > OWN_REFERENCES {
+                leased_bytes += size;
+            }
+            entries.push(EntrySnapshot {
+                name: entry.name().into(),
+                size,
+                charged: entry.charged(),
+                offset: entry.offset(),
+                hits: entry.hits(),
+                age_seconds: now.saturating_sub(entry.born()) as f64 / 1e9,
+            });
+        });
+        let usage = self.arena.usage();
+        // What lives in the arena without being in the index is held by leases: responses of evicted files, and fills.
+        leased_bytes += usage.live_bytes.saturating_sub(indexed_bytes);
+        Snapshot { usage, leased_bytes, entries }
+    }
+}
+
+impl Keeper {
+    /// The policy forgets an entry that left the index.
+    fn forget(&mut self, entry: &Arc<Entry>) {
+        if let Some(tag) = entry.tag() {
+            self.policy.remove(tag);
+            self.residents.try_remove(tag.resident as usize);
+        }
+    }
+}
+
+/// What is cached, for people.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub usage: Usage,
+    /// Bytes of files that responses in progress (and fills) hold.
+    pub leased_bytes: u64,
+    pub entries: Vec<EntrySnapshot>,
+}
+
+/// One cached file, for people.
+#[derive(Debug, Clone)]
+pub struct EntrySnapshot {
+    pub name: Box<[u8]>,
+    /// Bytes of the file.
+    pub size: u64,
+    /// Bytes of budget.
+    pub charged: u64,
+    /// Where it lies in the arena's virtual range.
+    pub offset: u64,
+    pub hits: u64,
+    /// Since it was read.
+    pub age_seconds: f64,
+}
+
+impl std::fmt::Debug for Cache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cache").field("usage", &self.arena.usage()).finish_non_exhaustive()
+    }
+}
+
+/// Counts a hit on an entry: for the policy, and for people.
+pub fn count_hit(touch: &Touch, entry: &Lease) {
+    // Two workers at the same instant may lose a count; a locked instruction on every hit is not worth it.
+    entry.hits.store(entry.hits.load(Relaxed) + 1, Relaxed);
+    if let Some(tag) = entry.tag() {
+        touch.hit(tag);
+    }
+}

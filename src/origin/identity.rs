@@ -1,5 +1,6 @@
 //! Which version of which file an open file is.
 
+use rustix::fs::FileType;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,24 +21,39 @@ pub struct Identity {
     pub ctime_ns: i64,
 }
 
-impl Identity {
-    /// The identity of an open file; `None` when it is no regular file.
+/// What an open descriptor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// A regular file, the only thing that is served.
+    File(Identity),
+    Directory,
+    /// A device, a socket, a pipe.
+    Other,
+}
+
+impl Opened {
+    /// Looks at an open descriptor (fstat).
     ///
     /// # Errors
     /// Those of fstat.
-    pub fn of(file: BorrowedFd<'_>) -> io::Result<Option<Identity>> {
+    pub fn of(file: BorrowedFd<'_>) -> io::Result<Opened> {
         let stat = rustix::fs::fstat(file)?;
-        let regular = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
         let nanoseconds = |seconds: i64, rest: u64| seconds.saturating_mul(1_000_000_000).saturating_add(rest as i64);
-        Ok(regular.then(|| Identity {
-            dev: stat.st_dev,
-            ino: stat.st_ino,
-            size: stat.st_size as u64,
-            mtime_ns: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
-            ctime_ns: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
-        }))
+        Ok(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Opened::File(Identity {
+                dev: stat.st_dev,
+                ino: stat.st_ino,
+                size: stat.st_size as u64,
+                mtime_ns: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
+                ctime_ns: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
+            }),
+            FileType::Directory => Opened::Directory,
+            _ => Opened::Other,
+        })
     }
+}
 
+impl Identity {
     /// A strong entity tag (RFC 9110, 8.8.3), with its quotes: all that tells versions apart, in hexadecimal.
     pub fn etag(&self) -> String {
         format!("\"{:x}-{:x}-{:x}-{:x}-{:x}\"", self.dev, self.ino, self.size, self.mtime_ns, self.ctime_ns)
@@ -55,12 +71,19 @@ mod tests {
     use std::io::Write;
     use std::os::fd::AsFd;
 
+    fn file(opened: Opened) -> Identity {
+        match opened {
+            Opened::File(identity) => identity,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn versions_of_a_file_differ() {
-        let mut file = tempfile::tempfile().unwrap();
-        let empty = Identity::of(file.as_fd()).unwrap().unwrap();
-        file.write_all(b"x").unwrap();
-        let one = Identity::of(file.as_fd()).unwrap().unwrap();
+        let mut open = tempfile::tempfile().unwrap();
+        let empty = file(Opened::of(open.as_fd()).unwrap());
+        open.write_all(b"x").unwrap();
+        let one = file(Opened::of(open.as_fd()).unwrap());
         assert_eq!((empty.size, one.size, empty.ino), (0, 1, one.ino));
         assert_ne!(empty.etag(), one.etag());
     }
@@ -68,6 +91,8 @@ mod tests {
     #[test]
     fn only_regular_files_have_one() {
         let directory = std::fs::File::open("/").unwrap();
-        assert_eq!(Identity::of(directory.as_fd()).unwrap(), None);
+        assert_eq!(Opened::of(directory.as_fd()).unwrap(), Opened::Directory);
+        let device = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(Opened::of(device.as_fd()).unwrap(), Opened::Other);
     }
 }

@@ -2,4 +2,4 @@
 
 mod identity;
 
-pub use identity::Identity;
+pub use identity::{Identity, Opened};

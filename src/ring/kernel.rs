@@ -6,9 +6,9 @@
 
 use super::Completion;
 use super::lent::Loan;
-use crate::origin::Identity;
+use crate::origin::Opened;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 /// What a completion belongs to: kind (8 bits), generation (24 bits), index (32 bits).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub enum Kind {
     Tick,
     /// A message of another thread to a connection: what it waits for has moved on.
     Wake,
+    /// A message of another thread to the event loop: fills were delegated to it.
+    Delegated,
     /// A message of another thread to the event loop: finish.
     Shutdown,
     /// Completions that nobody waits for (cancellations, messages sent).
@@ -52,7 +54,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 13] = [
+    const ALL: [Kind; 14] = [
         Kind::Accept,
         Kind::Receive,
         Kind::Send,
@@ -64,6 +66,7 @@ impl Kind {
         Kind::Check,
         Kind::Tick,
         Kind::Wake,
+        Kind::Delegated,
         Kind::Shutdown,
         Kind::Ignored,
     ];
@@ -136,11 +139,14 @@ pub trait Kernel {
     /// Hands bytes of a file (or memfd) to the socket by reference, as many as it takes right now.
     fn send_file(&mut self, socket: RawFd, file: RawFd, offset: u64, len: usize) -> io::Result<usize>;
 
-    /// Which version of which file this is (fstat).
+    /// Takes a descriptor that a completion brought.
+    fn adopt(&mut self, fd: RawFd) -> OwnedFd;
+
+    /// What an open descriptor is, and which version of which file (fstat).
     ///
     /// # Errors
-    /// Those of fstat; `None` when it is no regular file.
-    fn identify(&mut self, file: RawFd) -> io::Result<Option<Identity>>;
+    /// Those of fstat.
+    fn identify(&mut self, file: BorrowedFd<'_>) -> io::Result<Opened>;
 
     /// Whether this range of the file can be sent without waiting for the disk, as far as the kernel can tell.
     fn is_resident(&mut self, file: RawFd, offset: u64, len: u64) -> bool;
@@ -148,14 +154,11 @@ pub trait Kernel {
     /// A count that grows while the peer takes bytes that were sent to it.
     fn progress(&mut self, socket: RawFd) -> u64;
 
-    /// Ends one direction or both; receives and sends in flight complete.
+    /// Ends one direction or both; receives and sends in flight complete then.
     fn shutdown(&mut self, socket: RawFd, how: std::net::Shutdown);
 
     /// Closes a descriptor.
     fn close(&mut self, fd: RawFd);
-
-    /// Monotonic time in nanoseconds, to the precision of the system's tick (1 to 10 ms); cheap.
-    fn now_coarse(&self) -> u64;
 
     /// Monotonic time in nanoseconds.
     fn now(&self) -> u64;

@@ -4,10 +4,10 @@ use super::buffers::BufferRing;
 use super::kernel::{Kernel, Op, Token};
 use super::{Completion, Refusal, Ring};
 use crate::limits;
-use crate::origin::Identity;
+use crate::origin::Opened;
 use io_uring::{opcode, squeue, types};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// IORING_SEND_ZC_REPORT_USAGE: the notification's result tells whether the bytes were copied after all.
 const REPORT_USAGE: u16 = 8;
@@ -111,9 +111,13 @@ impl Kernel for System {
         counted(unsafe { libc::sendfile(socket, file, &mut offset, len) })
     }
 
-    fn identify(&mut self, file: RawFd) -> io::Result<Option<Identity>> {
-        // SAFETY: the caller holds the descriptor open during the call.
-        Identity::of(unsafe { BorrowedFd::borrow_raw(file) })
+    fn adopt(&mut self, fd: RawFd) -> OwnedFd {
+        // SAFETY: the kernel has just made it for the completion that brought it, and nothing else owns it.
+        unsafe { OwnedFd::from_raw_fd(fd) }
+    }
+
+    fn identify(&mut self, file: BorrowedFd<'_>) -> io::Result<Opened> {
+        Opened::of(file)
     }
 
     fn is_resident(&mut self, file: RawFd, offset: u64, len: u64) -> bool {
@@ -153,19 +157,15 @@ impl Kernel for System {
         unsafe { libc::close(fd) };
     }
 
-    fn now_coarse(&self) -> u64 {
-        clock(libc::CLOCK_MONOTONIC_COARSE)
-    }
-
     fn now(&self) -> u64 {
-        clock(libc::CLOCK_MONOTONIC)
+        monotonic()
     }
 }
 
-/// Nanoseconds of a monotonic clock.
-fn clock(id: libc::clockid_t) -> u64 {
+/// Monotonic time in nanoseconds.
+pub fn monotonic() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel (or vDSO) writes one timespec; the monotonic clocks always exist.
-    unsafe { libc::clock_gettime(id, &mut time) };
+    // SAFETY: the kernel (or vDSO) writes one timespec; this clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

@@ -1,0 +1,180 @@
+//! A cached file, and leases of it.
+
+use super::eviction::Tag;
+use crate::arena::Allocation;
+use crate::http::representation::Representation;
+use std::ops::Deref;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// One version of one file, in the arena as far as it is filled.
+pub struct Entry {
+    name: Box<[u8]>,
+    hash: u64,
+    representation: Representation,
+    allocation: Allocation,
+    /// Bytes that are there; written by the filler only.
+    filled: AtomicU64,
+    /// What the policy knows it by; set when it is published.
+    tag: OnceLock<Arc<Tag>>,
+    pub(super) hits: AtomicU64,
+    /// When it was last found to be what the disk holds: coarse monotonic nanoseconds.
+    checked: AtomicU64,
+    /// A check is under way.
+    checking: AtomicBool,
+    born: u64,
+    /// The file had been changed so shortly before it was read that a further change may have left the same times
+    /// (kernels before 6.13 stamp to the tick, 4 to 10 ms): the first check does not trust them.
+    fresh: bool,
+}
+
+/// Changes within this time before the read may be indistinguishable from changes after it, nanoseconds: two ticks of a
+/// kernel built with HZ=100.
+const STAMP_PRECISION: i64 = 20_000_000;
+
+impl Entry {
+    pub(super) fn new(name: &[u8], hash: u64, representation: Representation, allocation: Allocation, now: u64) -> Entry {
+        let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let wall = wall.map_or(0, |since| since.as_nanos() as i64);
+        let identity = &representation.identity;
+        let fresh = identity.mtime_ns.max(identity.ctime_ns) > wall - STAMP_PRECISION;
+        Entry {
+            name: name.into(),
+            hash,
+            representation,
+            allocation,
+            filled: AtomicU64::new(0),
+            tag: OnceLock::new(),
+            hits: AtomicU64::new(0),
+            checked: AtomicU64::new(now),
+            checking: AtomicBool::new(false),
+            born: now,
+            fresh,
+        }
+    }
+
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    pub fn representation(&self) -> &Representation {
+        &self.representation
+    }
+
+    /// Bytes of the file.
+    pub fn size(&self) -> u64 {
+        self.representation.identity.size
+    }
+
+    /// Bytes of budget that it costs.
+    pub fn charged(&self) -> u64 {
+        self.allocation.charged()
+    }
+
+    /// Where it begins in the arena's memfd.
+    pub fn offset(&self) -> u64 {
+        self.allocation.offset()
+    }
+
+    pub fn hits(&self) -> u64 {
+        self.hits.load(Ordering::Relaxed)
+    }
+
+    /// When it was read: coarse monotonic nanoseconds.
+    pub fn born(&self) -> u64 {
+        self.born
+    }
+
+    /// Bytes that are there so far.
+    pub fn filled(&self) -> u64 {
+        self.filled.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_filled(&self, filled: u64) {
+        self.filled.store(filled, Ordering::Release);
+    }
+
+    /// The bytes that are there so far.
+    pub fn bytes(&self) -> &[u8] {
+        self.allocation.filled(self.filled())
+    }
+
+    pub fn allocation(&self) -> &Allocation {
+        &self.allocation
+    }
+
+    /// The memfd, for sending by reference; `None` when its pages are shared with other files.
+    pub fn reference(&self) -> Option<RawFd> {
+        self.allocation.is_extent().then(|| self.allocation.arena().as_raw_fd())
+    }
+
+    pub(super) fn tag(&self) -> Option<&Arc<Tag>> {
+        self.tag.get()
+    }
+
+    pub(super) fn make_tag(&self, resident: u32) -> Arc<Tag> {
+        self.tag.get_or_init(|| Arc::new(Tag::new(self.hash, self.size(), self.charged(), resident))).clone()
+    }
+
+    /// When it was last found to be what the disk holds.
+    pub fn checked(&self) -> u64 {
+        self.checked.load(Ordering::Relaxed)
+    }
+
+    /// Claims the check of this entry; false if another one is under way.
+    pub fn begin_check(&self) -> bool {
+        !self.checking.load(Ordering::Relaxed) && !self.checking.swap(true, Ordering::Relaxed)
+    }
+
+    /// A check that began at `began` is over; `current` if it found the same version.
+    pub fn end_check(&self, began: u64, current: bool) {
+        if current {
+            self.checked.fetch_max(began, Ordering::Relaxed);
+        }
+        self.checking.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether `found` on the disk is the version that is cached, as far as times can tell.
+    pub fn is_current(&self, found: Option<crate::origin::Identity>) -> bool {
+        found == Some(self.representation.identity) && !self.fresh
+    }
+}
+
+/// The right to read an entry's bytes: as long as there is one, its memory is not given to another file.
+#[derive(Clone)]
+pub struct Lease(Arc<Entry>);
+
+impl Lease {
+    pub(super) fn new(entry: Arc<Entry>) -> Lease {
+        Lease(entry)
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Entry> {
+        &self.0
+    }
+
+    /// Whether both are leases of the same version in the same memory.
+    pub fn is(&self, other: &Lease) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Deref for Lease {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        &self.0
+    }
+}
+
+/// The bytes that are there so far: all, for a file that is cached.
+impl AsRef<[u8]> for Lease {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
