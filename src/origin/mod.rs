@@ -1,5 +1,157 @@
 //! The directory that is served.
+//!
+//! Everything is opened relative to one directory descriptor with openat2 and [`RESOLVE`], so that no name and no symbolic
+//! link leads out of the root, whatever happens to the tree meanwhile: that is the kernel's promise, not a check of ours.
+//! Names are bytes, relative, without a leading slash, already decoded and normalised; the root's own name is empty.
+//!
+//! Writes are atomic and durable ([`upload`]): a name holds the whole old or the whole new file, also after a crash.
 
-mod identity;
+pub mod directory;
+pub mod identity;
+pub mod staging;
+pub mod upload;
 
-pub use identity::{Identity, Opened};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+pub use identity::{Found, Identity};
+
+/// How every name is resolved: beneath the root, symbolic links included, and never through /proc's magic ones.
+pub const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
+
+/// How a file is opened to be served. Non-blocking, so that a pipe without a writer cannot hold the opener up; no
+/// controlling terminal, should a name lead to one.
+pub const READ_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+
+/// How a place is looked at without opening what is there.
+const LOOK_FLAGS: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+
+/// openat2 gives up with EAGAIN when the tree is being renamed while it resolves a `..` in a symbolic link; that often it
+/// is tried again.
+const RESOLVE_TRIES: usize = 32;
+
+/// The open root directory.
+#[derive(Debug)]
+pub struct Origin {
+    root: OwnedFd,
+    /// Held exclusively by a commit that creates directories, which it takes back if it fails; shared by what must not lose
+    /// a directory so.
+    tree: parking_lot::RwLock<()>,
+}
+
+impl Origin {
+    /// Opens the directory to serve.
+    ///
+    /// # Errors
+    /// ENOENT, ENOTDIR, EACCES and the like, of `root` itself.
+    pub fn open(root: &Path) -> io::Result<Origin> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(CWD, root, flags, Mode::empty())?;
+        Ok(Origin { root, tree: parking_lot::RwLock::new(()) })
+    }
+
+    /// The directory that names are relative to.
+    pub fn root_fd(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// The `how` of an openat2 submitted to a ring, to open a file for reading as [`Origin::open_file`] does.
+    pub fn open_how() -> io_uring::types::OpenHow {
+        io_uring::types::OpenHow::new().flags(u64::from(READ_FLAGS.bits())).resolve(RESOLVE.bits())
+    }
+
+    /// Opens what `name` names for reading, whatever it is.
+    ///
+    /// # Errors
+    /// As openat2 has it: ENOENT, ENOTDIR, EACCES, EXDEV (it leads out of the root), ELOOP, ENXIO …
+    pub fn open_any(&self, name: &[u8]) -> io::Result<(File, Found)> {
+        let fd = self.resolve(name, READ_FLAGS)?;
+        let found = Found::of(&fd)?;
+        Ok((File::from(fd), found))
+    }
+
+    /// What `name` names, without opening it.
+    ///
+    /// # Errors
+    /// As [`Origin::open_any`], but permission to read the file is not needed.
+    pub fn look(&self, name: &[u8]) -> io::Result<Found> {
+        Found::of(self.resolve(name, LOOK_FLAGS)?)
+    }
+
+    /// Opens a directory as a place to look from or create in; it need not be readable.
+    fn open_place(&self, name: &[u8]) -> io::Result<OwnedFd> {
+        Ok(self.resolve(name, LOOK_FLAGS | OFlags::DIRECTORY)?)
+    }
+
+    fn resolve(&self, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let path = if name.is_empty() { b"." } else { name };
+        let mut tries = 0;
+        loop {
+            match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), RESOLVE) {
+                Err(Errno::AGAIN | Errno::INTR) if tries < RESOLVE_TRIES => tries += 1,
+                result => return result,
+            }
+        }
+    }
+}
+
+/// The directory part and the last segment of a name.
+fn split(name: &[u8]) -> (&[u8], &[u8]) {
+    match name.iter().rposition(|&byte| byte == b'/') {
+        Some(slash) => (&name[..slash], &name[slash + 1..]),
+        None => (b"", name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn no_name_leads_out_of_the_root() {
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("secret"), "x").unwrap();
+        let root = outside.path().join("root");
+        fs::create_dir_all(root.join("sub")).unwrap();
+        fs::write(root.join("file"), "hello").unwrap();
+        symlink("../secret", root.join("up")).unwrap();
+        symlink(outside.path().join("secret"), root.join("absolute")).unwrap();
+        symlink("../file", root.join("sub/within")).unwrap();
+        symlink("/proc/self/root/etc/passwd", root.join("magic")).unwrap();
+        symlink("loop", root.join("loop")).unwrap();
+
+        let origin = Origin::open(&root).unwrap();
+        for name in ["../secret", "up", "absolute", "magic", "loop", "sub/../../secret", "/etc/passwd", "file/", "no"] {
+            let opened = origin.open_any(name.as_bytes());
+            assert!(opened.is_err(), "{name}: {opened:?}");
+            assert!(origin.look(name.as_bytes()).is_err(), "{name}");
+        }
+        for name in ["file", "sub/within"] {
+            let (_, found) = origin.open_any(name.as_bytes()).unwrap();
+            assert!(matches!(found, Found::File(Identity { size: 5, .. })), "{name}: {found:?}");
+        }
+        assert_eq!(origin.look(b"").unwrap(), Found::Directory);
+        assert_eq!(origin.look(b"sub").unwrap(), Found::Directory);
+    }
+
+    #[test]
+    fn a_pipe_without_a_writer_does_not_block() {
+        let root = tempfile::tempdir().unwrap();
+        rustix::fs::mkfifoat(CWD, root.path().join("pipe"), Mode::RUSR).unwrap();
+        let (_, found) = Origin::open(root.path()).unwrap().open_any(b"pipe").unwrap();
+        assert_eq!(found, Found::Special);
+    }
+
+    #[test]
+    fn names_split_at_their_last_slash() {
+        assert_eq!(split(b"a/b/c"), (&b"a/b"[..], &b"c"[..]));
+        assert_eq!(split(b"a"), (&b""[..], &b"a"[..]));
+    }
+}

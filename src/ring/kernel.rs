@@ -6,7 +6,7 @@
 
 use super::Completion;
 use super::lent::Loan;
-use crate::origin::Opened;
+use crate::origin::Found;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
@@ -146,7 +146,7 @@ pub trait Kernel {
     ///
     /// # Errors
     /// Those of fstat.
-    fn identify(&mut self, file: BorrowedFd<'_>) -> io::Result<Opened>;
+    fn identify(&mut self, file: BorrowedFd<'_>) -> io::Result<Found>;
 
     /// Whether this range of the file can be sent without waiting for the disk, as far as the kernel can tell.
     fn is_resident(&mut self, file: RawFd, offset: u64, len: u64) -> bool;

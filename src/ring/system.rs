@@ -4,7 +4,7 @@ use super::buffers::BufferRing;
 use super::kernel::{Kernel, Op, Token};
 use super::{Completion, Refusal, Ring};
 use crate::limits;
-use crate::origin::Opened;
+use crate::origin::Found;
 use io_uring::{opcode, squeue, types};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -116,8 +116,8 @@ impl Kernel for System {
         unsafe { OwnedFd::from_raw_fd(fd) }
     }
 
-    fn identify(&mut self, file: BorrowedFd<'_>) -> io::Result<Opened> {
-        Opened::of(file)
+    fn identify(&mut self, file: BorrowedFd<'_>) -> io::Result<Found> {
+        Found::of(file)
     }
 
     fn is_resident(&mut self, file: RawFd, offset: u64, len: u64) -> bool {

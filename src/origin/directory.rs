@@ -1,0 +1,148 @@
+//! What a directory holds.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::time::SystemTime;
+
+use rustix::fs::{AtFlags, Dir, FileType, OFlags};
+
+use super::identity::{Found, http_time, nanoseconds};
+use super::{LOOK_FLAGS, Origin, READ_FLAGS, staging};
+
+/// The directory in the root whose name the server keeps for its own pages; what lies there is never served or listed.
+pub const RESERVED: &[u8] = b".forebay";
+
+/// One thing in a directory that can be asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name in the directory.
+    pub name: Vec<u8>,
+    /// What it is; what a symbolic link within the root leads to.
+    pub kind: EntryKind,
+    /// When it was last modified, in whole seconds between 1970 and 9999.
+    pub modified: SystemTime,
+}
+
+/// The kinds of things that can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file of so many bytes.
+    File { size: u64 },
+    /// A directory.
+    Directory,
+}
+
+/// An open directory whose names have been read and sorted, bytewise. Each entry is looked at when it is asked for, so that a huge
+/// directory can be shown piece by piece.
+#[derive(Debug)]
+pub struct Names {
+    /// The directory's own name.
+    place: Vec<u8>,
+    directory: Dir,
+    names: Vec<CString>,
+}
+
+impl Origin {
+    /// Reads the names in a directory.
+    ///
+    /// # Errors
+    /// As openat2 and getdents have it: ENOENT, ENOTDIR, EACCES …
+    pub fn names(&self, place: &[u8]) -> io::Result<Names> {
+        let mut directory = Dir::new(self.resolve(place, READ_FLAGS | OFlags::DIRECTORY)?)?;
+        let mut names = Vec::new();
+        while let Some(entry) = directory.read() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            let is_own = staging::is_hidden(name) || (place.is_empty() && name == RESERVED);
+            if !is_own && name != b"." && name != b".." {
+                names.push(entry.file_name().to_owned());
+            }
+        }
+        names.sort_unstable();
+        Ok(Names { place: place.to_vec(), directory, names })
+    }
+
+    /// Looks at one entry; None for what cannot be asked for: special files, links that lead nowhere or out of the root, and
+    /// what has gone since its name was read.
+    fn entry(&self, names: &Names, name: &CStr) -> Option<Entry> {
+        let mut stat = rustix::fs::statat(names.directory.fd().ok()?, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+            let target = self.resolve(&join(&names.place, name.to_bytes()), LOOK_FLAGS).ok()?;
+            stat = rustix::fs::fstat(target).ok()?;
+        }
+        let kind = match Found::from_stat(&stat) {
+            Found::File(identity) => EntryKind::File { size: identity.size },
+            Found::Directory => EntryKind::Directory,
+            Found::Special => return None,
+        };
+        let modified = http_time(nanoseconds(stat.st_mtime, 0));
+        Some(Entry { name: name.to_bytes().to_vec(), kind, modified })
+    }
+}
+
+impl Names {
+    /// How many names there are.
+    pub fn count(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Looks at the entries numbered `from..to` (as far as there are any), leaving out those that cannot be asked for.
+    pub fn entries(&self, origin: &Origin, from: usize, to: usize) -> Vec<Entry> {
+        let to = to.min(self.names.len());
+        self.names.get(from..to).unwrap_or_default().iter().filter_map(|name| origin.entry(self, name)).collect()
+    }
+}
+
+/// The name of `segment` in the directory `place`.
+pub(super) fn join(place: &[u8], segment: &[u8]) -> Vec<u8> {
+    if place.is_empty() { segment.to_vec() } else { [place, b"/", segment].concat() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn entries_are_sorted_and_only_what_can_be_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir_all(root.join("sub/.forebay")).unwrap();
+        fs::create_dir(root.join(".forebay")).unwrap();
+        fs::write(dir.path().join("outside"), "x").unwrap();
+        fs::write(root.join("sub/file"), "12345").unwrap();
+        fs::write(root.join("b"), "1").unwrap();
+        fs::write(root.join(OsStr::from_bytes(b"a\xff\n")), "22").unwrap();
+        fs::write(root.join(".forebay-upload-0123456789abcdef.tmp"), "half").unwrap();
+        symlink("sub/file", root.join("link")).unwrap();
+        symlink("../outside", root.join("out")).unwrap();
+        symlink("nowhere", root.join("broken")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, root.join("pipe"), rustix::fs::Mode::RUSR).unwrap();
+
+        let origin = Origin::open(&root).unwrap();
+        let names = origin.names(b"").unwrap();
+        let all = names.entries(&origin, 0, usize::MAX);
+        let shown: Vec<(&[u8], EntryKind)> = all.iter().map(|e| (&e.name[..], e.kind)).collect();
+        assert_eq!(
+            shown,
+            [
+                (&b"a\xff\n"[..], EntryKind::File { size: 2 }),
+                (b"b", EntryKind::File { size: 1 }),
+                (b"link", EntryKind::File { size: 5 }),
+                (b"sub", EntryKind::Directory),
+            ]
+        );
+        let mut pieces = Vec::new();
+        for from in 0..names.count() {
+            pieces.extend(names.entries(&origin, from, from + 1));
+        }
+        assert_eq!(pieces, all);
+        // Only the root's own is reserved.
+        let sub = origin.names(b"sub").unwrap().entries(&origin, 0, 9);
+        assert_eq!(sub.iter().map(|e| &e.name[..]).collect::<Vec<_>>(), [&b".forebay"[..], b"file"]);
+        assert!(origin.names(b"b").is_err() && origin.names(b"no").is_err());
+    }
+}
