@@ -9,3 +9,5 @@ pub mod limits;
 pub mod metrics;
 pub mod origin;
 pub mod ring;
+pub mod server;
+pub mod transmit;

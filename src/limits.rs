@@ -36,7 +36,7 @@ pub const TURN_BYTES: u64 = 2 << 20;
 pub const STREAM_WINDOW: u64 = 512 << 10;
 
 /// The granularity of all timeouts.
-pub const TICK: Duration = Duration::from_millis(100);
+pub const TICK: Duration = Duration::from_millis(250);
 
 /// How long a connection that is closed after an error is still read from, so that its answer is not lost to a reset.
 pub const LINGER: Duration = Duration::from_secs(2);
@@ -60,3 +60,30 @@ pub const RESERVE_ATTEMPTS: usize = 1000;
 /// Objects up to this many bytes are packed in slabs and sent by copy; larger ones have pages of their own, which can be
 /// sent by reference.
 pub const PACKED_MAX: u64 = 12 << 10;
+
+/// Memory that a batch keeps for the text of the next responses.
+pub const SPARE_TEXT_BYTES: usize = 16 << 10;
+
+/// Batches and receive buffers that a worker keeps for connections that become active.
+pub const SPARES: usize = 256;
+
+/// Bytes of a body that one copying send carries when the body does not fit a batch.
+pub const COPY_BYTES: usize = 256 << 10;
+
+const _: () = assert!(PACKED_MAX as usize <= BATCH_BYTES);
+
+/// Bytes of a stream that are read at a time when they are not in the page cache, and up to which a file is not worth
+/// sending by reference.
+pub const STREAM_BUFFER_BYTES: usize = 64 << 10;
+
+/// How far a stream reads through its buffer once its file was found not to be in the page cache.
+pub const STREAM_COLD: u64 = 8 << 20;
+
+/// Stream buffers that a worker keeps.
+pub const SPARE_BUFFERS: usize = 16;
+
+/// How often an open is tried that failed because the tree was changing.
+pub const OPEN_ATTEMPTS: u32 = 32;
+
+/// Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn.
+pub const BACKLOG: i32 = 4096;

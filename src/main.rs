@@ -20,8 +20,8 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(args) => {
-            let _options = args.resolve().unwrap_or_else(|error| error.exit());
-            anyhow::bail!("this build has no server")
+            let options = args.resolve().unwrap_or_else(|error| error.exit());
+            forebay::server::serve(options)
         }
     }
 }

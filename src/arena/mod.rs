@@ -154,7 +154,13 @@ impl Allocation {
 
     /// Lends the memory for bytes from `at` of an object of `size` bytes to a read, as many as lie together, `len` at most.
     /// `owner` keeps the allocation alive. Nobody reads these bytes before they are filled.
-    pub fn lend_for_fill<T>(owner: &mut Lent<T>, size: u64, at: u64, len: u64, of: impl Fn(&T) -> &Allocation) -> (Loan<u8>, u32) {
+    pub fn lend_for_fill<T>(
+        owner: &mut Lent<T>,
+        size: u64,
+        at: u64,
+        len: u64,
+        of: impl Fn(&T) -> &Allocation,
+    ) -> (Loan<u8>, u32) {
         let (target, room) = of(owner).fill_target(size, at);
         (owner.lend(|_| target), len.min(room).min(1 << 30) as u32)
     }

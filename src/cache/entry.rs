@@ -34,7 +34,13 @@ pub struct Entry {
 const STAMP_PRECISION: i64 = 20_000_000;
 
 impl Entry {
-    pub(super) fn new(name: &[u8], hash: u64, representation: Representation, allocation: Allocation, now: u64) -> Entry {
+    pub(super) fn new(
+        name: &[u8],
+        hash: u64,
+        representation: Representation,
+        allocation: Allocation,
+        now: u64,
+    ) -> Entry {
         let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let wall = wall.map_or(0, |since| since.as_nanos() as i64);
         let identity = &representation.identity;
@@ -140,8 +146,8 @@ impl Entry {
     }
 
     /// Whether `found` on the disk is the version that is cached, as far as times can tell.
-    pub fn is_current(&self, found: Option<crate::origin::Identity>) -> bool {
-        found == Some(self.representation.identity) && !self.fresh
+    pub fn is_current(&self, found: crate::origin::Identity) -> bool {
+        found == self.representation.identity && !self.fresh
     }
 }
 

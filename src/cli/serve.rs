@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, ValueEnum};
 
 use super::units::{self, Size};
+use crate::cache::eviction::Eviction;
 use crate::client::address::Address;
 
 const KIB: u64 = 1 << 10;
@@ -38,7 +39,7 @@ pub struct ServeArgs {
     pub arena: Size,
 
     /// What to evict when the cache is full
-    #[arg(long, env = "FOREBAY_EVICTION", value_name = "POLICY", value_enum, default_value_t = Eviction::Gdc)]
+    #[arg(long, env = "FOREBAY_EVICTION", value_name = "POLICY", value_enum, default_value_t = Eviction::Lru)]
     pub eviction: Eviction,
 
     /// What a miss costs beyond its bytes, counted in bytes, for the policies that weigh it
@@ -82,7 +83,7 @@ pub struct ServeArgs {
 
     /// Most header fields in a request
     #[arg(long, env = "FOREBAY_MAX_HEADERS", value_name = "N", default_value_t = 64,
-          value_parser = clap::value_parser!(u16).range(1..=1024))]
+          value_parser = clap::value_parser!(u16).range(1..=128))]
     pub max_headers: u16,
 
     /// Most connections at once; the next one is answered with 503 and closed
@@ -159,7 +160,7 @@ pub struct ServeOptions {
     pub send_timeout: Duration,
     /// Largest request head in bytes, at most 1 MiB.
     pub max_head_bytes: usize,
-    /// Most header fields in a request, at most 1024.
+    /// Most header fields in a request, at most 128.
     pub max_headers: usize,
     /// Most connections at once.
     pub max_connections: usize,
@@ -197,21 +198,6 @@ pub enum AccessLogTarget {
     Stdout,
     /// A file that is appended to.
     File(PathBuf),
-}
-
-/// The eviction policies (`--eviction`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Eviction {
-    /// Greedy-dual with the cost of a miss over the size: the best request hit ratio
-    Gdc,
-    /// Evict one file larger than the one asked for, else until there is room
-    LargerFirst,
-    /// Evict what was not used for longest
-    Lru,
-    /// Small, main and ghost queues in first-in-first-out order
-    S3Fifo,
-    /// One queue, a hand, and a visited bit
-    Sieve,
 }
 
 /// How cached bytes are sent (`--transmit`).
@@ -346,7 +332,7 @@ mod tests {
         assert_eq!(options.workers, std::thread::available_parallelism().unwrap().get());
         assert_eq!(options.arena_bytes, 64 << 20);
         assert_eq!(options.miss_cost_bytes, 64 << 10);
-        assert_eq!(options.eviction, Eviction::Gdc);
+        assert_eq!(options.eviction, Eviction::Lru);
         assert_eq!(options.transmit, Transmit::Auto);
         assert_eq!(options.revalidate, Duration::from_secs(1));
         assert_eq!(options.drain, Duration::from_secs(10));
@@ -365,7 +351,7 @@ mod tests {
             "--workers",
             "3",
             "--eviction",
-            "s3-fifo",
+            "larger-first",
             "--transmit",
             "zerocopy",
             "--revalidate",
@@ -377,7 +363,7 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(options.listen.len(), 2);
-        assert_eq!((options.workers, options.eviction), (3, Eviction::S3Fifo));
+        assert_eq!((options.workers, options.eviction), (3, Eviction::LargerFirst));
         assert_eq!((options.transmit, options.revalidate), (Transmit::Zerocopy, Duration::ZERO));
         let log = AccessLog { target: AccessLogTarget::Stdout, format: AccessLogFormat::Json };
         assert_eq!(options.access_log, Some(log));

@@ -133,8 +133,14 @@ impl Histogram {
     /// Records one latency in nanoseconds. Single writer, as for [`Counter::add`].
     #[inline]
     pub fn record(&self, ns: u64) {
-        self.buckets[bucket(ns)].one();
-        self.sum_ns.add(ns);
+        self.record_many(ns, 1);
+    }
+
+    /// Records the same latency `count` times.
+    #[inline]
+    pub fn record_many(&self, ns: u64, count: u64) {
+        self.buckets[bucket(ns)].add(count);
+        self.sum_ns.add(ns * count);
     }
 
     /// The counts of all buckets, not cumulative, and the sum in nanoseconds.

@@ -65,6 +65,11 @@ impl Origin {
         io_uring::types::OpenHow::new().flags(u64::from(READ_FLAGS.bits())).resolve(RESOLVE.bits())
     }
 
+    /// The `how` of an openat2 submitted to a ring, to look at what a name names without opening it.
+    pub fn look_how() -> io_uring::types::OpenHow {
+        io_uring::types::OpenHow::new().flags(u64::from(LOOK_FLAGS.bits())).resolve(RESOLVE.bits())
+    }
+
     /// Opens what `name` names for reading, whatever it is.
     ///
     /// # Errors

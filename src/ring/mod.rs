@@ -9,6 +9,7 @@
 pub mod buffers;
 pub mod kernel;
 pub mod lent;
+pub mod notifier;
 pub mod preflight;
 mod residency;
 pub mod system;

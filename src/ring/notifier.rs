@@ -1,0 +1,43 @@
+//! Messages to event loops from threads that have no ring of their own.
+
+use super::kernel::Token;
+use io_uring::{IoUring, opcode, types};
+use parking_lot::Mutex;
+use std::io;
+use std::os::fd::RawFd;
+
+/// A small ring that any thread may use, for messages only.
+pub struct Notifier {
+    ring: Mutex<IoUring>,
+}
+
+impl Notifier {
+    /// # Errors
+    /// Those of io_uring_setup.
+    pub fn new() -> io::Result<Notifier> {
+        Ok(Notifier { ring: Mutex::new(IoUring::builder().dontfork().build(2)?) })
+    }
+
+    /// Posts a completion with `token` to the ring `to`.
+    ///
+    /// # Errors
+    /// Those of io_uring_enter and of MSG_RING.
+    pub fn send(&self, to: RawFd, token: Token) -> io::Result<()> {
+        let mut ring = self.ring.lock();
+        let entry = opcode::MsgRingData::new(types::Fd(to), 0, token.pack(), None).build();
+        // SAFETY: the entry points to no memory.
+        unsafe { ring.submission().push(&entry) }.map_err(|_| io::Error::other("the queue was emptied before"))?;
+        let result = loop {
+            match ring.submit_and_wait(1) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+                Ok(_) => {
+                    if let Some(completion) = ring.completion().next() {
+                        break completion.result();
+                    }
+                }
+            }
+        };
+        if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(()) }
+    }
+}

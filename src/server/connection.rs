@@ -1,0 +1,195 @@
+//! One connection of the fast lane: what is known of it between completions.
+//!
+//! At most one send is in flight at a time (order), and one receive is armed as long as the connection is read from. A
+//! connection is given up only when no operation of it is outstanding.
+
+use super::shared::Admitted;
+use crate::cache::entry::Lease;
+use crate::cache::fill::{Fill, Uncached};
+use crate::http::cache_status::Forward;
+use crate::ring::lent::Lent;
+use crate::transmit::Mode;
+use crate::transmit::batch::Batch;
+use crate::transmit::buffer::Buffer;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+/// A client's connection.
+pub(super) struct Connection {
+    pub socket: RawFd,
+    /// Tells it from earlier ones of the same index.
+    pub generation: u32,
+    /// Bytes received; those before `parsed` are done with.
+    pub received: Vec<u8>,
+    pub parsed: usize,
+    pub receiving: Receiving,
+    /// Responses being gathered or sent.
+    pub batch: Option<Lent<Batch>>,
+    pub in_flight: Option<InFlight>,
+    /// What the oldest request waits for.
+    pub wait: Wait,
+    /// The body being sent, of the oldest response.
+    pub body: Option<Body>,
+    pub ending: Ending,
+    /// Completions that are still to come, counting a multishot operation once.
+    pub operations: u32,
+    /// When patience ends: monotonic nanoseconds.
+    pub deadline: u64,
+    pub patience: Patience,
+    /// What the peer had taken when the deadline was set.
+    pub progress: u64,
+    /// When the oldest request that is not a hit was received: monotonic nanoseconds.
+    pub started: u64,
+    /// The kernel has not refused SEND_ZC on this socket.
+    pub zerocopy_works: bool,
+    /// Its place in the count of connections; `None` when it is one too many.
+    pub admitted: Option<Admitted>,
+}
+
+/// The state of the multishot receive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Receiving {
+    Off,
+    Armed,
+    /// Being cancelled: what arrives meanwhile is kept.
+    Cancelling,
+    /// The peer has ended its side.
+    Ended,
+}
+
+/// What the send in flight sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum InFlight {
+    Batch,
+    /// The stream's buffer.
+    Buffer,
+    /// The leased body, by SEND_ZC.
+    Zero,
+    /// Nothing: the socket is full, and says when it is not.
+    Full,
+    /// Nothing: the stream's buffer is being filled.
+    Reading,
+}
+
+/// What the oldest request, parsed but not consumed, waits for.
+pub(super) enum Wait {
+    None,
+    /// A comparison of what is cached with the disk.
+    Check {
+        lease: Lease,
+        verdict: Option<Checked>,
+    },
+    /// A fill: it is not known yet what the file is.
+    Fill(Filling),
+    /// The end of the receive: then the connection leaves for the full lane.
+    Handoff,
+}
+
+/// A fill from the view of one request.
+#[derive(Clone)]
+pub(super) struct Filling {
+    pub fill: Arc<Fill>,
+    /// Another request had begun it.
+    pub collapsed: bool,
+    pub forward: Forward,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Checked {
+    Current,
+    Stale,
+}
+
+/// A body that does not leave with its head.
+pub(super) enum Body {
+    /// From the arena.
+    Arena {
+        lease: Lease,
+        at: u64,
+        end: u64,
+        /// Set while the file is still being read.
+        fill: Option<Arc<Fill>>,
+        mode: Mode,
+    },
+    /// From a file that is not cached.
+    File(Stream),
+}
+
+/// A file on its way past the cache.
+pub(super) struct Stream {
+    pub uncached: Arc<Uncached>,
+    /// The next byte to hand to the socket or to read.
+    pub at: u64,
+    pub end: u64,
+    /// Up to here the file is read through the buffer: its pages are not in memory.
+    pub cold_until: u64,
+    pub buffer: Option<Lent<Buffer>>,
+}
+
+/// Whether and how the connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    Open,
+    /// After the responses that are owed.
+    AfterResponses {
+        /// The peer may still be sending: read on for a while, lest a reset destroys the answer.
+        linger: bool,
+    },
+    /// Answered; the peer is given time to end its side.
+    Lingering,
+    /// Shut down; waiting for the operations that are outstanding.
+    Closing,
+}
+
+/// What the deadline is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// A next request.
+    Idle,
+    /// The rest of a request head.
+    Head,
+    /// The peer to take any byte.
+    Send,
+    /// The peer to end its side.
+    Linger,
+    /// The storage, which may take as long as it takes.
+    Endless,
+}
+
+impl Connection {
+    pub fn new(socket: RawFd, generation: u32, admitted: Option<Admitted>) -> Connection {
+        Connection {
+            socket,
+            generation,
+            received: Vec::new(),
+            parsed: 0,
+            receiving: Receiving::Off,
+            batch: None,
+            in_flight: None,
+            wait: Wait::None,
+            body: None,
+            ending: Ending::Open,
+            operations: 0,
+            deadline: u64::MAX,
+            patience: Patience::Endless,
+            progress: 0,
+            started: 0,
+            zerocopy_works: true,
+            admitted,
+        }
+    }
+
+    /// Bytes received and not done with.
+    pub fn unparsed(&self) -> &[u8] {
+        &self.received[self.parsed..]
+    }
+
+    /// Nothing is owed to the peer.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.wait, Wait::None)
+            && self.body.is_none()
+            && self.in_flight.is_none()
+            && self.batch.as_ref().is_none_or(|batch| batch.is_empty())
+    }
+}

@@ -1,0 +1,271 @@
+//! Storage: fills of the arena, and comparisons of what is cached with the disk.
+//!
+//! Both belong to the worker, not to a connection: whoever asked may leave, and they go on.
+
+use super::connection::{Checked, Wait};
+use super::worker::Worker;
+use crate::arena::Allocation;
+use crate::cache::entry::Lease;
+use crate::cache::fill::{Failure, Fill, Uncached};
+use crate::http::representation::Representation;
+use crate::limits;
+use crate::metrics::labels::{Eviction, Fill as Step, Revalidation};
+use crate::origin::{Found, Identity, Origin};
+use crate::ring::Completion;
+use crate::ring::kernel::{Kernel, Kind, Op, Token};
+use crate::ring::lent::Lent;
+use io_uring::types::OpenHow;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+/// A path to open beneath the root.
+pub(super) struct Open {
+    path: Vec<u8>,
+    how: OpenHow,
+    attempts: u32,
+}
+
+impl Open {
+    fn new(name: &[u8], how: OpenHow) -> Lent<Open> {
+        let mut path = Vec::with_capacity(name.len() + 1);
+        path.extend_from_slice(name);
+        path.push(0);
+        Lent::new(Open { path, how, attempts: 0 })
+    }
+
+    fn op(open: &mut Lent<Open>, origin: &Origin) -> Op {
+        let path = open.lend(|open| open.path.as_mut_ptr().cast());
+        let how = open.lend_also(|open| &raw mut open.how);
+        Op::Open { root: origin.root_fd().as_raw_fd(), path, how }
+    }
+
+    /// Whether the open failed for a reason that may have passed: the tree was renamed while it was resolved, or a signal.
+    fn is_worth_another(&mut self, result: i32) -> bool {
+        self.attempts += 1;
+        (result == -libc::EAGAIN || result == -libc::EINTR) && self.attempts < limits::OPEN_ATTEMPTS
+    }
+}
+
+/// A fill that this worker does.
+pub(super) struct FillTask {
+    fill: Arc<Fill>,
+    open: Lent<Open>,
+    reading: Option<Reading>,
+}
+
+/// A fill whose file is open.
+struct Reading {
+    file: OwnedFd,
+    entry: Lent<Lease>,
+}
+
+/// A comparison with the disk.
+pub(super) struct Check {
+    lease: Lease,
+    began: u64,
+    /// The connection that waits for it, if it does: index and generation.
+    waits: Option<(u32, u32)>,
+    open: Lent<Open>,
+}
+
+/// What an open's failure means.
+fn failure_of(errno: i32) -> Failure {
+    match errno {
+        // ELOOP and EXDEV: a link that leads in circles or out of the root.
+        libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::EXDEV | libc::ENAMETOOLONG | libc::EINVAL => {
+            Failure::NotFound
+        }
+        libc::EACCES | libc::EPERM | libc::ENXIO | libc::ENODEV => Failure::Forbidden,
+        errno => Failure::Io(errno),
+    }
+}
+
+impl<K: Kernel> Worker<K> {
+    pub(super) fn begin_fill(&mut self, fill: Arc<Fill>) -> io::Result<()> {
+        self.metrics.fills[Step::Started].one();
+        let open = Open::new(fill.name(), Origin::open_how());
+        let key = self.fills.insert(FillTask { fill, open, reading: None });
+        self.open_for_fill(key)
+    }
+
+    /// Fills that the control side has begun.
+    pub(super) fn begin_delegated(&mut self) -> io::Result<()> {
+        for fill in self.shared.mail.take_delegated() {
+            self.begin_fill(fill)?;
+        }
+        Ok(())
+    }
+
+    fn open_for_fill(&mut self, key: usize) -> io::Result<()> {
+        let op = Open::op(&mut self.fills[key].open, &self.shared.origin);
+        self.kernel.submit(op, Token::new(Kind::FillOpen, 0, key as u32))
+    }
+
+    pub(super) fn fill_opened(&mut self, key: u32, completion: &Completion) -> io::Result<()> {
+        let key = key as usize;
+        let Some(task) = self.fills.get_mut(key) else { return Ok(()) };
+        task.open.returned();
+        if completion.result < 0 {
+            if task.open.get_mut().is_worth_another(completion.result) {
+                return self.open_for_fill(key);
+            }
+            return self.fail_fill(key, failure_of(-completion.result));
+        }
+        let file = self.kernel.adopt(completion.result);
+        let identity = match self.kernel.identify(file.as_fd()) {
+            Ok(Found::File(identity)) => identity,
+            Ok(Found::Directory) => return self.fail_fill(key, Failure::IsDirectory),
+            Ok(Found::Special) => return self.fail_fill(key, Failure::Forbidden),
+            Err(error) => return self.fail_fill(key, Failure::Io(error.raw_os_error().unwrap_or(libc::EIO))),
+        };
+        self.fill_identified(key, file, identity)
+    }
+
+    fn fill_identified(&mut self, key: usize, file: OwnedFd, identity: Identity) -> io::Result<()> {
+        let task = &mut self.fills[key];
+        let representation = Representation::new(task.fill.name(), identity);
+        match self.shared.cache.reserve(&task.fill, representation.clone(), self.now) {
+            Err(reason) => {
+                let task = self.fills.remove(key);
+                let uncached = Uncached { file, representation, reason };
+                let waiters = self.shared.cache.pass(&task.fill, uncached);
+                self.wake_all(waiters)
+            }
+            Ok(entry) => {
+                let waiters = self.shared.cache.start(&task.fill, &entry);
+                task.reading = Some(Reading { file, entry: Lent::new(entry) });
+                self.wake_all(waiters)?;
+                self.read_on(key)
+            }
+        }
+    }
+
+    /// Reads the next chunk, or publishes what is whole.
+    fn read_on(&mut self, key: usize) -> io::Result<()> {
+        let chunk = self.shared.options.read_chunk_bytes as u64;
+        let Some(reading) = &mut self.fills[key].reading else { return Ok(()) };
+        let (size, at) = (reading.entry.size(), reading.entry.filled());
+        if at == size {
+            return self.publish_fill(key);
+        }
+        let (into, len) = Allocation::lend_for_fill(&mut reading.entry, size, at, chunk, |lease| lease.allocation());
+        let op = Op::Read { file: reading.file.as_raw_fd(), into, len, offset: at };
+        self.kernel.submit(op, Token::new(Kind::FillRead, 0, key as u32))
+    }
+
+    pub(super) fn fill_read(&mut self, key: u32, completion: &Completion) -> io::Result<()> {
+        let key = key as usize;
+        let Some(FillTask { fill, reading: Some(reading), .. }) = self.fills.get_mut(key) else { return Ok(()) };
+        reading.entry.returned();
+        let read = match completion.result {
+            read @ 1.. => read as u64,
+            // The file is shorter than it was.
+            0 => return self.tear_fill(key),
+            error if error == -libc::EINTR => return self.read_on(key),
+            error if error == -libc::EAGAIN => {
+                // A filesystem that cannot wait in the ring takes O_NONBLOCK at its word: without it, a kernel worker
+                // thread does the waiting.
+                if rustix::fs::fcntl_setfl(&reading.file, rustix::fs::OFlags::empty()).is_err() {
+                    return self.fail_fill(key, Failure::Io(libc::EAGAIN));
+                }
+                return self.read_on(key);
+            }
+            error => return self.fail_fill(key, Failure::Io(-error)),
+        };
+        // Nobody sees the chunk before it is known to be of the same version as what was sent already.
+        let found = self.kernel.identify(reading.file.as_fd());
+        if !matches!(found, Ok(Found::File(now)) if now == reading.entry.representation().identity) {
+            return self.tear_fill(key);
+        }
+        let filled = reading.entry.filled() + read;
+        if filled < reading.entry.size() {
+            let waiters = self.shared.cache.advance(fill, &reading.entry, filled);
+            self.wake_all(waiters)?;
+            return self.read_on(key);
+        }
+        let waiters = self.shared.cache.advance(fill, &reading.entry, filled);
+        self.wake_all(waiters)?;
+        self.publish_fill(key)
+    }
+
+    fn publish_fill(&mut self, key: usize) -> io::Result<()> {
+        let task = self.fills.remove(key);
+        let Some(reading) = task.reading else { return Ok(()) };
+        self.metrics.fills[Step::Finished].one();
+        let waiters = self.shared.cache.publish(&task.fill, reading.entry.clone());
+        self.wake_all(waiters)
+    }
+
+    /// The file changed while it was read.
+    fn tear_fill(&mut self, key: usize) -> io::Result<()> {
+        self.metrics.fills[Step::Torn].one();
+        self.fail_fill(key, Failure::Changed)
+    }
+
+    fn fail_fill(&mut self, key: usize, failure: Failure) -> io::Result<()> {
+        let task = self.fills.remove(key);
+        self.metrics.fills[Step::Failed].one();
+        let waiters = self.shared.cache.fail(&task.fill, failure);
+        self.wake_all(waiters)
+    }
+
+    /// Looks whether the disk still holds what is cached; `waits` is the connection that waits for the answer.
+    pub(super) fn begin_check(&mut self, lease: Lease, waits: Option<u32>) -> io::Result<()> {
+        let waits = waits.map(|index| (index, self.connections[index as usize].generation));
+        let open = Open::new(lease.name(), Origin::look_how());
+        let key = self.checks.insert(Check { lease, began: self.now, waits, open });
+        self.open_for_check(key)
+    }
+
+    fn open_for_check(&mut self, key: usize) -> io::Result<()> {
+        let op = Open::op(&mut self.checks[key].open, &self.shared.origin);
+        self.kernel.submit(op, Token::new(Kind::Check, 0, key as u32))
+    }
+
+    pub(super) fn check_opened(&mut self, key: u32, completion: &Completion) -> io::Result<()> {
+        let key = key as usize;
+        let Some(check) = self.checks.get_mut(key) else { return Ok(()) };
+        check.open.returned();
+        if completion.result < 0 && check.open.get_mut().is_worth_another(completion.result) {
+            return self.open_for_check(key);
+        }
+        let check = self.checks.remove(key);
+        let found = match completion.result {
+            fd @ 0.. => {
+                let file = self.kernel.adopt(fd);
+                self.kernel.identify(file.as_fd())
+            }
+            error => Err(io::Error::from_raw_os_error(-error)),
+        };
+        let (outcome, departure) = match found {
+            Ok(Found::File(identity)) if check.lease.is_current(identity) => (Revalidation::Unchanged, None),
+            Ok(_) => (Revalidation::Changed, Some(Eviction::Invalidated)),
+            Err(error) if error.raw_os_error().map(failure_of) == Some(Failure::NotFound) => {
+                (Revalidation::Gone, Some(Eviction::Deleted))
+            }
+            Err(_) => (Revalidation::Failed, Some(Eviction::Invalidated)),
+        };
+        self.metrics.revalidations[outcome].one();
+        check.lease.end_check(check.began, departure.is_none());
+        if let Some(departure) = departure {
+            self.shared.cache.remove_entry(&check.lease, departure);
+        }
+        let checked = if departure.is_none() { Checked::Current } else { Checked::Stale };
+        self.answer_check(check.waits, checked)
+    }
+
+    fn answer_check(&mut self, waits: Option<(u32, u32)>, checked: Checked) -> io::Result<()> {
+        let Some((index, generation)) = waits else { return Ok(()) };
+        match self.connections.get_mut(index as usize) {
+            Some(connection) if connection.generation == generation => {
+                if let Wait::Check { verdict, .. } = &mut connection.wait {
+                    *verdict = Some(checked);
+                    return self.pump(index);
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}

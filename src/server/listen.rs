@@ -1,0 +1,109 @@
+//! Listening sockets. Each worker has its own on every TCP address (SO_REUSEPORT): the kernel spreads connections over
+//! them. A Unix socket cannot be shared so; there, the workers accept from the same one.
+
+use crate::client::address::Address;
+use crate::limits;
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+/// Everything that is listened on.
+pub struct Listening {
+    /// For each worker, its sockets.
+    pub sockets: Vec<Vec<OwnedFd>>,
+    /// The addresses, with the ports that the kernel chose.
+    pub bound: Vec<Address>,
+    /// Socket files, removed when the server stops.
+    pub files: Vec<PathBuf>,
+}
+
+/// Binds every address once for each worker.
+///
+/// # Errors
+/// What is wrong with which address.
+pub fn bind(addresses: &[Address], workers: usize) -> anyhow::Result<Listening> {
+    let mut listening =
+        Listening { sockets: (0..workers).map(|_| Vec::new()).collect(), bound: Vec::new(), files: Vec::new() };
+    for address in addresses {
+        let context = |error: io::Error| anyhow::anyhow!("cannot listen on {address}: {}", explain(&error));
+        match address {
+            Address::Tcp { host, port } => {
+                for resolved in (host.as_str(), *port).to_socket_addrs().map_err(context)? {
+                    listening.bind_tcp(resolved).map_err(context)?;
+                }
+            }
+            Address::Unix(path) => listening.bind_unix(path).map_err(context)?,
+        }
+    }
+    Ok(listening)
+}
+
+fn explain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another server is listening there".into(),
+        io::ErrorKind::PermissionDenied => "not permitted (ports below 1024 need CAP_NET_BIND_SERVICE)".into(),
+        _ => error.to_string(),
+    }
+}
+
+impl Listening {
+    fn bind_tcp(&mut self, mut address: SocketAddr) -> io::Result<()> {
+        if address.port() != 0 {
+            // SO_REUSEPORT would let a second server take half of the first one's connections unnoticed.
+            drop(tcp_socket(address, false)?);
+        }
+        for sockets in &mut self.sockets {
+            let socket = tcp_socket(address, true)?;
+            if let Some(bound) = socket.local_addr()?.as_socket() {
+                address = bound;
+            }
+            socket.listen(limits::BACKLOG)?;
+            sockets.push(socket.into());
+        }
+        self.bound.push(Address::Tcp { host: address.ip().to_string(), port: address.port() });
+        Ok(())
+    }
+
+    fn bind_unix(&mut self, path: &Path) -> io::Result<()> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        let address = SockAddr::unix(path)?;
+        // A file that a killed server left behind answers no connection.
+        let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+        if is_socket && Socket::new(Domain::UNIX, Type::STREAM, None)?.connect(&address).is_err() {
+            std::fs::remove_file(path)?;
+        }
+        socket.bind(&address)?;
+        socket.listen(limits::BACKLOG)?;
+        for sockets in &mut self.sockets {
+            sockets.push(socket.try_clone()?.into());
+        }
+        self.bound.push(Address::Unix(path.into()));
+        self.files.push(path.into());
+        Ok(())
+    }
+
+    /// Removes the socket files.
+    pub fn clean(&self) {
+        for file in &self.files {
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+fn tcp_socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Accepted sockets inherit it: no system call for each connection.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}

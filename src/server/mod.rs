@@ -1,0 +1,118 @@
+//! The server: where a request comes in, and which lane it takes.
+//!
+//! * [`listen`]: the sockets.
+//! * [`worker`]: the fast lane's event loop, one a thread; `connection`, `receive`, `respond`, `send`, `filler` are its parts.
+//! * [`shared`]: what all threads share.
+
+mod connection;
+mod filler;
+pub mod listen;
+mod receive;
+mod respond;
+mod send;
+pub mod shared;
+pub mod worker;
+
+use crate::cache::Cache;
+use crate::cli::serve::{ServeOptions, Transmit};
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::origin::Origin;
+use crate::ring::kernel::{Kind, Token};
+use crate::ring::preflight;
+use crate::ring::system::System;
+use anyhow::Context;
+use shared::{Admission, Admitted, Mail, Shared};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use worker::Worker;
+
+/// A connection that leaves the fast lane for good.
+pub struct Handoff {
+    /// Does not block.
+    pub socket: OwnedFd,
+    /// What was received and not answered: at least one whole request head.
+    pub received: Vec<u8>,
+    /// Its place in the count of connections.
+    pub admitted: Option<Admitted>,
+}
+
+/// Serves until a signal says to stop.
+///
+/// # Errors
+/// What keeps the server from starting, or made it stop.
+pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
+    let offer = preflight::check()?;
+    if options.transmit == Transmit::Zerocopy && !offer.zerocopy {
+        eprintln!("forebay: this kernel has no SEND_ZC: --transmit zerocopy sends by copy");
+        options.transmit = Transmit::Copy;
+    }
+    raise_descriptor_limit(options.max_connections);
+    let origin = Origin::open(&options.root).with_context(|| format!("cannot serve {}", options.root.display()))?;
+    let metrics = Metrics::new(options.workers);
+    let packed_max = if options.transmit == Transmit::Splice { 0 } else { limits::PACKED_MAX };
+    let cache =
+        Cache::new(options.arena_bytes, packed_max, options.eviction, options.miss_cost_bytes, metrics.shared.clone())
+            .context("cannot make the arena")?;
+    let mut signals = signal_hook::iterator::Signals::new([libc::SIGINT, libc::SIGTERM])?;
+    let listening = listen::bind(&options.listen, options.workers)?;
+    let connections = Admission::new(options.max_connections);
+    let mail = Mail::new(options.workers)?;
+    let shared = Arc::new(Shared { options, origin, cache, metrics, connections, mail });
+    eprintln!("forebay: {}", shared.cache.arena().folios().describe());
+    let listen::Listening { sockets, bound, files } = listening;
+    let mut workers = Vec::new();
+    for (number, sockets) in sockets.into_iter().enumerate() {
+        workers.push(spawn_worker(number, shared.clone(), sockets)?);
+    }
+    for address in &bound {
+        eprintln!("forebay: serving {} on {address}", shared.options.root.display());
+    }
+    let listening = listen::Listening { sockets: Vec::new(), bound, files };
+    let _ = signals.forever().next();
+    for number in 0..workers.len() {
+        shared.mail.send(number, Token::new(Kind::Shutdown, 0, 0))?;
+    }
+    for worker in workers {
+        let _ = worker.join();
+    }
+    listening.clean();
+    Ok(())
+}
+
+/// Starts a worker, and waits until it can be sent messages.
+fn spawn_worker(number: usize, shared: Arc<Shared>, sockets: Vec<OwnedFd>) -> anyhow::Result<JoinHandle<()>> {
+    let (started, starts) = std::sync::mpsc::channel();
+    let body = move || {
+        let system = match System::new() {
+            Ok(system) => system,
+            Err(refusal) => return drop(started.send(Err(refusal))),
+        };
+        shared.mail.register(number, system.as_raw_fd());
+        let hand_over = Box::new(|_| ());
+        let mut worker = Worker::new(number, system, shared, sockets, hand_over);
+        let _ = started.send(Ok(()));
+        if let Err(error) = worker.run() {
+            eprintln!("forebay: worker {number} cannot go on: {error}");
+            std::process::exit(1);
+        }
+    };
+    let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(body)?;
+    starts.recv().context("a worker ended before it began")??;
+    Ok(thread)
+}
+
+/// As many descriptors as the connections may need, as far as the hard limit lets.
+fn raise_descriptor_limit(connections: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = connections as u64 * 2 + 256;
+    let reachable = limit.maximum.map_or(wanted, |maximum| wanted.min(maximum));
+    if limit.current.is_some_and(|current| current < reachable) {
+        let raised = Rlimit { current: Some(reachable), maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            eprintln!("forebay: the limit on open files stays at {:?}: {error}", limit.current);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Bytes in: receives, and what becomes of them.
+
+use super::Handoff;
+use super::connection::{Connection, Ending, Patience, Receiving, Wait};
+use super::worker::Worker;
+use crate::limits;
+use crate::ring::Completion;
+use crate::ring::kernel::{Kernel, Kind, Op, Token};
+use std::io;
+
+impl<K: Kernel> Worker<K> {
+    pub(super) fn arm_receive(&mut self, index: u32) -> io::Result<()> {
+        let connection = &mut self.connections[index as usize];
+        connection.receiving = Receiving::Armed;
+        connection.operations += 1;
+        self.kernel.submit(Op::Receive { socket: connection.socket }, Token::new(Kind::Receive, 0, index))
+    }
+
+    pub(super) fn received(&mut self, index: u32, completion: &Completion) -> io::Result<()> {
+        let Some(connection) = self.connections.get_mut(index as usize) else { return Ok(()) };
+        if let Some(buffer) = completion.buffer() {
+            if connection.received.capacity() == 0 {
+                connection.received = self.spares.received.pop().unwrap_or_default();
+            }
+            let len = completion.result.max(0) as usize;
+            self.kernel.take_received(buffer, len, &mut connection.received);
+        }
+        if !completion.more() {
+            connection.operations -= 1;
+            connection.receiving = match completion.result {
+                1.. => Receiving::Off,
+                0 => Receiving::Ended,
+                error if error == -libc::ENOBUFS => {
+                    self.metrics.ring_recv_enobufs.one();
+                    Receiving::Off
+                }
+                error if error == -libc::ECANCELED => Receiving::Off,
+                // The peer is gone: a reset, or what the network says.
+                _ => return self.close(index),
+            };
+        }
+        match connection.ending {
+            // Nobody reads it any more.
+            Ending::Lingering | Ending::Closing => connection.received.clear(),
+            Ending::Open | Ending::AfterResponses { .. } => {}
+        }
+        match connection.ending {
+            Ending::Closing => {
+                self.remove_if_over(index);
+                Ok(())
+            }
+            Ending::Lingering => self.settle(index),
+            Ending::Open | Ending::AfterResponses { .. } => self.pump(index),
+        }
+    }
+
+    /// After all that could be done was done: receives on or not, keeps time, and gives idle memory back.
+    pub(super) fn settle(&mut self, index: u32) -> io::Result<()> {
+        let ahead_max = limits::RECEIVED_AHEAD_BYTES.max(self.shared.options.max_head_bytes);
+        let Some(connection) = self.connections.get_mut(index as usize) else { return Ok(()) };
+        connection.forget_parsed(&mut self.spares);
+        let busy = !connection.is_idle();
+        match connection.receiving {
+            Receiving::Off if matches!(connection.wait, Wait::Handoff) => return self.leave(index),
+            Receiving::Ended if matches!(connection.wait, Wait::Handoff) => return self.leave(index),
+            Receiving::Armed if matches!(connection.wait, Wait::Handoff) => return self.cancel_receive(index),
+            // The peer sends and sends, and does not read.
+            Receiving::Armed if busy && connection.unparsed().len() > ahead_max => return self.cancel_receive(index),
+            Receiving::Off if !busy || connection.unparsed().len() <= ahead_max / 2 => self.arm_receive(index)?,
+            // Whoever ends their side while nothing is owed to them has left.
+            Receiving::Ended if !busy => return self.close(index),
+            Receiving::Off | Receiving::Armed | Receiving::Cancelling | Receiving::Ended => {}
+        }
+        let connection = &self.connections[index as usize];
+        let patience = match connection.ending {
+            Ending::Lingering | Ending::Closing => return Ok(()),
+            _ if connection.is_sending() => Patience::Send,
+            _ if busy => Patience::Endless,
+            _ if connection.unparsed().is_empty() => Patience::Idle,
+            _ => Patience::Head,
+        };
+        self.set_patience(index, patience);
+        Ok(())
+    }
+
+    fn cancel_receive(&mut self, index: u32) -> io::Result<()> {
+        self.connections[index as usize].receiving = Receiving::Cancelling;
+        let token = Token::new(Kind::Receive, 0, index);
+        self.kernel.submit(Op::Cancel { token }, Token::new(Kind::Ignored, 0, 0))
+    }
+
+    /// The connection goes to the full lane, with what was received of it.
+    fn leave(&mut self, index: u32) -> io::Result<()> {
+        let connection = self.connections.remove(index as usize);
+        debug_assert_eq!(connection.operations, 0, "nothing of it is outstanding");
+        self.metrics.handoffs.one();
+        let received = connection.unparsed().to_vec();
+        let socket = self.kernel.adopt(connection.socket);
+        self.spares.keep(connection.batch, connection.received);
+        (self.hand_over)(Handoff { socket, received, admitted: connection.admitted });
+        Ok(())
+    }
+}
+
+impl Connection {
+    /// Drops the bytes that are done with; an idle connection holds no receive memory.
+    fn forget_parsed(&mut self, spares: &mut super::worker::Spares) {
+        if self.parsed == self.received.len() {
+            self.received.clear();
+            spares.keep_received(std::mem::take(&mut self.received));
+        } else if self.parsed > 0 {
+            self.received.drain(..self.parsed);
+        }
+        self.parsed = 0;
+    }
+
+    /// Bytes are waiting for the peer to take them.
+    fn is_sending(&self) -> bool {
+        use super::connection::InFlight::{Batch, Buffer, Full, Reading, Zero};
+        match self.in_flight {
+            Some(Batch | Buffer | Zero | Full) => true,
+            Some(Reading) | None => false,
+        }
+    }
+}

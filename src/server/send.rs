@@ -1,0 +1,408 @@
+//! Bytes out: batches of responses, and bodies in each mode.
+
+use super::connection::{Body, Ending, InFlight, Stream};
+use super::worker::Worker;
+use crate::cache::entry::Lease;
+use crate::cache::fill::{Fill, Progress, Waiter};
+use crate::http::date::Date;
+use crate::limits;
+use crate::metrics::labels::{Transmit, Zerocopy};
+use crate::origin::Found;
+use crate::ring::Completion;
+use crate::ring::kernel::{Kernel, Kind, Op, Token};
+use crate::ring::lent::Lent;
+use crate::transmit::Mode;
+use crate::transmit::batch::Batch;
+use crate::transmit::buffer::Buffer;
+use crate::transmit::zero::ZeroSend;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+
+/// IORING_NOTIF_USAGE_ZC_COPIED: the notification's result says that the kernel copied after all.
+const ZC_COPIED: i32 = 1 << 31;
+
+/// How a body's next step went.
+enum Step {
+    /// Bytes were handed over; there may be more to do.
+    Moved,
+    /// Something is in flight, or someone is waited for.
+    Waits,
+    /// Nothing is left.
+    Done,
+    /// It cannot be finished: the connection must end, so that a short body is not taken for a whole one.
+    Broken,
+}
+
+impl<K: Kernel> Worker<K> {
+    /// The connection's batch, and the date for heads.
+    pub(super) fn batch(&mut self, index: u32) -> (&mut Batch, &Date) {
+        let connection = &mut self.connections[index as usize];
+        let spares = &mut self.spares.batches;
+        let batch = connection.batch.get_or_insert_with(|| spares.pop().unwrap_or_else(|| Lent::new(Batch::default())));
+        (batch.get_mut(), &self.date)
+    }
+
+    /// Sends what was gathered; `more` says that a body follows at once. True if nothing is left to send.
+    pub(super) fn flush(&mut self, index: u32, more: bool) -> io::Result<bool> {
+        let connection = &mut self.connections[index as usize];
+        let Some(batch) = &mut connection.batch else { return Ok(true) };
+        if batch.is_empty() {
+            if let Some(batch) = connection.batch.take() {
+                self.spares.keep(Some(batch), Vec::new());
+            }
+            return Ok(true);
+        }
+        // A head before a body that is sent by reference: at once, so that the body can follow in the same turn.
+        if more && let Some(text) = batch.only_text() {
+            match self.kernel.send_now(connection.socket, text, true) {
+                Ok(sent) => {
+                    self.metrics.bytes_sent.add(sent as u64);
+                    if sent == text.len() {
+                        batch.get_mut().clear();
+                        return Ok(true);
+                    }
+                    batch.get_mut().drop_sent_text(sent);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => {
+                    self.close(index)?;
+                    return Ok(false);
+                }
+            }
+        }
+        let message = Batch::lend(batch);
+        connection.in_flight = Some(InFlight::Batch);
+        connection.operations += 1;
+        let op = Op::Send { socket: connection.socket, message, more };
+        self.kernel.submit(op, Token::new(Kind::Send, 0, index))?;
+        Ok(false)
+    }
+
+    /// A copying send is over.
+    pub(super) fn sent(&mut self, index: u32, completion: &Completion) -> io::Result<()> {
+        let Some(connection) = self.operation_over(index) else { return Ok(()) };
+        let sent = completion.result.max(0) as usize;
+        let whole = match connection.in_flight.take() {
+            Some(InFlight::Batch) => connection.batch.as_mut().is_some_and(|batch| {
+                batch.returned();
+                let whole = batch.len() == sent;
+                batch.get_mut().clear();
+                whole
+            }),
+            Some(InFlight::Buffer) => match &mut connection.body {
+                Some(Body::File(Stream { buffer: Some(buffer), .. })) => {
+                    buffer.returned();
+                    buffer.get_mut().add_sent(sent);
+                    sent > 0
+                }
+                _ => false,
+            },
+            Some(InFlight::Zero | InFlight::Full | InFlight::Reading) | None => false,
+        };
+        self.metrics.bytes_sent.add(sent as u64);
+        match whole {
+            true => self.pump(index),
+            false => self.close(index),
+        }
+    }
+
+    /// Goes on with the body; true when nothing of it is left.
+    pub(super) fn send_body(&mut self, index: u32) -> io::Result<bool> {
+        let mut handed_over = 0;
+        loop {
+            let connection = &mut self.connections[index as usize];
+            let Some(body) = connection.body.take() else { return Ok(true) };
+            let (step, body) = match body {
+                Body::Arena { lease, at, end, fill, mode } => {
+                    self.send_from_arena(index, lease, at..end, fill, mode, &mut handed_over)?
+                }
+                Body::File(stream) => self.send_from_file(index, stream, &mut handed_over)?,
+            };
+            let Some(connection) = self.connections.get_mut(index as usize) else { return Ok(false) };
+            if connection.ending == Ending::Closing {
+                return Ok(false);
+            }
+            connection.body = body;
+            match step {
+                Step::Moved if handed_over < limits::TURN_BYTES => {}
+                Step::Moved => {
+                    // Others get their turn first.
+                    self.ready.push((index, connection.generation));
+                    return Ok(false);
+                }
+                Step::Waits => return Ok(false),
+                Step::Done => {
+                    connection.body = None;
+                    return Ok(true);
+                }
+                Step::Broken => {
+                    self.close(index)?;
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    /// The next step of a body from the arena: bytes `range` of the file are left.
+    fn send_from_arena(
+        &mut self,
+        index: u32,
+        lease: Lease,
+        range: std::ops::Range<u64>,
+        mut fill: Option<Arc<Fill>>,
+        mut mode: Mode,
+        handed_over: &mut u64,
+    ) -> io::Result<(Step, Option<Body>)> {
+        let (at, end) = (range.start, range.end);
+        if at == end {
+            return Ok((Step::Done, None));
+        }
+        if lease.filled() <= at {
+            // What is there of the head goes out while the storage is waited for.
+            let flushed = self.flush(index, true)?;
+            let step = match (&fill, flushed) {
+                (_, false) => Step::Waits,
+                (Some(fill), true) => self.wait_for_bytes(index, fill, at),
+                (None, true) => Step::Broken,
+            };
+            return Ok((step, Some(Body::Arena { lease, at, end, fill, mode })));
+        }
+        let filled = lease.filled().min(end);
+        if filled == end {
+            fill = None;
+        }
+        if mode == Mode::Copy {
+            let to = filled.min(at + limits::COPY_BYTES as u64);
+            let (batch, _) = self.batch(index);
+            batch.push_body(lease.clone(), at as usize..to as usize);
+            // The last piece may still be joined by the next response.
+            if to < end {
+                self.flush(index, true)?;
+                return Ok((Step::Waits, Some(Body::Arena { lease, at: to, end, fill, mode })));
+            }
+            return Ok((Step::Done, None));
+        }
+        if !self.flush(index, true)? {
+            return Ok((Step::Waits, Some(Body::Arena { lease, at, end, fill, mode })));
+        }
+        let connection = &mut self.connections[index as usize];
+        if mode == Mode::ZeroCopy && connection.zerocopy_works {
+            let len = (filled - at).min(1 << 30) as u32;
+            let mut send = ZeroSend::new(lease.clone(), index, connection.generation);
+            let bytes = ZeroSend::lend(&mut send, at, len);
+            let key = self.zero_sends.insert(send) as u32;
+            connection.in_flight = Some(InFlight::Zero);
+            connection.operations += 1;
+            let op = Op::SendZero { socket: connection.socket, bytes, len };
+            self.kernel.submit(op, Token::new(Kind::SendZero, 0, key))?;
+            return Ok((Step::Waits, Some(Body::Arena { lease, at, end, fill, mode })));
+        }
+        let memfd = match lease.reference() {
+            Some(memfd) if mode == Mode::Reference => memfd,
+            _ => {
+                mode = Mode::Copy;
+                return Ok((Step::Moved, Some(Body::Arena { lease, at, end, fill, mode })));
+            }
+        };
+        let len = (filled - at).min(limits::TURN_BYTES) as usize;
+        match self.kernel.send_file(connection.socket, memfd, lease.offset() + at, len) {
+            Ok(0) => Ok((Step::Broken, None)),
+            Ok(sent) => {
+                self.metrics.bytes_sent.add(sent as u64);
+                *handed_over += sent as u64;
+                let at = at + sent as u64;
+                if at == end {
+                    return Ok((Step::Done, None));
+                }
+                Ok((Step::Moved, Some(Body::Arena { lease, at, end, fill, mode })))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.wait_writable(index)?;
+                Ok((Step::Waits, Some(Body::Arena { lease, at, end, fill, mode })))
+            }
+            Err(_) => Ok((Step::Broken, None)),
+        }
+    }
+
+    /// Waits until more than the first `at` bytes of the file are there.
+    fn wait_for_bytes(&mut self, index: u32, fill: &Fill, at: u64) -> Step {
+        let token = Token::new(Kind::Wake, self.connections[index as usize].generation, index);
+        match fill.poll(Some(at), || Waiter::Connection { worker: self.number, token }) {
+            None => Step::Waits,
+            Some(Progress::Filling(_) | Progress::Ready(_)) => Step::Moved,
+            Some(Progress::Opening | Progress::Uncached(_) | Progress::Failed(_)) => Step::Broken,
+        }
+    }
+
+    fn wait_writable(&mut self, index: u32) -> io::Result<()> {
+        let connection = &mut self.connections[index as usize];
+        connection.in_flight = Some(InFlight::Full);
+        connection.operations += 1;
+        self.kernel.submit(Op::Writable { socket: connection.socket }, Token::new(Kind::Writable, 0, index))
+    }
+
+    /// A zero-copy send's completion, or its notification.
+    pub(super) fn sent_zero(&mut self, key: u32, completion: &Completion) -> io::Result<()> {
+        let Some(send) = self.zero_sends.get_mut(key as usize) else { return Ok(()) };
+        let (index, generation) = (send.connection, send.generation);
+        if !completion.more() {
+            // Errors bring a notification too: only the flag says whether one follows.
+            send.returned();
+            self.zero_sends.remove(key as usize);
+        }
+        if completion.is_notification() {
+            let copied = completion.result & ZC_COPIED != 0;
+            self.metrics.zerocopy[if copied { Zerocopy::Copied } else { Zerocopy::Sent }].one();
+            return Ok(());
+        }
+        let connection = &mut self.connections[index as usize];
+        debug_assert_eq!(connection.generation, generation, "a connection outlives its operations");
+        connection.operations -= 1;
+        connection.in_flight = None;
+        match completion.result {
+            sent @ 1.. => {
+                self.metrics.bytes_sent.add(sent as u64);
+                if let Some(Body::Arena { at, .. }) = &mut connection.body {
+                    *at += sent as u64;
+                }
+            }
+            // Not for this kind of socket, or beyond the memory that may be pinned: by copy then.
+            error if [-libc::EOPNOTSUPP, -libc::ENOBUFS, -libc::ENOMEM, -libc::EINVAL].contains(&error) => {
+                self.metrics.zerocopy[Zerocopy::Failed].one();
+                connection.zerocopy_works = false;
+                if let Some(Body::Arena { mode, .. }) = &mut connection.body {
+                    *mode = Mode::Copy;
+                }
+            }
+            _ => {
+                self.metrics.zerocopy[Zerocopy::Failed].one();
+                return self.close(index);
+            }
+        }
+        self.pump(index)
+    }
+
+    /// The next step of a body from a file that is not cached.
+    fn send_from_file(
+        &mut self,
+        index: u32,
+        mut stream: Stream,
+        handed_over: &mut u64,
+    ) -> io::Result<(Step, Option<Body>)> {
+        if !self.flush(index, true)? {
+            return Ok((Step::Waits, Some(Body::File(stream))));
+        }
+        let connection = &mut self.connections[index as usize];
+        if let Some(buffer) = &mut stream.buffer
+            && buffer.unsent() > 0
+        {
+            let message = Buffer::lend_for_send(buffer);
+            connection.in_flight = Some(InFlight::Buffer);
+            connection.operations += 1;
+            let op = Op::Send { socket: connection.socket, message, more: stream.at < stream.end };
+            self.kernel.submit(op, Token::new(Kind::Send, 0, index))?;
+            return Ok((Step::Waits, Some(Body::File(stream))));
+        }
+        if stream.at == stream.end {
+            self.spares.keep_buffer(stream.buffer);
+            return Ok((Step::Done, None));
+        }
+        let file = stream.uncached.file.as_fd();
+        if !stream.is_same(self.kernel.identify(file)) {
+            return Ok((Step::Broken, None));
+        }
+        let file = file.as_raw_fd();
+        let window = (stream.end - stream.at).min(limits::STREAM_WINDOW);
+        let warm = window > limits::STREAM_BUFFER_BYTES as u64
+            && stream.at >= stream.cold_until
+            && self.kernel.is_resident(file, stream.at, window);
+        if warm {
+            return match self.kernel.send_file(connection.socket, file, stream.at, window as usize) {
+                Ok(0) => Ok((Step::Broken, None)), // the file is shorter now
+                Ok(sent) => {
+                    self.metrics.bytes_sent.add(sent as u64);
+                    *handed_over += sent as u64;
+                    stream.at += sent as u64;
+                    Ok((Step::Moved, Some(Body::File(stream))))
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait_writable(index)?;
+                    Ok((Step::Waits, Some(Body::File(stream))))
+                }
+                Err(_) => Ok((Step::Broken, None)),
+            };
+        }
+        if window > limits::STREAM_BUFFER_BYTES as u64 && stream.at >= stream.cold_until {
+            stream.cold_until = stream.at + limits::STREAM_COLD;
+        }
+        let spares = &mut self.spares.buffers;
+        let buffer = stream
+            .buffer
+            .get_or_insert_with(|| spares.pop().unwrap_or_else(|| Buffer::new(limits::STREAM_BUFFER_BYTES)));
+        let into = Buffer::lend_for_read(buffer);
+        connection.in_flight = Some(InFlight::Reading);
+        connection.operations += 1;
+        let len = window.min(limits::STREAM_BUFFER_BYTES as u64) as u32;
+        let op = Op::Read { file, into, len, offset: stream.at };
+        self.kernel.submit(op, Token::new(Kind::Stream, 0, index))?;
+        Ok((Step::Waits, Some(Body::File(stream))))
+    }
+
+    /// A read of a streamed file is over.
+    pub(super) fn stream_read(&mut self, index: u32, completion: &Completion) -> io::Result<()> {
+        let Some(connection) = self.operation_over(index) else { return Ok(()) };
+        connection.in_flight = None;
+        let stream = match &mut connection.body {
+            Some(Body::File(stream)) => stream,
+            _ => return self.close(index),
+        };
+        let buffer = match &mut stream.buffer {
+            Some(buffer) => buffer,
+            None => return self.close(index),
+        };
+        buffer.returned();
+        match completion.result {
+            read @ 1.. => {
+                buffer.get_mut().set_filled(read as usize);
+                stream.at += read as u64;
+                self.pump(index)
+            }
+            error if error == -libc::EAGAIN || error == -libc::EINTR => self.pump(index),
+            _ => self.close(index),
+        }
+    }
+}
+
+impl Stream {
+    /// Whether the open file still is the version whose head was sent. One that only grew (a log) still begins with it.
+    fn is_same(&self, found: io::Result<Found>) -> bool {
+        let sent = &self.uncached.representation.identity;
+        match found {
+            Ok(Found::File(now)) => now.size > sent.size || (now.size == sent.size && now.mtime_ns == sent.mtime_ns),
+            Ok(Found::Directory | Found::Special) | Err(_) => false,
+        }
+    }
+}
+
+impl super::worker::Spares {
+    fn keep_buffer(&mut self, buffer: Option<Lent<Buffer>>) {
+        if let Some(buffer) = buffer
+            && !buffer.is_lent()
+            && self.buffers.len() < limits::SPARE_BUFFERS
+        {
+            self.buffers.push(buffer);
+        }
+    }
+}
+
+impl Mode {
+    /// The metrics' word for it.
+    pub(super) fn label(self) -> Transmit {
+        match self {
+            Mode::Copy => Transmit::Copy,
+            Mode::Reference => Transmit::Reference,
+            Mode::ZeroCopy => Transmit::Zerocopy,
+        }
+    }
+}

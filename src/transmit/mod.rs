@@ -1,0 +1,35 @@
+//! How bytes leave: by copy, by reference, or by zero-copy send.
+//!
+//! * *copy*: one SENDMSG of heads and bodies ([`batch`]); best for small objects, where the kernel's copy is cheap and
+//!   everything else is not. The lease ends with the completion.
+//! * *reference*: sendfile(2) from the memfd, without blocking; the socket then holds the arena's pages themselves. The lease
+//!   ends when the last byte is handed over, and the pages are replaced, never rewritten, afterwards.
+//! * *zerocopy*: SEND_ZC ([`zero`]); for real links, where it saves the copy. On loopback the kernel copies late, which costs
+//!   more than copying early. The lease ends with the notification.
+
+pub mod batch;
+pub mod buffer;
+pub mod zero;
+
+use crate::cache::entry::Lease;
+use crate::cli::serve::Transmit;
+
+/// How one body is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Copy,
+    Reference,
+    ZeroCopy,
+}
+
+/// Chooses for one body. Objects that share their pages with others are always copied: their memory is rewritten in place.
+pub fn choose(setting: Transmit, lease: &Lease, zerocopy_works: bool) -> Mode {
+    if lease.reference().is_none() {
+        return Mode::Copy;
+    }
+    match setting {
+        Transmit::Auto | Transmit::Splice => Mode::Reference,
+        Transmit::Zerocopy if zerocopy_works => Mode::ZeroCopy,
+        Transmit::Copy | Transmit::Zerocopy => Mode::Copy,
+    }
+}
