@@ -4,11 +4,14 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use forebay::cli::{Cli, Command};
+use forebay::cli::output::OutputClosed;
+use forebay::cli::{Cli, Command, Outcome, fetch, list};
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::FAILURE,
+        Err(error) if error.is::<OutputClosed>() => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing is left to tell when standard error itself is gone.
             let _ = writeln!(std::io::stderr(), "forebay: {error:#}");
@@ -17,11 +20,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+fn run(command: Command) -> anyhow::Result<Outcome> {
     match command {
         Command::Serve(args) => {
             let options = args.resolve().unwrap_or_else(|error| error.exit());
             forebay::server::serve(options)
         }
+        Command::Fetch(args) => fetch::run(args),
+        Command::List(args) => list::run(args),
     }
 }

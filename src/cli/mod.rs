@@ -3,15 +3,28 @@
 //! Every option can also be given as an environment variable, `FOREBAY_` and its name. Exit status: 0 done, 1 the operation
 //! failed, 2 wrong usage.
 
+pub mod fetch;
+pub mod list;
+pub mod output;
+pub mod remote;
 pub mod serve;
 pub mod units;
 
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, Subcommand};
+
+use crate::client::name::RemoteName;
+use crate::client::report::Report;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "forebay", version, about = "A file server with a fixed memory-mapped cache, and its client", long_about = None)]
 #[command(arg_required_else_help = true, subcommand_required = true, max_term_width = 110)]
+#[command(after_help = "Every option is also an environment variable, as its help says. \
+                        Exit status: 0 done, 1 the operation failed, 2 wrong usage.")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -23,6 +36,37 @@ pub struct Cli {
 pub enum Command {
     /// Serve the files of a directory over HTTP
     Serve(Box<serve::ServeArgs>),
+    /// Fetch files from a server, resuming what an earlier transfer left
+    Fetch(fetch::FetchArgs),
+    /// List what a server holds, or what is in its cache
+    List(list::ListArgs),
+}
+
+/// How a command ended that could do its work at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything was done.
+    Done,
+    /// Some of it failed, and was reported.
+    Failed,
+}
+
+/// The runtime of the client commands: one thread, and helpers for what blocks.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the client's runtime")
+}
+
+/// What a finished report means for the command.
+fn outcome(report: Arc<Report>) -> anyhow::Result<Outcome> {
+    match report.finish().context("cannot write to standard output")? {
+        0 => Ok(Outcome::Done),
+        _ => Ok(Outcome::Failed),
+    }
+}
+
+/// A clap value parser for names on the server, which need not be UTF-8.
+fn remote_name() -> impl TypedValueParser<Value = RemoteName> {
+    OsStringValueParser::new().try_map(RemoteName::parse)
 }
 
 #[cfg(test)]

@@ -1,0 +1,46 @@
+//! `forebay list`.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+use clap::Args;
+use clap::builder::BoolishValueParser;
+
+use super::{Outcome, output, remote::RemoteArgs};
+use crate::client::list;
+
+/// The arguments of `forebay list`.
+#[derive(Debug, Clone, Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+
+    /// A directory, or the beginning of names
+    #[arg(default_value = "")]
+    pub prefix: OsString,
+
+    /// List what is in the cache now, not what the origin holds
+    #[arg(long, env = "FOREBAY_CACHED", value_parser = BoolishValueParser::new())]
+    pub cached: bool,
+
+    /// Print JSON
+    #[arg(long, env = "FOREBAY_JSON", value_parser = BoolishValueParser::new())]
+    pub json: bool,
+}
+
+/// Runs `forebay list`.
+pub fn run(args: ListArgs) -> anyhow::Result<Outcome> {
+    let settings = args.remote.resolve()?;
+    let runtime = super::runtime()?;
+    let prefix = args.prefix.as_bytes();
+    let context = |error| anyhow::Error::new(error).context("list");
+    let text = if args.cached {
+        let cached = runtime.block_on(list::cached(settings, prefix)).map_err(context)?;
+        if args.json { serde_json::to_string(&cached)? + "\n" } else { list::cached_table(&cached) }
+    } else {
+        let entries = runtime.block_on(list::origin(settings, prefix)).map_err(context)?;
+        if args.json { serde_json::to_string(&entries)? + "\n" } else { list::table(&entries) }
+    };
+    output::print(&text)?;
+    Ok(Outcome::Done)
+}
