@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use forebay::cli::output::OutputClosed;
-use forebay::cli::{Cli, Command, Outcome, fetch, list};
+use forebay::cli::{Cli, Command, Outcome, fetch, list, put};
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
@@ -28,5 +28,6 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         }
         Command::Fetch(args) => fetch::run(args),
         Command::List(args) => list::run(args),
+        Command::Put(args) => put::run(args),
     }
 }

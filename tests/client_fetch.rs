@@ -222,9 +222,9 @@ fn a_silent_server_is_given_up() {
     });
     let out = tempfile::tempdir().unwrap();
     let dir = out.path().to_str().unwrap();
-    let ran = run(&["fetch", &server.addr(), "f", "--output", dir, "--timeout", "50ms"]);
+    let ran = run(&["fetch", &server.addr(), "f", "--output", dir, "--timeout", "200ms"]);
     assert_eq!(ran.status, 1);
-    assert!(ran.stderr.contains("was silent for 50ms"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("was silent for 200ms"), "{}", ran.stderr);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 pub mod fetch;
 pub mod list;
 pub mod output;
+pub mod put;
 pub mod remote;
 pub mod serve;
 pub mod units;
@@ -40,6 +41,8 @@ pub enum Command {
     Fetch(fetch::FetchArgs),
     /// List what a server holds, or what is in its cache
     List(list::ListArgs),
+    /// Put files on a server that allows writes
+    Put(put::PutArgs),
 }
 
 /// How a command ended that could do its work at all.

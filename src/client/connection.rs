@@ -85,6 +85,11 @@ impl Connection {
         &self.settings.address
     }
 
+    /// How long the server may be silent.
+    pub fn timeout(&self) -> Duration {
+        self.settings.timeout
+    }
+
     /// Gives the connection up; the next request makes a new one.
     pub fn close(&mut self) {
         self.open = None;

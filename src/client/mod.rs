@@ -9,8 +9,10 @@ pub mod fetch;
 pub mod list;
 pub mod name;
 pub mod partial;
+pub mod put;
 pub mod report;
 pub mod text;
+pub mod upload;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,0 +1,70 @@
+//! `forebay put`.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::builder::{BoolishValueParser, OsStringValueParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory};
+
+use super::{Outcome, remote::RemoteArgs};
+use crate::client::name::{NameError, RemoteName};
+use crate::client::put::{self, Target};
+use crate::client::report::Report;
+
+/// The arguments of `forebay put`.
+#[derive(Debug, Clone, Args)]
+pub struct PutArgs {
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+
+    /// Files to put; "-" is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// Name on the server; with a slash at its end, a directory there [default: the file's own name]
+    #[arg(long = "as", env = "FOREBAY_AS", value_name = "NAME", value_parser = target())]
+    pub target: Option<Target>,
+
+    /// Put directories with all that is in them
+    #[arg(short, long, env = "FOREBAY_RECURSIVE", value_parser = BoolishValueParser::new())]
+    pub recursive: bool,
+}
+
+/// Runs `forebay put`.
+pub fn run(args: PutArgs) -> anyhow::Result<Outcome> {
+    if args.files.len() > 1 && matches!(args.target, Some(Target::File(_))) {
+        let message = "several files cannot have one name; give --as a directory, with a slash at its end";
+        super::Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
+    }
+    if args.files.iter().filter(|file| *file == Path::new("-")).count() > 1 {
+        super::Cli::command().error(ErrorKind::ArgumentConflict, "standard input can be put once only").exit();
+    }
+    let settings = args.remote.resolve()?;
+    let target = args.target.unwrap_or(Target::Directory(RemoteName::directory(b"").expect("the root has a name")));
+    let report = Arc::new(Report::new());
+    let mut orders = Vec::new();
+    for file in &args.files {
+        match put::orders(file, &target, args.recursive, &report) {
+            Ok(found) => orders.extend(found),
+            Err(error) => report.failure(&format!("put: {error}")),
+        }
+    }
+    super::runtime()?.block_on(put::put(settings, &orders, &report));
+    super::outcome(report)
+}
+
+/// A clap value parser for `--as`.
+fn target() -> impl TypedValueParser<Value = Target> {
+    OsStringValueParser::new().try_map(|typed: OsString| -> Result<Target, NameError> {
+        if typed.is_empty() {
+            return Err(NameError::Empty);
+        }
+        match typed.as_bytes().ends_with(b"/") {
+            true => RemoteName::directory(typed.as_bytes()).map(Target::Directory),
+            false => RemoteName::parse(typed).map(Target::File),
+        }
+    })
+}
