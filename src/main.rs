@@ -24,7 +24,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
     match command {
         Command::Serve(args) => {
             let options = args.resolve().unwrap_or_else(|error| error.exit());
-            forebay::server::serve(options)
+            forebay::server::serve(options).map(|()| Outcome::Done)
         }
         Command::Fetch(args) => fetch::run(args),
         Command::List(args) => list::run(args),
