@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use forebay::cli::output::OutputClosed;
-use forebay::cli::{Cli, Command, Outcome, fetch, list, put};
+use forebay::cli::{Cli, Command, Outcome, completions, fetch, list, put, shell};
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
@@ -29,5 +29,8 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Fetch(args) => fetch::run(args),
         Command::List(args) => list::run(args),
         Command::Put(args) => put::run(args),
+        Command::Shell(args) => shell::run(args),
+        Command::Completions(args) => completions::completions(args),
+        Command::Man(args) => completions::man(args),
     }
 }

@@ -3,12 +3,14 @@
 //! Every option can also be given as an environment variable, `FOREBAY_` and its name. Exit status: 0 done, 1 the operation
 //! failed, 2 wrong usage.
 
+pub mod completions;
 pub mod fetch;
 pub mod list;
 pub mod output;
 pub mod put;
 pub mod remote;
 pub mod serve;
+pub mod shell;
 pub mod units;
 
 use std::sync::Arc;
@@ -43,6 +45,12 @@ pub enum Command {
     List(list::ListArgs),
     /// Put files on a server that allows writes
     Put(put::PutArgs),
+    /// List, fetch and put in an interactive session
+    Shell(shell::ShellArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+    /// Make the man pages
+    Man(completions::ManArgs),
 }
 
 /// How a command ended that could do its work at all.

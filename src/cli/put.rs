@@ -1,7 +1,5 @@
 //! `forebay put`.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
 
 use super::{Outcome, remote::RemoteArgs};
-use crate::client::name::{NameError, RemoteName};
+use crate::client::name::RemoteName;
 use crate::client::put::{self, Target};
 use crate::client::report::Report;
 
@@ -25,7 +23,7 @@ pub struct PutArgs {
     pub files: Vec<PathBuf>,
 
     /// Name on the server; with a slash at its end, a directory there [default: the file's own name]
-    #[arg(long = "as", env = "FOREBAY_AS", value_name = "NAME", value_parser = target())]
+    #[arg(long = "as", env = "FOREBAY_AS", value_name = "NAME", value_parser = OsStringValueParser::new().try_map(Target::parse))]
     pub target: Option<Target>,
 
     /// Put directories with all that is in them
@@ -54,17 +52,4 @@ pub fn run(args: PutArgs) -> anyhow::Result<Outcome> {
     }
     super::runtime()?.block_on(put::put(settings, &orders, &report));
     super::outcome(report)
-}
-
-/// A clap value parser for `--as`.
-fn target() -> impl TypedValueParser<Value = Target> {
-    OsStringValueParser::new().try_map(|typed: OsString| -> Result<Target, NameError> {
-        if typed.is_empty() {
-            return Err(NameError::Empty);
-        }
-        match typed.as_bytes().ends_with(b"/") {
-            true => RemoteName::directory(typed.as_bytes()).map(Target::Directory),
-            false => RemoteName::parse(typed).map(Target::File),
-        }
-    })
 }

@@ -11,6 +11,7 @@ pub mod name;
 pub mod partial;
 pub mod put;
 pub mod report;
+pub mod shell;
 pub mod text;
 pub mod upload;
 

@@ -1,0 +1,178 @@
+//! `forebay shell`, fed by a pipe and typed into on a terminal, against a server that follows a script.
+
+mod scripted;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use scripted::{Reply, Server, Then, forebay, names, run_with_input};
+
+fn server() -> Server {
+    Server::start(|request| match (request.method.as_str(), request.target.as_str()) {
+        ("GET", "/") => Reply::json(
+            r#"[{"name":"docs","type":"directory","mtime":1},{"name":"my file.txt","type":"file","size":2,"mtime":1}]"#,
+        ),
+        ("GET", "/docs/") => Reply::json(r#"[{"name":"unique.txt","type":"file","size":2,"mtime":1}]"#),
+        ("GET", "/.forebay/cache") => Reply::json(
+            r#"{"arena":{"capacity_bytes":1,"resident_bytes":1,"live_bytes":1,"leased_bytes":0},"entries":[]}"#,
+        ),
+        ("GET", "/my%20file.txt" | "/docs/unique.txt") => Reply::new("200 OK", &[], b"ok"),
+        ("GET", "/stalls") => Reply { bytes: Vec::new(), then: Then::Stall },
+        ("PUT", _) => Reply::text("201 Created", ""),
+        _ => Reply::text("404 Not Found", "no such file\n"),
+    })
+}
+
+#[test]
+fn a_pipe_of_commands_is_executed_and_failures_count() {
+    let server = server();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("up load"), "bytes").unwrap();
+    let script = "list docs\n\nfetch 'my file.txt'\nfetch docs/unique.txt other/\nput 'up load' as/this\ncached\nhelp\nquit\nnot reached";
+    let mut command = forebay(&["shell", &server.addr()]);
+    command.current_dir(&dir);
+    let ran = run_with_input(command, script.as_bytes());
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
+    let expected = "SIZE  MODIFIED (UTC)       NAME\n 2 B  1970-01-01 00:00:01  docs/unique.txt\n\
+                    fetched my file.txt (2 B)\n\
+                    fetched docs/unique.txt (2 B)\n\
+                    created as/this (5 B)\n\
+                    arena 1 B: 1 B resident, 1 B live, 0 B leased; 0 files\nSIZE  HITS  AGE  NAME\n";
+    assert!(ran.stdout.starts_with(expected), "{}", ran.stdout);
+    assert!(ran.stdout.contains("fetch NAME [AS]"), "{}", ran.stdout);
+    assert_eq!(names(dir.path()), ["my file.txt", "other", "up load"]);
+    assert_eq!(names(&dir.path().join("other")), ["unique.txt"]);
+
+    let mut command = forebay(&["shell", &server.addr(), "--output", "out"]);
+    command.current_dir(&dir);
+    let ran = run_with_input(
+        command,
+        b"fetch missing\nfrobnicate\nfetch 'docs\nfetch ../up\nput .\nput -\nfetch docs/unique.txt",
+    );
+    assert_eq!(
+        (ran.status, ran.stdout.as_str()),
+        (1, "fetched docs/unique.txt (2 B)\n"),
+        "the others are still executed"
+    );
+    assert_eq!(ran.stderr.lines().count(), 6, "{}", ran.stderr);
+    assert!(dir.path().join("out/docs/unique.txt").exists());
+}
+
+/// The shell on a terminal of its own.
+struct Terminal {
+    child: Child,
+    keyboard: File,
+    screen: Receiver<Vec<u8>>,
+    seen: String,
+}
+
+impl Terminal {
+    fn start(server: &Server, dir: &std::path::Path) -> Terminal {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+        let slave = || Stdio::from(File::options().read(true).write(true).open(&name).unwrap());
+        let mut command = forebay(&["shell", &server.addr()]);
+        command.current_dir(dir).env("TERM", "xterm").env("XDG_STATE_HOME", dir.join("state"));
+        let child = command.stdin(slave()).stdout(slave()).stderr(slave()).spawn().unwrap();
+        let keyboard = File::from(master);
+        let mut reader = keyboard.try_clone().unwrap();
+        let (sender, screen) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(len @ 1..) = reader.read(&mut buffer) {
+                if sender.send(buffer[..len].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Terminal { child, keyboard, screen, seen: String::new() }
+    }
+
+    fn type_in(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until `text` is on the screen, after all that was waited for before.
+    fn see(&mut self, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(at) = self.seen.find(text) {
+                self.seen.drain(..at + text.len());
+                return;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.screen.recv_timeout(left) {
+                Ok(bytes) => self.seen.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(_) => panic!("\"{text}\" did not appear; seen since: {:?}", self.seen),
+            }
+        }
+    }
+
+    fn status(mut self) -> i32 {
+        self.child.wait().unwrap().code().unwrap()
+    }
+}
+
+#[test]
+fn a_person_is_told_what_to_do_and_helped_to_type_it() {
+    let server = server();
+    let dir = tempfile::tempdir().unwrap();
+    let prompt = format!("{}> ", server.addr());
+    let mut terminal = Terminal::start(&server, dir.path());
+    terminal.see("fetch NAME [AS]");
+    terminal.see(&prompt);
+    // Tab: a command, a directory of the server, the only file in it.
+    terminal.type_in("fe\t");
+    terminal.see("fetch ");
+    terminal.type_in("do\t");
+    terminal.see("docs/");
+    terminal.type_in("\t");
+    terminal.see("unique.txt");
+    terminal.type_in("\r");
+    terminal.see("fetched docs/unique.txt (2 B)");
+    terminal.see(&prompt);
+    assert!(dir.path().join("docs/unique.txt").exists());
+    // A name with a space is quoted.
+    terminal.type_in("fetch m\t");
+    terminal.see("'my file.txt'");
+    // Ctrl-C gives the line up.
+    terminal.type_in("\x03");
+    terminal.see(&prompt);
+    terminal.type_in("fetch missing\r");
+    terminal.see("missing: not found on the server (404)");
+    terminal.see(&prompt);
+    // Ctrl-D leaves; what failed was seen.
+    terminal.type_in("\x04");
+    assert_eq!(terminal.status(), 0);
+    assert!(!dir.path().join("my file.txt").exists());
+    let history = std::fs::read_to_string(dir.path().join("state/forebay/history")).unwrap();
+    assert!(history.contains("fetch docs/unique.txt") && history.contains("fetch missing"), "{history}");
+}
+
+#[test]
+fn a_transfer_can_be_cancelled() {
+    let server = server();
+    let dir = tempfile::tempdir().unwrap();
+    let prompt = format!("{}> ", server.addr());
+    let mut terminal = Terminal::start(&server, dir.path());
+    terminal.see(&prompt);
+    terminal.type_in("fetch stalls\r");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while server.requests().is_empty() {
+        assert!(Instant::now() < deadline, "no request came");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // The terminal is not the shell's controlling one here, so the signal is sent as the terminal would.
+    let pid = rustix::process::Pid::from_child(&terminal.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    terminal.see("cancelled");
+    terminal.see(&prompt);
+    terminal.type_in("quit\r");
+    assert_eq!(terminal.status(), 0);
+}

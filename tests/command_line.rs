@@ -1,0 +1,56 @@
+//! What the command line itself promises: help, exit statuses, completions and man pages made from its own definitions.
+
+mod scripted;
+
+use scripted::{names, run};
+
+const COMMANDS: [&str; 7] = ["serve", "fetch", "list", "put", "shell", "completions", "man"];
+
+#[test]
+fn help_names_every_command_and_variable() {
+    let help = run(&["--help"]);
+    assert_eq!(help.status, 0);
+    for command in COMMANDS {
+        assert!(help.stdout.contains(command), "{command}");
+        assert_eq!(run(&[command, "--help"]).status, 0);
+    }
+    assert!(run(&["serve", "--help"]).stdout.contains("[env: FOREBAY_MAX_CONNECTIONS=]"));
+    assert!(run(&["--version"]).stdout.starts_with("forebay "));
+}
+
+#[test]
+fn wrong_usage_is_exit_status_2() {
+    for args in
+        [&[][..], &["frobnicate"], &["--frobnicate"], &["list"], &["list", "host:port"], &["completions", "tcsh"]]
+    {
+        let ran = run(args);
+        assert_eq!((ran.status, ran.stdout.as_str()), (2, ""), "{args:?}");
+        assert!(!ran.stderr.is_empty());
+    }
+}
+
+#[test]
+fn completions_are_scripts_that_know_the_commands() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ran = run(&["completions", shell]);
+        assert_eq!((ran.status, ran.stderr.as_str()), (0, ""), "{shell}");
+        assert!(ran.stdout.contains("max-connections") && ran.stdout.contains("completions"), "{shell}");
+    }
+}
+
+#[test]
+fn man_pages_are_made_for_every_command() {
+    let page = run(&["man"]);
+    assert_eq!(page.status, 0);
+    assert!(page.stdout.contains(".TH forebay 1"), "{}", page.stdout);
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(run(&["man", dir.path().join("man1").to_str().unwrap()]).status, 0);
+    let found = names(&dir.path().join("man1"));
+    for command in COMMANDS {
+        assert!(found.contains(&format!("forebay-{command}.1")), "{command}: {found:?}");
+    }
+    let serve = std::fs::read_to_string(dir.path().join("man1/forebay-serve.1")).unwrap();
+    assert!(serve.contains("FOREBAY_ARENA"), "{serve}");
+    let nowhere = run(&["man", "/proc/nowhere"]);
+    assert_eq!((nowhere.status, nowhere.stderr.lines().count()), (1, 1), "{}", nowhere.stderr);
+}
