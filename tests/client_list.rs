@@ -7,7 +7,7 @@ use scripted::{Reply, Server, forebay, run};
 const ROOT: &str = r#"[{"name":"docs","type":"directory","size":null,"mtime":1000000000},
     {"name":"readme.txt","type":"file","size":1536,"mtime":1714566600},
     {"name":"red\u001b[31m.txt","type":"file","size":1,"mtime":0}]"#;
-const DOCS: &str = r#"[{"name":"a b.txt","type":"file","size":2,"mtime":1}]"#;
+const DOCS: &str = r#"[{"name":"a b.txt","type":"file","size":2,"mtime":1,"href":"./a%20b.txt","owner":"x"}]"#;
 const CACHE: &str = r#"{"arena":{"capacity_bytes":67108864,"resident_bytes":4096,"live_bytes":1537,"leased_bytes":0},
     "entries":[{"name":"docs/a","size":1,"hits":3,"age_seconds":1.5},{"name":"big","size":1536,"hits":20,"age_seconds":3700}]}"#;
 
@@ -42,7 +42,9 @@ fn a_directory_is_listed_with_names_that_can_be_fetched() {
         let ran = run(&["list", &server().addr(), prefix, "--json"]);
         assert_eq!((ran.status, ran.stderr.as_str()), (0, ""), "{prefix}");
         let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
-        assert_eq!(json, serde_json::json!([{"name": "docs/a b.txt", "type": "file", "size": 2, "mtime": 1}]));
+        let expected = serde_json::json!([{"name": "docs/a b.txt", "type": "file", "size": 2, "mtime": 1,
+            "href": "/docs/a%20b.txt", "owner": "x"}]);
+        assert_eq!(json, expected);
     }
 }
 

@@ -29,6 +29,13 @@ pub struct Entry {
     /// Time of the last change.
     #[serde(default)]
     pub mtime: Option<Time>,
+    /// Where it is, as a reference (RFC 3986) that carries names exactly which are not UTF-8: within its directory as the server tells
+    /// it, from the server's root as [`origin`] returns it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub href: Option<String>,
+    /// Facts that this version does not know, passed on.
+    #[serde(flatten)]
+    pub more: serde_json::Map<String, serde_json::Value>,
 }
 
 /// What an entry of a directory is.
@@ -129,10 +136,13 @@ pub async fn origin_over(connection: &mut Connection, prefix: &[u8]) -> Result<V
 async fn directory_entries(connection: &mut Connection, directory: &RemoteName) -> Result<Vec<Entry>, Error> {
     let body = json(connection, &directory.directory_target()).await?;
     let mut entries: Vec<Entry> = parse(&body)?;
-    if !directory.as_bytes().is_empty() {
-        let within = String::from_utf8_lossy(directory.as_bytes()).into_owned();
-        for entry in &mut entries {
+    let within = String::from_utf8_lossy(directory.as_bytes()).into_owned();
+    for entry in &mut entries {
+        if !within.is_empty() {
             entry.name = format!("{within}/{}", entry.name);
+        }
+        if let Some(href) = entry.href.as_ref().and_then(|href| href.strip_prefix("./")) {
+            entry.href = Some(directory.directory_target() + href);
         }
     }
     Ok(entries)
@@ -240,7 +250,10 @@ impl Time {
         let seconds = match self {
             Time::Seconds(seconds) => *seconds,
             Time::Fraction(seconds) => *seconds as i64, // saturates
-            Time::Text(text) => return text::escape(text.as_bytes()),
+            Time::Text(text) => match humantime::parse_rfc3339(text) {
+                Ok(_) => return text.trim_end_matches('Z').replace('T', " "),
+                Err(_) => return text::escape(text.as_bytes()),
+            },
         };
         let time = if seconds >= 0 {
             UNIX_EPOCH.checked_add(Duration::from_secs(seconds.unsigned_abs()))
@@ -272,11 +285,13 @@ mod tests {
     fn a_directory_is_an_aligned_table_without_control_characters() {
         let entries = [
             entry(r#"{"name":"b\u001b[31m","type":"file","size":1536,"mtime":1714566600}"#),
+            entry(r#"{"name":"c","type":"file","size":0,"mtime":"1994-11-06T08:49:37Z"}"#),
             entry(r#"{"name":"d","type":"directory","size":null,"mtime":-5}"#),
             entry(r#"{"name":"odd","type":"socket"}"#),
         ];
         let expected = "    SIZE  MODIFIED (UTC)       NAME\n\
                         1.50 KiB  2024-05-01 12:30:00  b\\u{1b}[31m\n\
+                        \x20    0 B  1994-11-06 08:49:37  c\n\
                         \x20      -  @-5                  d/\n\
                         \x20      -  -                    odd\n";
         assert_eq!(table(&entries), expected);
