@@ -4,7 +4,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressFinish, ProgressStyle};
 use parking_lot::Mutex;
 
 /// Lines and bars of one command; shared by its concurrent transfers.
@@ -64,12 +64,14 @@ impl Report {
         let (bar, template) = match total {
             Some(total) => (
                 ProgressBar::new(total),
-                "{msg} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
+                "{msg:30!} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
             ),
-            None => (ProgressBar::no_length(), "{msg} {spinner} {binary_bytes} {binary_bytes_per_sec}"),
+            None => (ProgressBar::no_length(), "{msg:30!} {spinner} {binary_bytes} {binary_bytes_per_sec}"),
         };
         let style = ProgressStyle::with_template(template).expect("a fixed template").progress_chars("=> ");
-        let bar = bars.add(bar.with_style(style).with_message(label.to_owned()));
+        // A transfer that breaks drops its bar; nothing of it stays on the screen.
+        let bar = bar.with_style(style).with_message(label.to_owned()).with_finish(ProgressFinish::AndClear);
+        let bar = bars.add(bar);
         bar.tick();
         bar
     }
