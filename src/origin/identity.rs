@@ -76,6 +76,12 @@ impl Identity {
         }
     }
 
+    /// Whether an open file still has the bytes it had. Unlike a comparison of all that is known, this holds when the file
+    /// lost its name meanwhile (that moves ctime): whoever reads it then reads one whole, if older, version.
+    pub fn same_bytes(&self, other: &Identity) -> bool {
+        (self.dev, self.ino, self.size, self.mtime_ns) == (other.dev, other.ino, other.size, other.mtime_ns)
+    }
+
     /// A strong entity tag (RFC 9110, 8.8.3), quotes included. The device number is left out: it can change when the machine
     /// starts anew, and a tag that outlives that lets downloads resume.
     pub fn etag(&self) -> String {

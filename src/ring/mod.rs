@@ -12,6 +12,8 @@ pub mod lent;
 pub mod notifier;
 pub mod preflight;
 mod residency;
+#[cfg(test)]
+pub mod simulated;
 pub mod system;
 
 use io_uring::{IoUring, squeue, types};

@@ -175,7 +175,7 @@ impl<K: Kernel> Worker<K> {
         };
         // Nobody sees the chunk before it is known to be of the same version as what was sent already.
         let found = self.kernel.identify(reading.file.as_fd());
-        if !matches!(found, Ok(Found::File(now)) if now == reading.entry.representation().identity) {
+        if !matches!(found, Ok(Found::File(now)) if now.same_bytes(&reading.entry.representation().identity)) {
             return self.tear_fill(key);
         }
         let filled = reading.entry.filled() + read;

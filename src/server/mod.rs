@@ -11,6 +11,8 @@ mod receive;
 mod respond;
 mod send;
 pub mod shared;
+#[cfg(test)]
+mod simulation;
 pub mod worker;
 
 use crate::cache::Cache;

@@ -379,7 +379,7 @@ impl Stream {
     fn is_same(&self, found: io::Result<Found>) -> bool {
         let sent = &self.uncached.representation.identity;
         match found {
-            Ok(Found::File(now)) => now.size > sent.size || (now.size == sent.size && now.mtime_ns == sent.mtime_ns),
+            Ok(Found::File(now)) => now.size > sent.size || now.same_bytes(sent),
             Ok(Found::Directory | Found::Special) | Err(_) => false,
         }
     }

@@ -1,0 +1,222 @@
+//! The event loop on a simulated kernel: whatever happens in whatever order, every client gets the bytes of one version of
+//! what it asked for, in the order in which it asked, or an end that it cannot take for a whole answer; and nothing is left
+//! behind.
+
+use super::shared::{Admission, Mail, Shared};
+use super::worker::Worker;
+use crate::cache::Cache;
+use crate::cli::serve::{ServeArgs, ServeOptions, Transmit};
+use crate::metrics::Metrics;
+use crate::origin::Origin;
+use crate::ring::kernel::Kind;
+use crate::ring::simulated::{Dice, Simulated, World};
+use clap::Parser;
+use std::cell::RefCell;
+use std::os::fd::RawFd;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+#[derive(Parser)]
+struct Command {
+    #[command(flatten)]
+    args: ServeArgs,
+}
+
+fn options(root: &Path, transmit: Transmit) -> ServeOptions {
+    let args = ["forebay", "--arena", "1MiB", "--workers", "1", "--read-chunk", "16KiB"];
+    let mut command = Command::try_parse_from(args).unwrap();
+    command.args.root = root.into();
+    command.args.transmit = transmit;
+    command.args.resolve().unwrap()
+}
+
+/// Sizes around every boundary there is, and one that exceeds the arena.
+const SIZES: [usize; 14] =
+    [0, 1, 100, 4096, 8000, 12_288, 12_289, 16_384, 65_535, 65_536, 70_000, 200_000, 600_000, 1_500_000];
+
+/// The content of a file's version: every eight bytes say which file, which version, and where.
+fn content(file: usize, version: u8) -> Vec<u8> {
+    let word = |at: usize| ((file as u64) << 56 | u64::from(version) << 48 | at as u64).to_be_bytes();
+    (0..SIZES[file].div_ceil(8)).flat_map(word).take(SIZES[file]).collect()
+}
+
+fn write_version(root: &Path, file: usize, version: u8) {
+    let staged = root.join("staged");
+    std::fs::write(&staged, content(file, version)).unwrap();
+    std::fs::rename(staged, root.join(format!("f{file}"))).unwrap();
+}
+
+/// One request that a client sent, to check its answer by.
+#[derive(Clone, Copy)]
+struct Asked {
+    file: Option<usize>,
+    head: bool,
+    range: Option<(usize, usize)>,
+}
+
+struct Client {
+    fd: RawFd,
+    asked: Vec<Asked>,
+    /// It ends its own connection without waiting.
+    impatient: bool,
+}
+
+impl Client {
+    fn connect(world: &Rc<RefCell<World>>, dice: &mut Dice) -> Client {
+        let mut world = world.borrow_mut();
+        let fd = world.connect();
+        let mut asked = Vec::new();
+        for _ in 0..1 + dice.below(12) {
+            let file = (!dice.one_in(10)).then(|| dice.below(SIZES.len()));
+            let head = dice.one_in(8);
+            let range = file.filter(|&file| dice.one_in(5) && SIZES[file] > 0).map(|file| {
+                let from = dice.below(SIZES[file]);
+                (from, from + 1 + dice.below(SIZES[file] - from))
+            });
+            let method = if head { "HEAD" } else { "GET" };
+            let name = file.map_or("nope".into(), |file| format!("f{file}"));
+            let mut text = format!("{method} /{name} HTTP/1.1\r\nHost: s\r\n");
+            if let Some((from, to)) = range {
+                text += &format!("Range: bytes={from}-{}\r\n", to - 1);
+            }
+            text += "\r\n";
+            world.sockets.get_mut(&fd).unwrap().to_server.extend(text.into_bytes());
+            asked.push(Asked { file, head, range });
+        }
+        Client { fd, asked, impatient: dice.one_in(6) }
+    }
+
+    /// How many answers are whole, by their lengths alone.
+    fn count_whole(&self, mut bytes: &[u8]) -> usize {
+        for (number, asked) in self.asked.iter().enumerate() {
+            let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return number };
+            let head = std::str::from_utf8(&bytes[..end]).unwrap();
+            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
+            let length: usize = if asked.head { 0 } else { length.parse().unwrap() };
+            match bytes.get(end + 4 + length..) {
+                Some(rest) => bytes = rest,
+                None => return number,
+            }
+        }
+        self.asked.len()
+    }
+
+    /// Checks what was read against what was asked; returns how many answers were whole.
+    fn check(&self, mut bytes: &[u8], versions: u8) -> usize {
+        for (number, asked) in self.asked.iter().enumerate() {
+            let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return number };
+            let head = std::str::from_utf8(&bytes[..end]).unwrap();
+            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
+            let length: usize = if asked.head { 0 } else { length.parse().unwrap() };
+            bytes = &bytes[end + 4..];
+            let body = &bytes[..length.min(bytes.len())];
+            match (asked.file, asked.range) {
+                (None, _) => assert!(head.starts_with("HTTP/1.1 404 "), "{head}"),
+                (Some(file), range) => {
+                    let status = if range.is_some() { "206" } else { "200" };
+                    assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+                    let (from, to) = range.unwrap_or((0, SIZES[file]));
+                    assert!(asked.head || length == to - from, "{head}");
+                    let is_version = |version| content(file, version)[from..].starts_with(body);
+                    assert!((0..versions).any(is_version), "f{file} {from}..{to}: bytes of no one version\n{head}");
+                }
+            }
+            if body.len() < length {
+                return number;
+            }
+            bytes = &bytes[length..];
+        }
+        assert!(bytes.is_empty(), "more was sent than was asked for");
+        self.asked.len()
+    }
+}
+
+fn run(seed: u64, transmit: Transmit) {
+    let root = tempfile::tempdir().unwrap();
+    let mut dice = Dice::new(seed ^ 0xABCD);
+    (0..SIZES.len()).for_each(|file| write_version(root.path(), file, 0));
+    let options = options(root.path(), transmit);
+    let metrics = Metrics::new(1);
+    let packed_max = if transmit == Transmit::Splice { 0 } else { crate::limits::PACKED_MAX };
+    let evictions = metrics.shared.clone();
+    let cache =
+        Cache::new(options.arena_bytes, packed_max, options.eviction, options.miss_cost_bytes, evictions).unwrap();
+    let origin = Origin::open(root.path()).unwrap();
+    let connections = Admission::new(options.max_connections);
+    let shared = Arc::new(Shared { options, origin, cache, metrics, connections, mail: Mail::new(1).unwrap() });
+    let world = World::new(seed);
+    let kernel = Simulated(world.clone());
+    let listener = std::fs::File::open("/dev/null").unwrap().into();
+    let mut worker = Worker::new(0, kernel, shared.clone(), vec![listener], Box::new(|_| panic!("no full lane here")));
+    worker.start().unwrap();
+
+    let mut clients: Vec<Client> = Vec::new();
+    let mut versions = 1;
+    let mut completions = Vec::new();
+    for _ in 0..200_000 {
+        if clients.len() < 8 && dice.one_in(4) {
+            clients.push(Client::connect(&world, &mut dice));
+        }
+        if versions < 4 && dice.one_in(150) {
+            let file = dice.below(SIZES.len());
+            write_version(root.path(), file, versions);
+            versions += 1;
+        }
+        worker.turn(&mut completions).unwrap();
+        let resident = shared.cache.arena().physical_bytes().unwrap();
+        assert!(resident <= shared.options.arena_bytes, "{resident} bytes are resident");
+        let mut all_over = clients.len() == 8;
+        for client in &mut clients {
+            let mut world = world.borrow_mut();
+            let give_up = client.impatient && world.dice.one_in(60);
+            let socket = world.sockets.get_mut(&client.fd).unwrap();
+            if give_up && !socket.client_done {
+                socket.reset = seed.is_multiple_of(2);
+                socket.client_done = true;
+            }
+            let answered = client.count_whole(&socket.read) == client.asked.len();
+            if answered {
+                socket.client_done = true;
+            }
+            all_over &= answered || socket.reset || socket.is_over();
+        }
+        if all_over {
+            break;
+        }
+    }
+    for client in &clients {
+        let world = world.borrow();
+        let socket = &world.sockets[&client.fd];
+        let whole = client.check(&socket.read, versions);
+        // Whoever stays gets all answers, unless a file that was being streamed changed under it (none does here).
+        assert!(
+            client.impatient || whole == client.asked.len(),
+            "seed {seed}: {whole} of {} answers",
+            client.asked.len()
+        );
+    }
+    world.borrow_mut().tell(Kind::Shutdown);
+    for _ in 0..10_000 {
+        if worker.is_finished() {
+            break;
+        }
+        worker.turn(&mut completions).unwrap();
+    }
+    assert!(worker.is_finished(), "seed {seed}: connections are left");
+    assert_eq!(shared.connections.open(), 0);
+    for _ in 0..1000 {
+        worker.turn(&mut completions).unwrap();
+    }
+    assert!(worker.fills.is_empty() && worker.checks.is_empty() && worker.zero_sends.is_empty(), "seed {seed}");
+    let snapshot = shared.cache.snapshot(0);
+    assert_eq!(snapshot.leased_bytes, 0, "seed {seed}: a lease is left");
+}
+
+#[test]
+fn every_order_of_events_gives_every_client_its_bytes() {
+    for seed in 0..40 {
+        let modes = [Transmit::Auto, Transmit::Copy, Transmit::Splice, Transmit::Zerocopy];
+        run(seed, modes[seed as usize % modes.len()]);
+    }
+}
