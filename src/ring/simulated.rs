@@ -273,7 +273,7 @@ unsafe fn gather(message: *const libc::msghdr) -> Vec<u8> {
     let mut bytes = Vec::new();
     // SAFETY: the caller vouches for it.
     unsafe {
-        for at in 0..(*message).msg_iovlen as usize {
+        for at in 0..(*message).msg_iovlen {
             let part = &*(*message).msg_iov.add(at);
             bytes.extend_from_slice(std::slice::from_raw_parts(part.iov_base.cast::<u8>(), part.iov_len));
         }
