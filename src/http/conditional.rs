@@ -2,6 +2,7 @@
 
 use super::range::{self, Selection};
 use super::representation::Representation;
+use crate::origin::Identity;
 
 /// The conditions of one request, as sent.
 #[derive(Debug, Default, Clone, Copy)]
@@ -59,6 +60,19 @@ impl Conditions<'_> {
                 Selection::Unsatisfiable => Verdict::Unsatisfiable,
             },
         }
+    }
+
+    /// Evaluates the conditions of a PUT or DELETE, where `present` is the file as it is now, in the same order.
+    pub fn permits_write(&self, present: Option<&Identity>) -> bool {
+        let tag = present.map(Identity::etag);
+        let names = |list: &[u8], comparison| tag.as_ref().is_some_and(|tag| any_tag(list, tag.as_bytes(), comparison));
+        let matches = match (self.if_match, self.if_unmodified_since) {
+            (Some(tags), _) => names(tags, Comparison::Strong),
+            (None, Some(date)) => seconds(date)
+                .is_none_or(|since| present.is_some_and(|present| present.mtime_ns.div_euclid(1_000_000_000) <= since)),
+            (None, None) => true,
+        };
+        matches && !self.if_none_match.is_some_and(|tags| names(tags, Comparison::Weak))
     }
 
     fn precondition_fails(&self, current: &Representation) -> bool {
@@ -176,6 +190,36 @@ mod tests {
         {
             let conditions = Conditions { if_match: Some(value.as_bytes()), ..Conditions::default() };
             assert_eq!(conditions.evaluate(&current), expected);
+        }
+    }
+
+    #[test]
+    fn writes_are_conditional_on_what_is_there() {
+        let identity = current().identity;
+        let own = identity.etag();
+        let weak = format!("W/{own}");
+        for (field, value, on_present, on_absent) in [
+            ("match", "*", true, false),
+            ("match", own.as_str(), true, false),
+            ("match", weak.as_str(), false, false),
+            ("match", "\"other\"", false, false),
+            ("none-match", "*", false, true),
+            ("none-match", own.as_str(), false, true),
+            ("none-match", weak.as_str(), false, true),
+            ("none-match", "\"other\"", true, true),
+            ("unmodified", "Sun, 06 Nov 1994 08:49:37 GMT", true, false),
+            ("unmodified", "Sun, 06 Nov 1994 08:49:36 GMT", false, false),
+            ("unmodified", "yesterday", true, true),
+        ] {
+            let set = |name| (field == name).then_some(value.as_bytes());
+            let conditions = Conditions {
+                if_match: set("match"),
+                if_none_match: set("none-match"),
+                if_unmodified_since: set("unmodified"),
+                ..Conditions::default()
+            };
+            assert_eq!(conditions.permits_write(Some(&identity)), on_present, "{field} {value}");
+            assert_eq!(conditions.permits_write(None), on_absent, "{field} {value}");
         }
     }
 

@@ -44,7 +44,7 @@ catalogue! {
     REQUESTS: Counter "forebay_requests_total", "Requests answered, by what the cache said (class) and why (detail).";
     BODY_BYTES: Counter "forebay_response_body_bytes_total", "Bytes of response bodies, by the class and detail of the request: the hit class over all is the byte hit ratio.";
     RESPONSES: Counter "forebay_responses_total", "Responses sent, by status.";
-    BYTES_SENT: Counter "forebay_sent_bytes_total", "Bytes handed to sockets by the fast lane, heads included.";
+    BYTES_SENT: Counter "forebay_sent_bytes_total", "Bytes handed to sockets, heads included.";
     HEAD_LATENCY: Histogram "forebay_head_seconds", "Time from a whole request head received to its response head handed to the socket, for hits and misses of the fast lane.";
     WORKER_REQUESTS: Counter "forebay_worker_requests_total", "Requests answered by each worker; the full lane is worker \"control\".";
 

@@ -1,6 +1,8 @@
 //! The words the numbers are told apart by. Each enum is closed, so a dashboard can rely on every series being there from
 //! the first scrape, at zero.
 
+use crate::http::cache_status::{CacheStatus, Forward, Reason};
+
 use super::counter::{Counter, Family, Label, SharedCounter};
 
 /// Declares a label: an enum, its label pairs, and the families of counters indexed by it.
@@ -70,7 +72,7 @@ labels! {
         Created201 => r#"status="201""#,
         NoContent204 => r#"status="204""#,
         PartialContent206 => r#"status="206""#,
-        PermanentRedirect308 => r#"status="308""#,
+        MovedPermanently301 => r#"status="301""#,
         NotModified304 => r#"status="304""#,
         BadRequest400 => r#"status="400""#,
         Unauthorized401 => r#"status="401""#,
@@ -98,6 +100,25 @@ labels! {
     }
 }
 
+impl Class {
+    /// The class of a file's response. (A hit that was compared with the disk first is told apart by who knows of it.)
+    pub fn of(status: CacheStatus) -> Class {
+        match status {
+            CacheStatus::Hit => Class::Hit,
+            CacheStatus::Stored { forward: Forward::UriMiss } => Class::MissStored,
+            CacheStatus::Stored { forward: Forward::Stale } => Class::MissStale,
+            CacheStatus::Collapsed { .. } => Class::MissCollapsed,
+            CacheStatus::Uncached { reason, .. } => match reason {
+                Reason::TooLarge => Class::MissTooLarge,
+                Reason::NoRoom => Class::MissNoRoom,
+                Reason::NotAdmitted => Class::MissNotAdmitted,
+                Reason::Changed => Class::MissChanged,
+                Reason::HeadOnly | Reason::NotFound => Class::Other,
+            },
+        }
+    }
+}
+
 impl Status {
     /// The label of a status code.
     #[inline]
@@ -108,8 +129,8 @@ impl Status {
             201 => Status::Created201,
             204 => Status::NoContent204,
             206 => Status::PartialContent206,
+            301 => Status::MovedPermanently301,
             304 => Status::NotModified304,
-            308 => Status::PermanentRedirect308,
             400 => Status::BadRequest400,
             401 => Status::Unauthorized401,
             403 => Status::Forbidden403,

@@ -43,6 +43,13 @@ pub struct Swept {
     pub failures: u64,
 }
 
+impl std::fmt::Display for Swept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Swept { directories, removed, failures } = self;
+        write!(f, "{removed} removed, {failures} could not be; {directories} directories looked through")
+    }
+}
+
 impl Origin {
     /// Removes what uploads left behind when an earlier server was killed. Looks through the whole tree (symbolic links are
     /// not followed), so it belongs before the first request, and only where writes are allowed.

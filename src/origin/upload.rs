@@ -115,7 +115,7 @@ impl Origin {
     /// # Errors
     /// [`WriteError`]; already here if the name is a directory's, or its place cannot be written.
     pub fn begin_upload(&self, name: &[u8]) -> Result<Upload, WriteError> {
-        self.writable(name)?;
+        self.present(name)?;
         let _stays = self.tree.read();
         let mut place = split(name).0;
         let directory = loop {
@@ -147,7 +147,7 @@ impl Origin {
     /// # Errors
     /// [`WriteError`]; the file is then still there, except after a failed sync of the directory ([`WriteError::Io`]).
     pub fn delete(&self, name: &[u8], condition: Condition<'_>) -> Result<(), WriteError> {
-        let present = self.writable(name)?.ok_or(WriteError::NotFound)?;
+        let present = self.present(name)?.ok_or(WriteError::NotFound)?;
         if !condition(Some(&present)) {
             return Err(WriteError::ConditionFailed);
         }
@@ -161,8 +161,11 @@ impl Origin {
         Ok(())
     }
 
-    /// The file that a write to `name` would replace, if there is one; an error if what is there cannot be replaced.
-    fn writable(&self, name: &[u8]) -> Result<Option<Identity>, WriteError> {
+    /// The file that a write to `name` would replace, if there is one.
+    ///
+    /// # Errors
+    /// What is there cannot be replaced, or not be looked at.
+    pub fn present(&self, name: &[u8]) -> Result<Option<Identity>, WriteError> {
         match self.look(name) {
             Ok(Found::File(identity)) => Ok(Some(identity)),
             Ok(Found::Directory) => Err(WriteError::IsDirectory),
@@ -237,7 +240,7 @@ impl Upload {
     }
 
     fn put_in_place(mut self, origin: &Origin, name: &[u8], condition: Condition<'_>) -> Result<Stored, WriteError> {
-        let present = origin.writable(name)?;
+        let present = origin.present(name)?;
         if !condition(present.as_ref()) {
             return Err(WriteError::ConditionFailed);
         }
@@ -249,7 +252,7 @@ impl Upload {
         let created = present.is_none() && self.create(&directory, last)?;
         if !created {
             // Something may have appeared since the look; then the condition must hold for that, too.
-            if present.is_none() && !condition(origin.writable(name)?.as_ref()) {
+            if present.is_none() && !condition(origin.present(name)?.as_ref()) {
                 return Err(WriteError::ConditionFailed);
             }
             self.replace(directory, last)?;

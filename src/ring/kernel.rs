@@ -7,6 +7,7 @@
 use super::Completion;
 use super::lent::Loan;
 use crate::origin::Found;
+use crate::server::peer::Peer;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
@@ -153,6 +154,11 @@ pub trait Kernel {
 
     /// A count that grows while the peer takes bytes that were sent to it.
     fn progress(&mut self, socket: RawFd) -> u64;
+
+    /// Who is on the other end, for the access log. One that is gone already cannot be told from one without an address.
+    fn peer(&self, _socket: RawFd) -> Peer {
+        Peer::Unix
+    }
 
     /// Ends one direction or both; receives and sends in flight complete then.
     fn shutdown(&mut self, socket: RawFd, how: std::net::Shutdown);

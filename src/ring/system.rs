@@ -5,6 +5,7 @@ use super::kernel::{Kernel, Op, Token};
 use super::{Completion, Refusal, Ring};
 use crate::limits;
 use crate::origin::Found;
+use crate::server::peer::Peer;
 use io_uring::{opcode, squeue, types};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -140,6 +141,11 @@ impl Kernel for System {
         // SAFETY: the kernel writes one int.
         unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &mut unread) };
         unread as u64
+    }
+
+    fn peer(&self, socket: RawFd) -> Peer {
+        // SAFETY: the connection that owns the socket outlives the call.
+        Peer::of(unsafe { BorrowedFd::borrow_raw(socket) }).unwrap_or(Peer::Unix)
     }
 
     fn shutdown(&mut self, socket: RawFd, how: std::net::Shutdown) {

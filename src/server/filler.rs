@@ -70,7 +70,7 @@ pub(super) struct Check {
 }
 
 /// What an open's failure means.
-fn failure_of(errno: i32) -> Failure {
+pub(super) fn failure_of(errno: i32) -> Failure {
     match errno {
         // ELOOP and EXDEV: a link that leads in circles or out of the root.
         libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::EXDEV | libc::ENAMETOOLONG | libc::EINVAL => {

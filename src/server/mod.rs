@@ -4,15 +4,21 @@
 //! * [`worker`]: the fast lane's event loop, one a thread; `connection`, `receive`, `respond`, `send`, `filler` are its parts.
 //! * [`shared`]: what all threads share.
 
+pub mod access_log;
+pub mod auth;
 mod connection;
+pub mod control;
 mod filler;
 pub mod listen;
+pub mod logging;
+pub mod peer;
 mod receive;
 mod respond;
 mod send;
 pub mod shared;
 #[cfg(test)]
 mod simulation;
+pub mod systemd;
 pub mod worker;
 
 use crate::cache::Cache;
@@ -23,7 +29,9 @@ use crate::origin::Origin;
 use crate::ring::kernel::{Kind, Token};
 use crate::ring::preflight;
 use crate::ring::system::System;
+use access_log::AccessLog;
 use anyhow::Context;
+use auth::Guard;
 use shared::{Admission, Admitted, Mail, Shared};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -50,41 +58,68 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
         eprintln!("forebay: this kernel has no SEND_ZC: --transmit zerocopy sends by copy");
         options.transmit = Transmit::Copy;
     }
+    logging::start(options.log);
     raise_descriptor_limit(options.max_connections);
+    let guard = Guard::open(options.token_file.as_deref(), options.token_reads)?;
     let origin = Origin::open(&options.root).with_context(|| format!("cannot serve {}", options.root.display()))?;
     let metrics = Metrics::new(options.workers);
     let packed_max = if options.transmit == Transmit::Splice { 0 } else { limits::PACKED_MAX };
     let cache =
         Cache::new(options.arena_bytes, packed_max, options.eviction, options.miss_cost_bytes, metrics.shared.clone())
             .context("cannot make the arena")?;
-    let mut signals = signal_hook::iterator::Signals::new([libc::SIGINT, libc::SIGTERM])?;
+    let access_log = match &options.access_log {
+        None => AccessLog::off(),
+        Some(log) => AccessLog::open(log.target.clone(), log.format, metrics.shared.clone())
+            .context("cannot open the access log")?,
+    };
+    let mut signals = signal_hook::iterator::Signals::new([libc::SIGINT, libc::SIGTERM, libc::SIGHUP])?;
     let listening = listen::bind(&options.listen, options.workers)?;
     let connections = Admission::new(options.max_connections);
     let mail = Mail::new(options.workers)?;
-    let shared = Arc::new(Shared { options, origin, cache, metrics, connections, mail });
+    let shared = Arc::new(Shared { options, origin, cache, metrics, connections, mail, guard, access_log });
     eprintln!("forebay: {}", shared.cache.arena().folios().describe());
+    if shared.options.allow_writes {
+        let swept = shared.origin.sweep();
+        tracing::info!("looked for leftovers of earlier uploads: {swept}");
+    }
+    let control = control::spawn(shared.clone()).context("cannot start the control side")?;
     let listen::Listening { sockets, bound, files } = listening;
     let mut workers = Vec::new();
     for (number, sockets) in sockets.into_iter().enumerate() {
-        workers.push(spawn_worker(number, shared.clone(), sockets)?);
+        workers.push(spawn_worker(number, shared.clone(), sockets, control.sender())?);
     }
     for address in &bound {
         eprintln!("forebay: serving {} on {address}", shared.options.root.display());
     }
     let listening = listen::Listening { sockets: Vec::new(), bound, files };
-    let _ = signals.forever().next();
+    systemd::notify(systemd::State::Ready);
+    while let Some(libc::SIGHUP) = signals.forever().next() {
+        shared.access_log.reopen();
+        if let Err(error) = shared.guard.reload() {
+            tracing::error!("{error}; the token stays what it was");
+        }
+    }
+    systemd::notify(systemd::State::Stopping);
+    control.shutdown(shared.options.drain);
     for number in 0..workers.len() {
         shared.mail.send(number, Token::new(Kind::Shutdown, 0, 0))?;
     }
     for worker in workers {
         let _ = worker.join();
     }
+    control.join();
+    shared.access_log.finish();
     listening.clean();
     Ok(())
 }
 
 /// Starts a worker, and waits until it can be sent messages.
-fn spawn_worker(number: usize, shared: Arc<Shared>, sockets: Vec<OwnedFd>) -> anyhow::Result<JoinHandle<()>> {
+fn spawn_worker(
+    number: usize,
+    shared: Arc<Shared>,
+    sockets: Vec<OwnedFd>,
+    control: control::Sender,
+) -> anyhow::Result<JoinHandle<()>> {
     let (started, starts) = std::sync::mpsc::channel();
     let body = move || {
         let system = match System::new() {
@@ -92,7 +127,7 @@ fn spawn_worker(number: usize, shared: Arc<Shared>, sockets: Vec<OwnedFd>) -> an
             Err(refusal) => return drop(started.send(Err(refusal))),
         };
         shared.mail.register(number, system.as_raw_fd());
-        let hand_over = Box::new(|_| ());
+        let hand_over = Box::new(move |handoff| control.hand_off(handoff));
         let mut worker = Worker::new(number, system, shared, sockets, hand_over);
         let _ = started.send(Ok(()));
         if let Err(error) = worker.run() {

@@ -1,5 +1,6 @@
 //! Requests to responses.
 
+use super::access_log::Served;
 use super::connection::{Body, Checked, Ending, Filling, Patience, Stream, Wait};
 use super::worker::Worker;
 use crate::cache::entry::Lease;
@@ -13,10 +14,12 @@ use crate::http::response::{Content, Persistence, Problem, write_file_head};
 use crate::http::target::{Malformed, Target};
 use crate::limits;
 use crate::metrics::labels::Class;
+use crate::origin::staging;
 use crate::ring::kernel::{Kernel, Kind, Token};
 use crate::transmit::{self, Mode};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What became of the oldest request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,10 +122,12 @@ impl<K: Kernel> Worker<K> {
     }
 
     fn answer(&mut self, index: u32, request: &Request<'_>) -> io::Result<Answer> {
-        if request.wants_full_lane {
+        // Who lacks the token is told so by the full lane.
+        if request.wants_full_lane || !self.shared.guard.admits_read(request.authorization) {
             return Ok(self.hand_off(index));
         }
         let name = match Target::parse(request.target) {
+            Ok(Target::File(name)) if staging::is_hidden(&name) => return Ok(self.hand_off(index)),
             Ok(Target::File(name)) => name,
             Ok(Target::Directory(_) | Target::Reserved(_)) => return Ok(self.hand_off(index)),
             Err(why) => {
@@ -283,6 +288,10 @@ impl<K: Kernel> Worker<K> {
         problem.write(batch.text(), with_body, date, persistence);
         batch.count_response();
         self.metrics.answered(Class::Other, problem.status);
+        if let Some(request) = request {
+            let body_bytes = if with_body { problem.text.len() as u64 + 1 } else { 0 };
+            self.log(index, request, problem.status, body_bytes, problem.cache_status);
+        }
         if request.is_none() {
             self.connections[index as usize].ending = Ending::AfterResponses { linger };
         }
@@ -320,7 +329,29 @@ impl<K: Kernel> Worker<K> {
         let range = if request.method == Method::Head { 0..0 } else { range };
         self.metrics.answered(class, code);
         self.metrics.body_bytes[class].add(range.end - range.start);
+        self.log(index, request, code, range.end - range.start, Some(status));
         range
+    }
+
+    /// A line of the access log, if there is one. It says what the response will have been when its body has been sent.
+    fn log(&self, index: u32, request: &Request<'_>, status: u16, body_bytes: u64, cache_status: Option<CacheStatus>) {
+        if !self.shared.access_log.is_on() {
+            return;
+        }
+        let connection = &self.connections[index as usize];
+        let started = if connection.started == 0 { self.now } else { connection.started };
+        self.shared.access_log.record(&Served {
+            peer: self.kernel.peer(connection.socket),
+            method: if request.method == Method::Head { "HEAD" } else { "GET" },
+            target: request.target,
+            protocol: if request.is_11 { "HTTP/1.1" } else { "HTTP/1.0" },
+            status,
+            body_bytes,
+            referer: request.referer,
+            user_agent: request.user_agent,
+            cache_status,
+            elapsed: Duration::from_nanos(self.kernel.now().saturating_sub(started)),
+        });
     }
 
     fn answer_from_arena(

@@ -1,5 +1,7 @@
 //! What all threads of the server share.
 
+use super::access_log::AccessLog;
+use super::auth::Guard;
 use crate::cache::Cache;
 use crate::cache::fill::{Fill, Waiter};
 use crate::cli::serve::ServeOptions;
@@ -22,6 +24,8 @@ pub struct Shared {
     pub metrics: Metrics,
     pub connections: Arc<Admission>,
     pub mail: Mail,
+    pub guard: Guard,
+    pub access_log: AccessLog,
 }
 
 /// The count of connections of both lanes, and its limit.

@@ -2,6 +2,8 @@
 //! what it asked for, in the order in which it asked, or an end that it cannot take for a whole answer; and nothing is left
 //! behind.
 
+use super::access_log::AccessLog;
+use super::auth::Guard;
 use super::shared::{Admission, Mail, Shared};
 use super::worker::Worker;
 use crate::cache::Cache;
@@ -144,7 +146,10 @@ fn run(seed: u64, transmit: Transmit) {
         Cache::new(options.arena_bytes, packed_max, options.eviction, options.miss_cost_bytes, evictions).unwrap();
     let origin = Origin::open(root.path()).unwrap();
     let connections = Admission::new(options.max_connections);
-    let shared = Arc::new(Shared { options, origin, cache, metrics, connections, mail: Mail::new(1).unwrap() });
+    let mail = Mail::new(1).unwrap();
+    let guard = Guard::open(None, false).unwrap();
+    let access_log = AccessLog::off();
+    let shared = Arc::new(Shared { options, origin, cache, metrics, connections, mail, guard, access_log });
     let world = World::new(seed);
     let kernel = Simulated(world.clone());
     let listener = std::fs::File::open("/dev/null").unwrap().into();

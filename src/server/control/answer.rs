@@ -1,0 +1,217 @@
+//! What a request is answered with, and what is counted and logged of it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Response, StatusCode};
+use tokio::sync::mpsc;
+
+use crate::http::cache_status::CacheStatus;
+use crate::http::response::Problem;
+use crate::metrics::labels::Class;
+use crate::server::access_log::Served;
+use crate::server::peer::Peer;
+use crate::server::shared::Shared;
+
+/// Pieces of a body that wait for the client at most; each is some hundred KiB.
+const PIECES_AHEAD: usize = 2;
+
+/// A body, and where it comes from.
+pub(super) enum Content {
+    Empty,
+    /// All there is, at once.
+    Whole(Bytes),
+    /// Piece by piece, from a task; `left` is known for files.
+    Pieces {
+        pieces: mpsc::Receiver<io::Result<Bytes>>,
+        left: Option<u64>,
+    },
+}
+
+/// Where a task puts the pieces of a body. Waits as long as the client is behind; fails when the client has gone.
+pub(super) type PieceSender = mpsc::Sender<io::Result<Bytes>>;
+
+/// A body in pieces, and its other end.
+pub(super) fn pieces(left: Option<u64>) -> (PieceSender, Content) {
+    let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
+    (sender, Content::Pieces { pieces, left })
+}
+
+/// An answer on its way to hyper.
+pub(super) struct Answer {
+    pub status: StatusCode,
+    /// Boxed, so that an answer is small enough to be a result's error.
+    pub headers: Box<HeaderMap>,
+    pub content: Content,
+    pub cache_status: Option<CacheStatus>,
+}
+
+impl Answer {
+    pub fn new(status: StatusCode, content: Content) -> Answer {
+        Answer { status, headers: Box::default(), content, cache_status: None }
+    }
+
+    /// A whole body of a type.
+    pub fn page(content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+        Answer::new(StatusCode::OK, Content::Whole(body.into()))
+            .with(header::CONTENT_TYPE, HeaderValue::from_static(content_type))
+            .with(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
+    }
+
+    /// A short text that says what was wrong.
+    pub fn problem(status: StatusCode, text: impl std::fmt::Display) -> Answer {
+        Answer::new(status, Content::Whole(format!("{text}\n").into()))
+            .with(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))
+    }
+
+    /// Adds a header field. A value that cannot be one (from a file's name, say) is left out.
+    pub fn with(mut self, name: HeaderName, value: impl TryInto<HeaderValue>) -> Answer {
+        if let Ok(value) = value.try_into() {
+            self.headers.append(name, value);
+        }
+        self
+    }
+
+    /// Adds header fields written as lines that end in CRLF.
+    pub fn with_lines(mut self, lines: &[u8]) -> Answer {
+        for line in lines.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii) {
+            let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
+            let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii());
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(&line[..colon]), value) {
+                self.headers.append(name, value);
+            }
+        }
+        self
+    }
+
+    /// Says how the cache took part.
+    pub fn cached(mut self, status: CacheStatus) -> Answer {
+        self.cache_status = Some(status);
+        self.with(HeaderName::from_static("cache-status"), HeaderValue::from_static(status.as_str()))
+    }
+
+    /// The response, counted now, and logged when its body is over. The body of a HEAD is left out, not its length.
+    pub fn into_response(self, mut tally: Tally) -> Response<Body> {
+        tally.status = self.status.as_u16();
+        tally.cache_status = self.cache_status;
+        tally.shared.metrics.control.answered(tally.class(), tally.status);
+        let mut response = Response::new(Body { content: self.content, tally });
+        *response.status_mut() = self.status;
+        *response.headers_mut() = *self.headers;
+        response
+    }
+}
+
+impl From<Problem> for Answer {
+    fn from(problem: Problem) -> Answer {
+        let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut answer = Answer::problem(status, &problem.text);
+        if let Some(field) = &problem.field {
+            answer = answer.with_lines(field.as_bytes());
+        }
+        match problem.cache_status {
+            Some(status) => answer.cached(status),
+            None => answer,
+        }
+    }
+}
+
+/// A body, with the account of its request.
+pub(super) struct Body {
+    content: Content,
+    tally: Tally,
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let piece = match &mut self.content {
+            Content::Empty => None,
+            Content::Whole(bytes) => {
+                Some(Ok(std::mem::take(bytes))).filter(|piece| !matches!(piece, Ok(b) if b.is_empty()))
+            }
+            Content::Pieces { pieces, left } => match (std::task::ready!(pieces.poll_recv(cx)), left) {
+                (Some(Ok(piece)), Some(left)) => {
+                    *left = left.saturating_sub(piece.len() as u64);
+                    Some(Ok(piece))
+                }
+                // A task that ended too early must not look like the end of the file.
+                (None, Some(left)) if *left > 0 => Some(Err(io::ErrorKind::UnexpectedEof.into())),
+                (piece, _) => piece,
+            },
+        };
+        if let Some(Ok(piece)) = &piece {
+            self.tally.body_bytes += piece.len() as u64;
+        }
+        Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Empty => true,
+            Content::Whole(bytes) => bytes.is_empty(),
+            Content::Pieces { left, .. } => *left == Some(0),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Pieces { left: Some(left), .. } => SizeHint::with_exact(*left),
+            Content::Pieces { left: None, .. } => SizeHint::default(),
+        }
+    }
+}
+
+/// The account of one request; closed when dropped, with the last byte of the body or when the client has gone.
+pub(super) struct Tally {
+    shared: Arc<Shared>,
+    started: Instant,
+    peer: Peer,
+    /// Method, target, protocol and header fields, if the access log wants them.
+    request: Option<Parts>,
+    status: u16,
+    cache_status: Option<CacheStatus>,
+    body_bytes: u64,
+}
+
+impl Tally {
+    pub fn new(shared: Arc<Shared>, peer: Peer, request: &Parts) -> Tally {
+        let request = shared.access_log.is_on().then(|| request.clone());
+        Tally { shared, started: Instant::now(), peer, request, status: 0, cache_status: None, body_bytes: 0 }
+    }
+
+    fn class(&self) -> Class {
+        self.cache_status.map_or(Class::Other, Class::of)
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.shared.metrics.control.body_bytes[self.class()].add(self.body_bytes);
+        let Some(request) = &self.request else { return };
+        let field = |name| request.headers.get(name).map(HeaderValue::as_bytes);
+        self.shared.access_log.record(&Served {
+            peer: self.peer,
+            method: request.method.as_str(),
+            target: request.uri.to_string().as_bytes(),
+            protocol: if request.version == hyper::Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
+            status: self.status,
+            body_bytes: self.body_bytes,
+            referer: field(header::REFERER),
+            user_agent: field(header::USER_AGENT),
+            cache_status: self.cache_status,
+            elapsed: self.started.elapsed(),
+        });
+    }
+}

@@ -1,0 +1,393 @@
+//! GET and HEAD of a directory: its index file, if there is one and it is wanted, or a list of what it holds.
+//!
+//! The list comes as JSON, HTML or plain text, as the client's Accept field prefers; sorted by name; in pieces, so that a huge
+//! directory neither waits for its last entry nor stands in memory as text.
+
+use std::fmt::Write;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, StatusCode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
+use super::answer::{Answer, Content, PieceSender, pieces};
+use super::file::failure as failure_of;
+use super::route::{Lane, blocking, field};
+use crate::cache::fill::Failure;
+use crate::origin::Found;
+use crate::origin::directory::{Entry, EntryKind, Names};
+use crate::server::shared::Shared;
+
+/// Entries looked at and sent at a time.
+const ENTRIES_AT_ONCE: usize = 512;
+
+/// What is encoded in a path: everything but RFC 3986's unreserved characters and the slash.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// A name as it stands in a URL's path.
+pub(super) fn encode_path(name: &[u8]) -> String {
+    percent_encode(name, PATH).to_string()
+}
+
+/// The form of a list. In the order in which they are preferred when the client does not care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Plain,
+    Html,
+    Json,
+}
+
+impl Format {
+    const ALL: [Format; 3] = [Format::Plain, Format::Html, Format::Json];
+
+    fn media_type(self) -> (&'static str, &'static str) {
+        match self {
+            Format::Plain => ("text", "plain"),
+            Format::Html => ("text", "html"),
+            Format::Json => ("application", "json"),
+        }
+    }
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Format::Plain => "text/plain; charset=utf-8",
+            Format::Html => "text/html; charset=utf-8",
+            Format::Json => "application/json",
+        }
+    }
+
+    /// What an Accept field prefers (RFC 9110, 12.5.1): the highest weight; among equals what is named more exactly, then
+    /// what is named first. None: nothing that is offered.
+    fn preferred(headers: &HeaderMap) -> Option<Format> {
+        let Some(accept) = field(headers, header::ACCEPT) else { return Some(Format::Plain) };
+        let accept = String::from_utf8_lossy(&accept).to_ascii_lowercase();
+        let ranges: Vec<Range<'_>> = accept.split(',').filter_map(Range::parse).collect();
+        // An Accept field without a single range that can be read says nothing.
+        if ranges.is_empty() {
+            return Some(Format::Plain);
+        }
+        let rank = |format: Format| {
+            let (position, range) = ranges
+                .iter()
+                .enumerate()
+                .filter(|(_, range)| range.matches(format))
+                .max_by_key(|(position, range)| (range.exactness(), usize::MAX - position))?;
+            (range.weight > 0).then_some((range.weight, range.exactness(), usize::MAX - position))
+        };
+        // max_by_key takes the last of equals, and the order of preference is from the first.
+        Format::ALL.into_iter().rev().filter(|&format| rank(format).is_some()).max_by_key(|&format| rank(format))
+    }
+}
+
+/// One media range of an Accept field.
+struct Range<'a> {
+    kind: &'a str,
+    subkind: &'a str,
+    /// Thousandths.
+    weight: u16,
+}
+
+impl<'a> Range<'a> {
+    fn parse(text: &'a str) -> Option<Range<'a>> {
+        let mut parts = text.split(';').map(str::trim);
+        let (kind, subkind) = parts.next()?.split_once('/')?;
+        let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1000), |q| {
+            let q: f32 = q.parse().ok()?;
+            (0.0..=1.0).contains(&q).then_some((q * 1000.0) as u16)
+        })?;
+        Some(Range { kind, subkind, weight })
+    }
+
+    fn matches(&self, format: Format) -> bool {
+        let (kind, subkind) = format.media_type();
+        (self.kind == "*" || self.kind == kind) && (self.subkind == "*" || self.subkind == subkind)
+    }
+
+    fn exactness(&self) -> u8 {
+        u8::from(self.kind != "*") + u8::from(self.subkind != "*")
+    }
+}
+
+impl Lane {
+    /// Answers a GET or HEAD of the directory `name`.
+    pub async fn directory(self: &Rc<Self>, name: &[u8], parts: &Parts) -> Result<Answer, Answer> {
+        if let Some(index) = self.index_file(name).await? {
+            return self.file(&index, parts).await;
+        }
+        let format = Format::preferred(&parts.headers).ok_or_else(|| {
+            let text = "a directory is listed as text/plain, text/html or application/json";
+            Answer::problem(StatusCode::NOT_ACCEPTABLE, text)
+        })?;
+        let (shared, owned) = (self.shared.clone(), name.to_vec());
+        let names = blocking(move || shared.origin.names(&owned)).await?.map_err(|error| refusal(&error))?;
+        let content = if parts.method == Method::HEAD {
+            Content::Empty
+        } else {
+            let (sender, content) = pieces(None);
+            tokio_uring::spawn(write(self.shared.clone(), names, format, name.to_vec(), sender));
+            content
+        };
+        Ok(Answer::new(StatusCode::OK, content)
+            .with(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()))
+            .with(header::VARY, HeaderValue::from_static("accept"))
+            .with(header::CACHE_CONTROL, HeaderValue::from_static("no-cache")))
+    }
+
+    /// The name of the file that stands for the directory, if there is one.
+    async fn index_file(&self, name: &[u8]) -> Result<Option<Vec<u8>>, Answer> {
+        let Some(index) = &self.shared.options.index else { return Ok(None) };
+        let index = if name.is_empty() { index.as_bytes().to_vec() } else { [name, b"/", index.as_bytes()].concat() };
+        let shared = self.shared.clone();
+        let (found, index) = blocking(move || (shared.origin.look(&index), index)).await?;
+        Ok(matches!(found, Ok(Found::File(_))).then_some(index))
+    }
+}
+
+fn refusal(error: &io::Error) -> Answer {
+    match failure_of(error) {
+        Failure::Forbidden => Answer::problem(StatusCode::FORBIDDEN, "this directory may not be read"),
+        Failure::NotFound => Answer::problem(StatusCode::NOT_FOUND, "there is no such directory"),
+        Failure::IsDirectory | Failure::Changed | Failure::Io(_) => {
+            tracing::warn!("a directory cannot be read: {error}");
+            Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, format!("the directory cannot be read: {error}"))
+        }
+    }
+}
+
+/// Sends the list piece by piece.
+async fn write(shared: Arc<Shared>, names: Names, format: Format, place: Vec<u8>, sender: PieceSender) {
+    let names = Arc::new(names);
+    let mut text = String::new();
+    format.open(&place, &mut text);
+    let mut is_first = true;
+    for from in (0..names.count()).step_by(ENTRIES_AT_ONCE) {
+        let (shared, names) = (shared.clone(), names.clone());
+        let Ok(entries) = blocking(move || names.entries(&shared.origin, from, from + ENTRIES_AT_ONCE)).await else {
+            let _ = sender.send(Err(io::Error::other("the directory could not be read to its end"))).await;
+            return;
+        };
+        for entry in &entries {
+            format.entry(entry, is_first, &mut text);
+            is_first = false;
+        }
+        if sender.send(Ok(Bytes::from(std::mem::take(&mut text)))).await.is_err() {
+            return;
+        }
+    }
+    format.close(&mut text);
+    let _ = sender.send(Ok(Bytes::from(text))).await;
+}
+
+const HTML_HEAD: &str = "<meta name=\"viewport\" content=\"width=device-width\"><meta name=\"color-scheme\" content=\"light dark\">\
+<style>body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:1rem auto;padding:0 1rem}\
+table{border-collapse:collapse;width:100%}td{padding:.15rem .5rem;border-top:1px solid #8884}\
+td+td{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums;opacity:.75}\
+a{overflow-wrap:anywhere}</style>";
+
+impl Format {
+    /// What stands before the entries. (Writing to a String cannot fail, here and below.)
+    fn open(self, place: &[u8], out: &mut String) {
+        match self {
+            Format::Plain => {}
+            Format::Json => out.push('['),
+            Format::Html => {
+                let title = escape_html(&String::from_utf8_lossy(place));
+                let _ = write!(out, "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">{HTML_HEAD}");
+                let _ = write!(out, "<title>/{title}</title></head><body><h1>/{title}</h1><table>");
+                if !place.is_empty() {
+                    out.push_str("<tr><td><a href=\"../\">../</a></td><td></td><td></td></tr>");
+                }
+            }
+        }
+    }
+
+    fn entry(self, entry: &Entry, is_first: bool, out: &mut String) {
+        let time = rfc3339(entry.modified);
+        let (slash, size) = match entry.kind {
+            EntryKind::File { size } => ("", Some(size)),
+            EntryKind::Directory => ("/", None),
+        };
+        match self {
+            // Size and time first: names may be long, and hold spaces.
+            Format::Plain => {
+                let size = size.map_or("-".to_owned(), |size| size.to_string());
+                let _ = writeln!(out, "{time} {size:>14} {}{slash}", escape_plain(&entry.name));
+            }
+            Format::Json => {
+                let kind = if size.is_some() { "file" } else { "directory" };
+                let name = serde_json::Value::from(String::from_utf8_lossy(&entry.name));
+                let href = href(&entry.name);
+                out.push_str(if is_first { "\n" } else { ",\n" });
+                let _ = write!(
+                    out,
+                    r#"{{"name":{name},"type":"{kind}","size":{},"mtime":"{time}","href":"{href}{slash}"}}"#,
+                    size.unwrap_or(0)
+                );
+            }
+            Format::Html => {
+                let name = escape_html(&String::from_utf8_lossy(&entry.name));
+                let size = size.map_or(String::new(), |size| size.to_string());
+                let _ = write!(out, "\n<tr><td><a href=\"{}{slash}\">{name}{slash}</a></td>", href(&entry.name));
+                let _ = write!(out, "<td>{size}</td><td>{}</td></tr>", time.replace('T', " "));
+            }
+        }
+    }
+
+    fn close(self, out: &mut String) {
+        match self {
+            Format::Plain => {}
+            Format::Json => out.push_str("\n]\n"),
+            Format::Html => out.push_str("\n</table></body></html>\n"),
+        }
+    }
+}
+
+/// A reference to a name, relative to its directory; the dot keeps a name with a colon from being taken for a scheme.
+fn href(name: &[u8]) -> String {
+    format!("./{}", encode_path(name))
+}
+
+/// Whole seconds, UTC. The origin gives no time outside the years 1970 to 9999.
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+fn escape_html(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            character => out.push(character),
+        }
+    }
+    out
+}
+
+/// A name on a line of its own: control characters, backslashes and what is not UTF-8 as \xHH, so that no name breaks the
+/// line or the terminal, and each can be told from the others.
+fn escape_plain(name: &[u8]) -> String {
+    let mut out = String::with_capacity(name.len());
+    for chunk in name.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character.is_control() || character == '\\' {
+                let mut bytes = [0; 4];
+                for byte in character.encode_utf8(&mut bytes).bytes() {
+                    let _ = write!(out, "\\x{byte:02x}");
+                }
+            } else {
+                out.push(character);
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    fn preferred(accept: &str) -> Option<Format> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_str(accept).unwrap());
+        Format::preferred(&headers)
+    }
+
+    #[test]
+    fn accept_chooses_the_format() {
+        use Format::{Html, Json, Plain};
+        assert_eq!(Format::preferred(&HeaderMap::new()), Some(Plain));
+        for (accept, expected) in [
+            ("*/*", Some(Plain)),
+            ("application/json", Some(Json)),
+            ("Application/JSON; charset=utf-8", Some(Json)),
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8", Some(Html)),
+            ("application/json, text/plain, */*", Some(Json)),
+            ("text/plain;q=0.5, application/json;q=0.9", Some(Json)),
+            ("text/*", Some(Plain)),
+            ("text/*, text/plain;q=0", Some(Html)),
+            ("*/*;q=0.1, text/html", Some(Html)),
+            ("image/png", None),
+            ("application/json;q=0", None),
+            ("nonsense", Some(Plain)),
+            ("text/html;q=7, application/json;q=0.1", Some(Json)),
+        ] {
+            assert_eq!(preferred(accept), expected, "{accept}");
+        }
+    }
+
+    fn shown(format: Format, entries: &[Entry]) -> String {
+        let mut out = String::new();
+        format.open(b"a&b", &mut out);
+        for (number, entry) in entries.iter().enumerate() {
+            format.entry(entry, number == 0, &mut out);
+        }
+        format.close(&mut out);
+        out
+    }
+
+    fn file(name: &[u8]) -> Entry {
+        let modified = UNIX_EPOCH + Duration::from_secs(784_111_777);
+        Entry { name: name.to_vec(), kind: EntryKind::File { size: 7 }, modified }
+    }
+
+    #[test]
+    fn each_format_says_the_same() {
+        let directory = Entry { name: b"sub".to_vec(), kind: EntryKind::Directory, modified: UNIX_EPOCH };
+        let entries = [file(b"a\n<\"'&:\\\xff\xc3\xbc.txt"), directory];
+        assert_eq!(
+            shown(Format::Plain, &entries),
+            "1994-11-06T08:49:37Z              7 a\\x0a<\"'&:\\x5c\\xff\u{fc}.txt\n\
+             1970-01-01T00:00:00Z              - sub/\n"
+        );
+        let json: serde_json::Value = serde_json::from_str(&shown(Format::Json, &entries)).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!([
+                {"name": "a\n<\"'&:\\\u{fffd}\u{fc}.txt", "type": "file", "size": 7, "mtime": "1994-11-06T08:49:37Z",
+                 "href": "./a%0A%3C%22%27%26%3A%5C%FF%C3%BC.txt"},
+                {"name": "sub", "type": "directory", "size": 0, "mtime": "1970-01-01T00:00:00Z", "href": "./sub/"},
+            ])
+        );
+        let html = shown(Format::Html, &entries);
+        assert!(html.contains("<title>/a&amp;b</title>"), "{html}");
+        assert!(
+            html.contains("<a href=\"./a%0A%3C%22%27%26%3A%5C%FF%C3%BC.txt\">a\n&lt;&quot;&#39;&amp;:\\"),
+            "{html}"
+        );
+        assert!(html.contains("<a href=\"./sub/\">sub/</a>"), "{html}");
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&shown(Format::Json, &[])).unwrap(),
+            serde_json::json!([])
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_breaks_out_of_its_place(name in proptest::collection::vec(1u8.., 1..40)) {
+            let plain = shown(Format::Plain, &[file(&name)]);
+            prop_assert_eq!(plain.lines().count(), 1);
+            prop_assert!(!plain.trim_end().contains(char::is_control));
+            let json: serde_json::Value = serde_json::from_str(&shown(Format::Json, &[file(&name)])).unwrap();
+            let href = json[0]["href"].as_str().unwrap().strip_prefix("./").unwrap();
+            prop_assert_eq!(percent_encoding::percent_decode_str(href).collect::<Vec<u8>>(), name.clone());
+            let row = shown(Format::Html, &[file(&name)]);
+            let row = row.split("<tr>").last().unwrap();
+            prop_assert_eq!(row.matches('<').count(), shown(Format::Html, &[file(b"x")]).split("<tr>").last().unwrap().matches('<').count());
+            prop_assert_eq!(row.matches('"').count(), 2);
+        }
+    }
+}

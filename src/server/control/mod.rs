@@ -1,0 +1,222 @@
+//! The full lane: everything that is not a plain read of a file, on hyper and the tokio-uring runtime, in a thread of its own.
+//!
+//! A connection comes here for good, with the bytes already received from it ([`Handoff`]), and is served here until it ends,
+//! plain reads included, from the same cache.
+//!
+//! - `socket`: the connection; what was received is read first
+//! - `route`: which request goes where, and who may
+//! - `file`, `listing`, `upload`, `pages`: the answers
+//! - `answer`: what they have in common, and what is counted and logged of them
+
+mod answer;
+mod file;
+mod listing;
+mod pages;
+mod route;
+mod socket;
+mod upload;
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::Handoff;
+use super::peer::Peer;
+use super::shared::Shared;
+use crate::metrics::labels::{Connection, Timeout};
+use route::Lane;
+use socket::Socket;
+
+/// The running control side.
+pub struct Control {
+    sender: Sender,
+    stop: watch::Sender<Option<Duration>>,
+    thread: JoinHandle<()>,
+}
+
+/// Where workers hand connections to. Cheap to clone.
+#[derive(Clone)]
+pub struct Sender {
+    queue: mpsc::UnboundedSender<Handoff>,
+    shared: Arc<Shared>,
+}
+
+impl Sender {
+    /// Hands a connection over. Never blocks; the queue is bounded by the count of connections. After the control side has ended the
+    /// connection is closed.
+    pub fn hand_off(&self, handoff: Handoff) {
+        let metrics = &self.shared.metrics.shared;
+        metrics.control_queue.rise();
+        if self.queue.send(handoff).is_err() {
+            metrics.control_queue.fall();
+        }
+    }
+}
+
+/// Starts the control side in its thread.
+///
+/// # Errors
+/// The thread, its runtime or its ring cannot be had.
+pub fn spawn(shared: Arc<Shared>) -> io::Result<Control> {
+    let (queue, handoffs) = mpsc::unbounded_channel();
+    let (stop, stopping) = watch::channel(None);
+    let (report, started) = std::sync::mpsc::channel();
+    let sender = Sender { queue, shared: shared.clone() };
+    let body = move || match tokio_uring::Runtime::new(&tokio_uring::builder()) {
+        Ok(runtime) => {
+            let _ = report.send(Ok(()));
+            runtime.block_on(run(shared, handoffs, stopping));
+        }
+        Err(error) => {
+            let _ = report.send(Err(error));
+        }
+    };
+    let thread = thread::Builder::new().name("control".into()).spawn(body)?;
+    started.recv().unwrap_or_else(|_| Err(io::Error::other("the control side's thread ended at its start")))?;
+    Ok(Control { sender, stop, thread })
+}
+
+impl Control {
+    /// Where workers hand connections to.
+    pub fn sender(&self) -> Sender {
+        self.sender.clone()
+    }
+
+    /// Begins to end: idle connections are closed, each other one after its present request, all of them when `drain` is over.
+    pub fn shutdown(&self, drain: Duration) {
+        self.stop.send_replace(Some(drain));
+    }
+
+    /// Waits for the end; without [`Control::shutdown`] before it, that comes when all connections have ended by themselves.
+    /// Workers' senders must be gone, or the end comes only when the drain time is over.
+    pub fn join(self) {
+        let Control { sender, stop: _stop, thread } = self;
+        drop(sender);
+        if thread.join().is_err() {
+            tracing::error!("the control side's thread panicked");
+        }
+    }
+}
+
+/// Takes connections up until it is told to end, then sees them out.
+async fn run(
+    shared: Arc<Shared>,
+    mut handoffs: mpsc::UnboundedReceiver<Handoff>,
+    mut stop: watch::Receiver<Option<Duration>>,
+) {
+    let lane = Rc::new(Lane::new(shared.clone()));
+    tokio_uring::spawn({
+        let (lane, shared) = (lane.clone(), shared.clone());
+        async move { lane.rates.sample(shared).await }
+    });
+    let mut connections = JoinSet::new();
+    let mut deadline = pin!(tokio::time::sleep(Duration::MAX));
+    let mut is_open = true;
+    while is_open || !connections.is_empty() {
+        let draining = stop.borrow().is_some();
+        tokio::select! {
+            handoff = handoffs.recv(), if is_open => match handoff {
+                Some(handoff) => {
+                    shared.metrics.shared.control_queue.fall();
+                    connections.spawn_local(serve(lane.clone(), handoff, stop.clone()));
+                }
+                None => is_open = false,
+            },
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!("a connection's task failed: {error}");
+                }
+            }
+            Ok(()) = stop.changed(), if !draining => {
+                let drain = stop.borrow().unwrap_or_default();
+                deadline.as_mut().reset(tokio::time::Instant::now() + drain);
+            }
+            () = &mut deadline => break,
+        }
+    }
+    shared.metrics.control.timeouts[Timeout::Drain].add(connections.len() as u64);
+}
+
+/// What is counted of a connection, whichever way its task ends.
+struct Counted(Arc<Shared>);
+
+impl Counted {
+    fn new(shared: Arc<Shared>) -> Counted {
+        shared.metrics.shared.control_connections.rise();
+        Counted(shared)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.metrics.shared.control_connections.fall();
+        self.0.metrics.control.connections[Connection::Closed].one();
+    }
+}
+
+/// Serves one connection until it ends.
+async fn serve(lane: Rc<Lane>, handoff: Handoff, mut stop: watch::Receiver<Option<Duration>>) {
+    let _counted = Counted::new(lane.shared.clone());
+    let Handoff { socket, received, admitted: _admitted } = handoff;
+    let options = &lane.shared.options;
+    let control = lane.shared.metrics.control.clone();
+    let taken = Peer::of(&socket)
+        .and_then(|peer| Ok((peer, Socket::new(socket, peer, received, options.send_timeout, control)?)));
+    let (peer, socket) = match taken {
+        Ok(taken) => taken,
+        Err(error) => {
+            tracing::debug!("a connection could not be taken over from the fast lane: {error}");
+            return;
+        }
+    };
+    let service = service_fn(|request| {
+        let lane = lane.clone();
+        Box::pin(async move { Ok::<_, Infallible>(lane.answer(peer, request).await) })
+    });
+    let mut is_ending = stop.borrow().is_some();
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // hyper knows one timeout for an idle connection and for a head, so the longer of the two holds here.
+        .header_read_timeout(options.idle_timeout.max(options.header_timeout))
+        .max_headers(options.max_headers)
+        .max_header_size(options.max_head_bytes)
+        .max_buf_size(options.max_head_bytes.max(BUFFER_BYTES))
+        .pipeline_flush(true)
+        .title_case_headers(true)
+        .keep_alive(!is_ending)
+        .serve_connection(TokioIo::new(socket), service);
+    let result = loop {
+        tokio::select! {
+            result = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break result,
+            Ok(()) = stop.changed(), if !is_ending => {
+                is_ending = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    };
+    // Whoever sees the end of an idle connection while the server stops has lost nothing.
+    let is_clean = is_ending && result.is_ok();
+    if let Err(error) = result {
+        if error.is_timeout() {
+            lane.shared.metrics.control.timeouts[Timeout::Idle].one();
+        }
+        tracing::debug!("a connection from {peer} ended: {error}");
+    }
+    if !is_clean {
+        connection.into_parts().io.into_inner().linger().await;
+    }
+}
+
+/// How much hyper receives at a time, bytes: large pieces make uploads cheaper. It also bounds what is buffered of a response.
+const BUFFER_BYTES: usize = 256 << 10;

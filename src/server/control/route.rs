@@ -1,0 +1,180 @@
+//! Which request goes where, and who may.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use tokio::sync::Mutex;
+
+use super::answer::{Answer, Body, Tally};
+use super::pages::Rates;
+use super::upload::WRITERS;
+use crate::cache::eviction::Touch;
+use crate::http::conditional::Conditions;
+use crate::http::target::Target;
+use crate::origin::staging;
+use crate::server::peer::Peer;
+use crate::server::shared::Shared;
+
+/// What all connections of the control side share.
+pub(super) struct Lane {
+    pub shared: Arc<Shared>,
+    pub touch: Touch,
+    /// Writers of one name take turns: each name has one of these locks, chosen by its hash.
+    pub writers: Vec<Arc<Mutex<()>>>,
+    /// What the dashboard shows over time.
+    pub rates: Rates,
+}
+
+impl Lane {
+    pub fn new(shared: Arc<Shared>) -> Lane {
+        Lane {
+            touch: shared.cache.touch(),
+            writers: (0..WRITERS).map(|_| Arc::default()).collect(),
+            rates: Rates::default(),
+            shared,
+        }
+    }
+
+    /// Answers one request.
+    pub async fn answer(self: Rc<Self>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let tally = Tally::new(self.shared.clone(), peer, &parts);
+        let answer = match self.dispatch(&parts, body).await {
+            Ok(answer) | Err(answer) => answer,
+        };
+        answer.into_response(tally)
+    }
+
+    /// The answer; as an error where it is a refusal, which saves a level of nesting and means nothing more.
+    async fn dispatch(self: &Rc<Self>, parts: &Parts, body: Incoming) -> Result<Answer, Answer> {
+        let hosts = parts.headers.get_all(header::HOST).iter().count();
+        if hosts > 1 || (hosts == 0 && parts.version == Version::HTTP_11) {
+            return Err(Answer::problem(StatusCode::BAD_REQUEST, "the request must have exactly one Host field"));
+        }
+        let target = Target::parse(parts.uri.path().as_bytes())
+            .map_err(|malformed| Answer::problem(StatusCode::BAD_REQUEST, malformed))?;
+        let is_head = parts.method == Method::HEAD;
+        if parts.method == Method::GET || is_head {
+            self.admit_read(&target, &parts.headers)?;
+        }
+        match (&parts.method, target) {
+            (&Method::GET | &Method::HEAD, Target::Reserved(page)) => self.page(&page).await,
+            (&Method::GET | &Method::HEAD, Target::Directory(name)) => self.directory(&name, parts).await,
+            (&Method::GET | &Method::HEAD, Target::File(name)) if staging::is_hidden(&name) => {
+                Err(Answer::problem(StatusCode::NOT_FOUND, "there is no such file"))
+            }
+            (&Method::GET | &Method::HEAD, Target::File(name)) => self.file(&name, parts).await,
+            (&Method::PUT | &Method::DELETE, target) => {
+                let name = self.admit_write(target, &parts.headers)?;
+                match parts.method {
+                    Method::PUT => self.put(&name, parts, body).await,
+                    _ => self.delete(&name, parts).await,
+                }
+            }
+            (method, target) => {
+                let text = format!("{method} is not a method that is served here");
+                Err(self.not_allowed(matches!(target, Target::File(_)), text))
+            }
+        }
+    }
+
+    /// Reads need the token where that is configured; not so the page that asks for it, nor the word that the server lives.
+    fn admit_read(&self, target: &Target<'_>, headers: &HeaderMap) -> Result<(), Answer> {
+        let is_open = matches!(target, Target::Reserved(page) if matches!(&page[..], b"" | b"health"));
+        let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        if is_open || self.shared.guard.admits_read(authorization) { Ok(()) } else { Err(unauthorized(authorization)) }
+    }
+
+    /// Whether there are writes, the client may, and the target is one: then its name.
+    fn admit_write(&self, target: Target<'_>, headers: &HeaderMap) -> Result<Vec<u8>, Answer> {
+        if !self.shared.options.allow_writes {
+            let text = "uploads and deletes are off; start the server with --allow-writes to have them";
+            return Err(self.not_allowed(false, text.into()));
+        }
+        let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        if !self.shared.guard.admits_write(authorization) {
+            return Err(unauthorized(authorization));
+        }
+        match target {
+            Target::File(name) if staging::is_hidden(&name) => {
+                Err(Answer::problem(StatusCode::FORBIDDEN, "names of this form are the server's own"))
+            }
+            Target::File(name) => Ok(name.into_owned()),
+            Target::Reserved(_) => Err(self.not_allowed(false, "names in /.forebay/ are the server's own".into())),
+            Target::Directory(_) => {
+                Err(Answer::problem(StatusCode::CONFLICT, "a directory cannot be written; name a file in it"))
+            }
+        }
+    }
+
+    fn not_allowed(&self, may_be_written: bool, text: String) -> Answer {
+        let allow =
+            if may_be_written && self.shared.options.allow_writes { "GET, HEAD, PUT, DELETE" } else { "GET, HEAD" };
+        Answer::problem(StatusCode::METHOD_NOT_ALLOWED, text).with(header::ALLOW, HeaderValue::from_static(allow))
+    }
+}
+
+/// RFC 6750, 3: without credentials only the scheme is named, else what is wrong with them.
+fn unauthorized(authorization: Option<&[u8]>) -> Answer {
+    let (challenge, text) = match authorization {
+        None => ("Bearer realm=\"forebay\"", "this needs a token: Authorization: Bearer <token>"),
+        Some(_) => ("Bearer realm=\"forebay\", error=\"invalid_token\"", "this is not the token"),
+    };
+    Answer::problem(StatusCode::UNAUTHORIZED, text).with(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+}
+
+/// A header field as one value, its lines joined (RFC 9110, 5.3).
+pub(super) fn field(headers: &HeaderMap, name: HeaderName) -> Option<Vec<u8>> {
+    let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    (!lines.is_empty()).then(|| lines.join(&b", "[..]))
+}
+
+/// The condition fields of a request, owned.
+#[derive(Debug, Default)]
+pub(super) struct OwnedConditions {
+    if_match: Option<Vec<u8>>,
+    if_none_match: Option<Vec<u8>>,
+    if_modified_since: Option<Vec<u8>>,
+    if_unmodified_since: Option<Vec<u8>>,
+    if_range: Option<Vec<u8>>,
+    range: Option<Vec<u8>>,
+}
+
+impl OwnedConditions {
+    pub fn of(headers: &HeaderMap) -> OwnedConditions {
+        OwnedConditions {
+            if_match: field(headers, header::IF_MATCH),
+            if_none_match: field(headers, header::IF_NONE_MATCH),
+            if_modified_since: field(headers, header::IF_MODIFIED_SINCE),
+            if_unmodified_since: field(headers, header::IF_UNMODIFIED_SINCE),
+            if_range: field(headers, header::IF_RANGE),
+            range: field(headers, header::RANGE),
+        }
+    }
+
+    pub fn as_ref(&self) -> Conditions<'_> {
+        Conditions {
+            if_match: self.if_match.as_deref(),
+            if_none_match: self.if_none_match.as_deref(),
+            if_modified_since: self.if_modified_since.as_deref(),
+            if_unmodified_since: self.if_unmodified_since.as_deref(),
+            if_range: self.if_range.as_deref(),
+            range: self.range.as_deref(),
+        }
+    }
+}
+
+/// Runs what may block (a look at the disk, a sync) where it holds nobody up.
+///
+/// # Errors
+/// The work panicked, which is answered like any other failure of the origin.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Answer> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!("work on the origin failed: {error}");
+        Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "the server failed; its log says more")
+    })
+}

@@ -1,0 +1,144 @@
+//! A connection taken over from the fast lane: what that lane had already received is read first.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, Sleep};
+
+use crate::limits;
+use crate::metrics::WorkerMetrics;
+use crate::metrics::labels::Timeout;
+use crate::server::peer::Peer;
+
+/// The socket of one client.
+pub(super) struct Socket {
+    transport: Transport,
+    /// Received by the fast lane, not read here yet.
+    received: Bytes,
+    /// How long the client may take no byte of what it is sent.
+    patience: Duration,
+    /// Runs while a write waits.
+    stalled: Option<Pin<Box<Sleep>>>,
+    metrics: Arc<WorkerMetrics>,
+}
+
+enum Transport {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Calls a method of whichever transport it is.
+macro_rules! transport {
+    ($socket:expr, $transport:ident => $call:expr) => {
+        match &mut $socket.transport {
+            Transport::Tcp($transport) => $call,
+            Transport::Unix($transport) => $call,
+        }
+    };
+}
+
+impl Socket {
+    /// Takes a connected stream socket over; must be called on the runtime.
+    ///
+    /// # Errors
+    /// The runtime cannot watch it.
+    pub fn new(
+        socket: OwnedFd,
+        peer: Peer,
+        received: Vec<u8>,
+        patience: Duration,
+        metrics: Arc<WorkerMetrics>,
+    ) -> io::Result<Socket> {
+        let transport = match peer {
+            Peer::Tcp(_) => {
+                let socket = std::net::TcpStream::from(socket);
+                socket.set_nonblocking(true)?;
+                Transport::Tcp(TcpStream::from_std(socket)?)
+            }
+            Peer::Unix => {
+                let socket = std::os::unix::net::UnixStream::from(socket);
+                socket.set_nonblocking(true)?;
+                Transport::Unix(UnixStream::from_std(socket)?)
+            }
+        };
+        Ok(Socket { transport, received: received.into(), patience, stalled: None, metrics })
+    }
+
+    /// Ends the sending side and reads on for a while: closing a socket with unread bytes resets the connection, and a reset
+    /// can destroy the answer on its way (RFC 9112, 9.6).
+    pub async fn linger(mut self) {
+        let finish = async {
+            let _ = self.shutdown().await;
+            let mut sink = vec![0; 16 << 10];
+            while self.read(&mut sink).await.is_ok_and(|count| count > 0) {}
+        };
+        let _ = tokio::time::timeout(limits::LINGER, finish).await;
+    }
+
+    /// Counts what was written, or how long nothing could be.
+    fn account(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(result) => {
+                self.stalled = None;
+                if let Ok(count) = result {
+                    self.metrics.bytes_sent.add(count as u64);
+                }
+                Poll::Ready(result)
+            }
+            Poll::Pending => {
+                let deadline = Instant::now() + self.patience;
+                let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+                ready!(stalled.as_mut().poll(cx));
+                self.metrics.timeouts[Timeout::Send].one();
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing of its response")))
+            }
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.received.is_empty() {
+            let count = self.received.len().min(buf.remaining());
+            buf.put_slice(&self.received[..count]);
+            self.received.advance(count);
+            return Poll::Ready(Ok(()));
+        }
+        transport!(self, socket => Pin::new(socket).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = transport!(self, socket => Pin::new(socket).poll_write(cx, buf));
+        self.account(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = transport!(self, socket => Pin::new(socket).poll_write_vectored(cx, bufs));
+        self.account(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        transport!(self, socket => Pin::new(socket).poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        transport!(self, socket => Pin::new(socket).poll_shutdown(cx))
+    }
+}

@@ -1,0 +1,231 @@
+//! PUT and DELETE: straight at the origin, past the cache. See [`crate::origin::upload`] for how a file gets its name.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, StatusCode};
+use sha2::{Digest, Sha256};
+use tokio::sync::OwnedMutexGuard;
+
+use super::answer::{Answer, Content};
+use super::route::{Lane, OwnedConditions, blocking, field};
+use crate::metrics::labels::{Eviction, Timeout, Upload as Outcome};
+use crate::origin::Identity;
+use crate::origin::upload::{Upload, WriteError};
+use crate::server::shared::Shared;
+
+/// How many names can be written at the same time, at most; two names that share a lock only wait for each other.
+pub(super) const WRITERS: usize = 256;
+
+impl Lane {
+    /// Stores the body under `name`.
+    pub async fn put(self: &Rc<Self>, name: &[u8], parts: &Parts, body: Incoming) -> Result<Answer, Answer> {
+        let mut account = Account { lane: self.clone(), outcome: Outcome::Aborted };
+        let result = self.store(name, parts, body).await;
+        account.outcome = match &result {
+            Ok(_) => Outcome::Stored,
+            Err(answer) if answer.status == StatusCode::REQUEST_TIMEOUT => Outcome::Aborted,
+            Err(answer) if answer.status == StatusCode::INSUFFICIENT_STORAGE => Outcome::Failed,
+            Err(answer) if answer.status.is_server_error() => Outcome::Failed,
+            Err(_) => Outcome::Refused,
+        };
+        result
+    }
+
+    async fn store(self: &Rc<Self>, name: &[u8], parts: &Parts, mut body: Incoming) -> Result<Answer, Answer> {
+        if parts.headers.contains_key(header::CONTENT_RANGE) {
+            let text = "a part of a file cannot be stored: PUT takes no Content-Range";
+            return Err(Answer::problem(StatusCode::BAD_REQUEST, text));
+        }
+        let expected = expected_digest(&parts.headers)?;
+        let limit = self.shared.options.max_upload_bytes;
+        let announced = body.size_hint().exact();
+        if announced.is_some_and(|length| length > limit) {
+            return Err(too_large(limit));
+        }
+        let conditions = OwnedConditions::of(&parts.headers);
+        // Once before the body is asked for, to spare the client sending it in vain; again when it is there.
+        let (shared, owned) = (self.shared.clone(), name.to_vec());
+        let begun = blocking(move || -> Result<Upload, WriteError> {
+            let upload = shared.origin.begin_upload(&owned)?;
+            let present = shared.origin.present(&owned)?;
+            conditions.permits_write(present.as_ref()).then_some(upload).ok_or(WriteError::ConditionFailed)
+        });
+        let upload = begun.await?.map_err(refusal)?;
+
+        self.receive(&mut body, &upload, limit, announced, expected).await?;
+
+        let turn = self.turn(name).await;
+        let conditions = OwnedConditions::of(&parts.headers);
+        let (shared, owned) = (self.shared.clone(), name.to_vec());
+        let stored = blocking(move || {
+            // Here and not after the answer, which may be for nobody: what is cached must go in any case.
+            let _turn = turn;
+            let stored = upload.commit(&shared.origin, &|present| conditions.permits_write(present));
+            forget(&shared, &owned, Eviction::Replaced);
+            stored
+        });
+        let stored = stored.await?.map_err(refusal)?;
+        let status = if stored.created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
+        Ok(Answer::new(status, Content::Empty).with(header::ETAG, stored.identity.etag()))
+    }
+
+    /// Writes the body to the file and makes it durable.
+    async fn receive(
+        &self,
+        body: &mut Incoming,
+        upload: &Upload,
+        limit: u64,
+        announced: Option<u64>,
+        expected: Option<[u8; 32]>,
+    ) -> Result<(), Answer> {
+        let file = upload.file().try_clone().map_err(|error| refusal(error.into()))?;
+        let file = tokio_uring::fs::File::from_std(file);
+        let mut digest = Sha256::new();
+        let mut received = 0u64;
+        while let Some(piece) = self.piece(body).await? {
+            let length = piece.len() as u64;
+            self.shared.metrics.shared.upload_bytes.add(length);
+            if received.saturating_add(length) > limit {
+                return Err(too_large(limit));
+            }
+            if expected.is_some() {
+                digest.update(&piece);
+            }
+            if length > 0 {
+                let (result, _) = file.write_all_at(piece, received).await;
+                result.map_err(|error| refusal(error.into()))?;
+            }
+            received += length;
+        }
+        if announced.is_some_and(|length| length != received) {
+            return Err(Answer::problem(StatusCode::BAD_REQUEST, "the body is shorter than its Content-Length says"));
+        }
+        if expected.is_some_and(|expected| expected != <[u8; 32]>::from(digest.finalize())) {
+            let text = "the body is not what its Content-Digest says; nothing was stored";
+            return Err(Answer::problem(StatusCode::BAD_REQUEST, text));
+        }
+        file.sync_all().await.map_err(|error| refusal(error.into()))?;
+        file.close().await.map_err(|error| refusal(error.into()))
+    }
+
+    /// The next piece of a body; None at its end.
+    async fn piece(&self, body: &mut Incoming) -> Result<Option<Bytes>, Answer> {
+        loop {
+            match tokio::time::timeout(self.shared.options.idle_timeout, body.frame()).await {
+                Ok(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(piece) => return Ok(Some(piece)),
+                    Err(_trailers) => {}
+                },
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(error))) => {
+                    let text = format!("the body ended before it was whole: {error}");
+                    return Err(Answer::problem(StatusCode::BAD_REQUEST, text));
+                }
+                Err(_elapsed) => {
+                    self.shared.metrics.control.timeouts[Timeout::Body].one();
+                    return Err(Answer::problem(StatusCode::REQUEST_TIMEOUT, "the rest of the body did not come"));
+                }
+            }
+        }
+    }
+
+    /// Deletes the file `name`.
+    pub async fn delete(self: &Rc<Self>, name: &[u8], parts: &Parts) -> Result<Answer, Answer> {
+        let turn = self.turn(name).await;
+        let conditions = OwnedConditions::of(&parts.headers);
+        let (shared, owned) = (self.shared.clone(), name.to_vec());
+        let deleted = blocking(move || {
+            let _turn = turn;
+            let deleted = shared.origin.delete(&owned, &|present| conditions.permits_write(present));
+            forget(&shared, &owned, Eviction::Deleted);
+            deleted
+        });
+        deleted.await?.map_err(refusal)?;
+        Ok(Answer::new(StatusCode::NO_CONTENT, Content::Empty))
+    }
+
+    /// Waits until nobody else commits a write to `name`.
+    async fn turn(&self, name: &[u8]) -> OwnedMutexGuard<()> {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        self.writers[(hasher.finish() % WRITERS as u64) as usize].clone().lock_owned().await
+    }
+}
+
+/// Counts an upload when it is over; a client that goes away drops the request, and this, midway.
+struct Account {
+    lane: Rc<Lane>,
+    outcome: Outcome,
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.lane.shared.metrics.shared.uploads[self.outcome].one();
+    }
+}
+
+/// Drops what is cached of a name that was written to.
+fn forget(shared: &Shared, name: &[u8], why: Eviction) {
+    shared.cache.remove(name, why);
+}
+
+/// What the body's SHA-256 must be, if the client says (RFC 9530, 2).
+fn expected_digest(headers: &HeaderMap) -> Result<Option<[u8; 32]>, Answer> {
+    let refuse = |text: &str| {
+        Answer::problem(StatusCode::BAD_REQUEST, text)
+            .with(HeaderName::from_static("want-content-digest"), HeaderValue::from_static("sha-256=10"))
+    };
+    let Some(value) = field(headers, HeaderName::from_static("content-digest")) else { return Ok(None) };
+    let digests: sfv::Dictionary = sfv::Parser::new(&value)
+        .parse()
+        .map_err(|_| refuse("Content-Digest is malformed; write Content-Digest: sha-256=:<base64 of the digest>:"))?;
+    let digest = digests.get("sha-256").ok_or_else(|| refuse("of Content-Digest only sha-256 is checked here"))?;
+    match digest {
+        sfv::ListEntry::Item(sfv::Item { bare_item: sfv::BareItem::ByteSequence(bytes), .. }) => {
+            let digest = bytes.as_slice().try_into();
+            digest.map(Some).map_err(|_| refuse("the sha-256 of Content-Digest does not have 32 bytes"))
+        }
+        _ => Err(refuse("the sha-256 of Content-Digest is no byte sequence; write sha-256=:<base64>:")),
+    }
+}
+
+fn too_large(limit: u64) -> Answer {
+    Answer::problem(StatusCode::PAYLOAD_TOO_LARGE, format!("an upload may have {limit} bytes (--max-upload)"))
+}
+
+/// The answer to a write that did not happen.
+fn refusal(error: WriteError) -> Answer {
+    let status = match &error {
+        WriteError::IsDirectory | WriteError::ParentNotDirectory | WriteError::Special => StatusCode::CONFLICT,
+        WriteError::NotFound => StatusCode::NOT_FOUND,
+        WriteError::ConditionFailed => StatusCode::PRECONDITION_FAILED,
+        WriteError::NameTooLong => StatusCode::URI_TOO_LONG,
+        WriteError::Denied(_) => StatusCode::FORBIDDEN,
+        WriteError::NoSpace(_) => StatusCode::INSUFFICIENT_STORAGE,
+        WriteError::Io(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    if status.is_server_error() {
+        tracing::warn!("a write failed: {error}");
+    }
+    Answer::problem(status, error)
+}
+
+impl OwnedConditions {
+    /// Whether a write may go ahead where `present` is the file as it is now.
+    fn permits_write(&self, present: Option<&Identity>) -> bool {
+        self.as_ref().permits_write(present)
+    }
+}
+
+impl From<io::Error> for Answer {
+    fn from(error: io::Error) -> Answer {
+        refusal(error.into())
+    }
+}
