@@ -1,0 +1,231 @@
+//! Nothing outside the root is served, whatever the name, and nothing but regular files: no pipe, socket or device is ever waited for.
+
+mod harness;
+
+use harness::{Client, Server, target};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+const SECRET: &str = "what lies outside";
+
+/// The status and text of a response that must not be a file.
+#[track_caller]
+fn refused(server: &Server, target: &str) -> u16 {
+    let mut client = server.connect();
+    let response = client.get(target);
+    assert!(!response.text().contains(SECRET), "{target} leads out");
+    assert!(matches!(response.status, 400 | 403 | 404), "{target}: {} {}", response.status, response.text());
+    assert_eq!(response.field("content-type"), Some("text/plain; charset=utf-8"), "{target}");
+    assert!(!response.body.is_empty(), "{target}: it is said what was wrong");
+    response.status
+}
+
+fn make(outside: &Path) -> std::path::PathBuf {
+    std::fs::write(outside.join("secret"), SECRET).unwrap();
+    let root = outside.join("root");
+    std::fs::create_dir_all(root.join("sub/deep")).unwrap();
+    std::fs::write(root.join("file"), "inside").unwrap();
+    root
+}
+
+#[test]
+fn no_path_leads_out() {
+    let outside = tempfile::tempdir().unwrap();
+    let root = make(outside.path());
+    let server = Server::start(&root, &[]);
+    for path in [
+        "/../secret",
+        "/sub/../../secret",
+        "/sub/deep/../../../secret",
+        "/./../secret",
+        "//../secret",
+        "/%2e%2e/secret",
+        "/%2E%2E/secret",
+        "/.%2e/secret",
+        "/%2e./secret",
+        "/..%2fsecret",
+        "/%2e%2e%2fsecret",
+        "/sub/..%2f..%2fsecret",
+        "/sub%2f..%2f../secret",
+        "http://test/../secret",
+        "http://test/%2e%2e/secret",
+    ] {
+        assert_eq!(refused(&server, path), 400, "{path}");
+    }
+    // Nothing is decoded twice, and a backslash is a letter.
+    for path in
+        ["/%252e%252e/secret", "/..%255csecret", "/..\\secret", "/%c0%ae%c0%ae/secret", "/..;/secret", "/.../secret"]
+    {
+        assert_eq!(refused(&server, path), 404, "{path}");
+    }
+    for path in ["/file%00", "/%00", "/file%00.txt", "/sub%00/../file", "/%", "/%4", "/%zz", "/file%"] {
+        assert_eq!(refused(&server, path), 400, "{path}");
+    }
+    let secret = outside.path().join("secret");
+    assert_eq!(refused(&server, &format!("/{}", secret.display())), 404);
+    assert_eq!(refused(&server, &format!("http://test{}", secret.display())), 404);
+    assert_eq!(refused(&server, "/etc/passwd"), 404);
+    // What stays inside is served.
+    for path in [
+        "/sub/../file",
+        "/sub/deep/../../file",
+        "/./file",
+        "//file",
+        "/%66ile",
+        "http://elsewhere/file",
+        "/file?../../secret",
+    ] {
+        assert_eq!(server.get(path).text(), "inside", "{path}");
+    }
+}
+
+#[test]
+fn no_link_leads_out() {
+    let outside = tempfile::tempdir().unwrap();
+    let root = make(outside.path());
+    let secret = outside.path().join("secret");
+    symlink(&secret, root.join("absolute")).unwrap();
+    symlink("../secret", root.join("relative")).unwrap();
+    symlink("..", root.join("up")).unwrap();
+    symlink("/", root.join("slash")).unwrap();
+    symlink(root.join("file"), root.join("absolute-inside")).unwrap();
+    symlink("../../../secret", root.join("sub/deep/out")).unwrap();
+    symlink("relative", root.join("twice")).unwrap();
+    symlink("round", root.join("round")).unwrap();
+    symlink("nowhere", root.join("broken")).unwrap();
+    symlink(format!("/proc/self/root{}", secret.display()), root.join("magic")).unwrap();
+    symlink("../../file", root.join("sub/deep/within")).unwrap();
+    symlink("sub/deep", root.join("short")).unwrap();
+    let server = Server::start(&root, &["--revalidate", "0s"]);
+    let slash = format!("/slash{}", secret.display());
+    for _ in 0..2 {
+        for path in [
+            "/absolute",
+            "/relative",
+            "/up/secret",
+            "/up/root/file",
+            &slash,
+            "/absolute-inside",
+            "/sub/deep/out",
+            "/twice",
+            "/round",
+            "/broken",
+            "/magic",
+            "/short/out",
+            "/file/",
+            "/file/x",
+            "/absolute/x",
+        ] {
+            if path == "/file/" {
+                continue; // a directory's name: the full lane's
+            }
+            assert_eq!(refused(&server, path), 404, "{path}");
+        }
+        for path in ["/sub/deep/within", "/short/within"] {
+            assert_eq!(server.get(path).text(), "inside", "{path}");
+        }
+    }
+}
+
+/// Someone moves directories about while names are resolved in them.
+#[test]
+fn no_race_leads_out() {
+    let outside = tempfile::tempdir().unwrap();
+    let root = make(outside.path());
+    std::fs::create_dir(outside.path().join("elsewhere")).unwrap();
+    std::fs::create_dir(root.join("a")).unwrap();
+    std::fs::write(root.join("a/file"), "inside").unwrap();
+    symlink("..", root.join("link")).unwrap();
+    let server = Server::start(&root, &["--revalidate", "0s", "--workers", "2"]);
+    let mut client = server.connect();
+    for round in 0..300 {
+        let (from, to) = (root.join("a"), outside.path().join("elsewhere/a"));
+        match round % 2 {
+            0 => std::fs::rename(&from, &to).unwrap(),
+            _ => std::fs::rename(&to, &from).unwrap(),
+        }
+        // Links and real directories take turns under one name.
+        let turning = root.join("turning");
+        match round % 2 {
+            0 => symlink("..", &turning).unwrap(),
+            _ => std::fs::remove_file(&turning).unwrap(),
+        }
+        for path in ["/a/file", "/turning/secret", "/link/secret"] {
+            let response = client.get(path);
+            assert!(!response.text().contains(SECRET), "{path} led out");
+            assert!(matches!(response.status, 200 | 404), "{path}: {}", response.status);
+        }
+    }
+}
+
+#[test]
+fn only_regular_files_are_served() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let outside = tempfile::tempdir().unwrap();
+    let root = make(outside.path());
+    rustix::fs::mkfifoat(CWD, root.join("pipe"), Mode::RWXU).unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
+    symlink("pipe", root.join("to-pipe")).unwrap();
+    let has_device =
+        mknodat(CWD, root.join("device"), FileType::CharacterDevice, Mode::RWXU, rustix::fs::makedev(1, 5)).is_ok();
+    let server = Server::start(&root, &["--workers", "1"]);
+    for _ in 0..3 {
+        for name in ["pipe", "socket", "to-pipe"] {
+            assert_eq!(refused(&server, &target(name)), 403, "{name}");
+        }
+        if has_device {
+            assert_eq!(refused(&server, "/device"), 403);
+        }
+        assert_eq!(server.get("/file").text(), "inside", "nothing hangs");
+    }
+    let descriptors = server.descriptors();
+    for _ in 0..50 {
+        refused(&server, "/pipe");
+    }
+    harness::until("all descriptors are closed", || server.descriptors() <= descriptors);
+}
+
+/// Roots that hold nothing but traps.
+#[test]
+fn devices_and_processes_as_roots() {
+    let server = Server::start(Path::new("/dev"), &["--workers", "1"]);
+    for name in ["zero", "null", "full", "random", "tty", "ptmx"] {
+        if Path::new("/dev").join(name).exists() {
+            refused(&server, &target(name));
+        }
+    }
+    let server = Server::start(Path::new("/proc"), &["--workers", "1"]);
+    for name in
+        ["self/root/etc/passwd", "self/cwd/Cargo.toml", "self/exe", "self/fd/0", "self/fd/2", "1/root/etc/passwd"]
+    {
+        refused(&server, &target(name));
+    }
+}
+
+#[test]
+fn files_that_may_not_be_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let outside = tempfile::tempdir().unwrap();
+    let root = make(outside.path());
+    std::fs::set_permissions(root.join("file"), std::fs::Permissions::from_mode(0)).unwrap();
+    if std::fs::File::open(root.join("file")).is_ok() {
+        return; // root may read everything
+    }
+    let server = Server::start(&root, &[]);
+    assert_eq!(refused(&server, "/file"), 403);
+}
+
+#[test]
+fn names_of_any_length_are_answered() {
+    let outside = tempfile::tempdir().unwrap();
+    let root = make(outside.path());
+    let server = Server::start(&root, &[]);
+    let mut client: Client = server.connect();
+    for (len, status) in [(255, 404), (256, 404), (4000, 404), (4095, 404), (4096, 414), (9000, 414)] {
+        let response = client.get(&format!("/{}", "x".repeat(len)));
+        assert_eq!(response.status, status, "{len}");
+    }
+    let deep = "/x".repeat(2047);
+    assert_eq!(client.get(&deep).status, 404);
+    assert_eq!(client.get("/file").text(), "inside", "the connection is still in step");
+}
