@@ -39,7 +39,7 @@ pub struct ServeArgs {
     pub arena: Size,
 
     /// What to evict when the cache is full
-    #[arg(long, env = "FOREBAY_EVICTION", value_name = "POLICY", value_enum, default_value_t = Eviction::Lru)]
+    #[arg(long, env = "FOREBAY_EVICTION", value_name = "POLICY", value_enum, default_value_t = Eviction::default())]
     pub eviction: Eviction,
 
     /// What a miss costs beyond its bytes, counted in bytes, for the policies that weigh it
@@ -332,7 +332,7 @@ mod tests {
         assert_eq!(options.workers, std::thread::available_parallelism().unwrap().get());
         assert_eq!(options.arena_bytes, 64 << 20);
         assert_eq!(options.miss_cost_bytes, 64 << 10);
-        assert_eq!(options.eviction, Eviction::Lru);
+        assert_eq!(options.eviction, Eviction::Gdc);
         assert_eq!(options.transmit, Transmit::Auto);
         assert_eq!(options.revalidate, Duration::from_secs(1));
         assert_eq!(options.drain, Duration::from_secs(10));

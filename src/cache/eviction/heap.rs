@@ -2,27 +2,18 @@
 //! only when the least one is sought. Since ranks never fall, a stored key is a lower bound of the rank; so when the entry at
 //! the top has a key equal to its rank, it is the least of all: the order is exact, not approximate.
 //!
-//! Entries found leased are *parked* beside the heap and looked at again a few at a time, so that hundreds of leases do not
-//! make every choice of a victim walk over all of them.
+//! Entries found leased are parked: see [`super::parking`].
 
+use super::parking::{Parking, RECHECKED};
 use super::{NOWHERE, Tag};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-
-/// Parked entries looked at again before each choice. While no more than this many are leased, the choice is exact among
-/// the others; with more, an entry waits for at most (parked / 16) choices after its lease has ended.
-const RECHECKED: usize = 16;
-
-/// In `Tag::place`: the rest is an index into `parked`, not into `heap`.
-const PARKED: u32 = 1 << 31;
 
 #[derive(Debug, Default)]
 pub(super) struct LazyHeap {
     /// A binary heap by stored key: (a lower bound of the tag's rank, the tag).
     heap: Vec<(u64, Arc<Tag>)>,
-    parked: Vec<Arc<Tag>>,
-    /// Where in `parked` to look next.
-    next_parked: usize,
+    parked: Parking,
 }
 
 impl LazyHeap {
@@ -43,8 +34,8 @@ impl LazyHeap {
         if place == NOWHERE {
             return false;
         }
-        if place & PARKED != 0 {
-            self.unpark((place & !PARKED) as usize);
+        if Parking::holds(place) {
+            self.parked.unpark(place);
         } else {
             self.remove_at(place as usize);
         }
@@ -67,6 +58,33 @@ impl LazyHeap {
         (!self.heap.is_empty()).then(|| self.remove_at(0))
     }
 
+    /// Whether entries of at most this rank make up `bytes` of budget, or else everything that could go is of at most this
+    /// rank. Looks at no more of the heap than has such keys.
+    pub(super) fn covers(&self, bytes: u64, rank: u64, leased: &dyn Fn(&Tag) -> bool) -> bool {
+        let (mut covered, mut dearer) = (0, false);
+        let mut next = vec![0];
+        while let Some(index) = next.pop() {
+            let Some((key, tag)) = self.heap.get(index) else { continue };
+            if *key > rank {
+                // So are all below it; at least this one must be free to go for that to matter.
+                dearer |= !leased(tag);
+                continue;
+            }
+            if !leased(tag) {
+                if tag.rank.load(Relaxed) <= rank {
+                    covered += tag.charged;
+                } else {
+                    dearer = true;
+                }
+                if covered >= bytes {
+                    return true;
+                }
+            }
+            next.extend([2 * index + 1, 2 * index + 2]);
+        }
+        !dearer
+    }
+
     /// Brings the least rank that is not leased to the top. False: there is none.
     fn settle(&mut self, leased: &dyn Fn(&Tag) -> bool) -> bool {
         while let Some((key, tag)) = self.heap.first() {
@@ -76,8 +94,7 @@ impl LazyHeap {
                 self.sink(0);
             } else if leased(tag) {
                 let tag = self.remove_at(0);
-                tag.place.store(PARKED | self.parked.len() as u32, Relaxed);
-                self.parked.push(tag);
+                self.parked.park(tag);
             } else {
                 return true;
             }
@@ -85,28 +102,11 @@ impl LazyHeap {
         false
     }
 
-    /// Looks at `count` parked entries again, in turn, and takes those back that are no longer leased.
+    /// Looks at `count` parked entries again, and takes those back that are no longer leased.
     fn recheck(&mut self, count: usize, leased: &dyn Fn(&Tag) -> bool) {
-        for _ in 0..count.min(self.parked.len()) {
-            if self.next_parked >= self.parked.len() {
-                self.next_parked = 0;
-            }
-            if leased(&self.parked[self.next_parked]) {
-                self.next_parked += 1;
-            } else {
-                let tag = self.unpark(self.next_parked);
-                self.insert(tag);
-            }
-        }
-    }
-
-    fn unpark(&mut self, index: usize) -> Arc<Tag> {
-        let tag = self.parked.swap_remove(index);
-        if let Some(moved) = self.parked.get(index) {
-            moved.place.store(PARKED | index as u32, Relaxed);
-        }
-        tag.place.store(NOWHERE, Relaxed);
-        tag
+        let mut back = Vec::new();
+        self.parked.recheck(count, leased, |tag| back.push(tag));
+        back.into_iter().for_each(|tag| self.insert(tag));
     }
 
     fn remove_at(&mut self, index: usize) -> Arc<Tag> {

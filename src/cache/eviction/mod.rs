@@ -6,12 +6,19 @@
 //! move would keep exact are kept exact by re-keying lazily, when a victim is sought: see [`heap`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
+mod gdc;
 mod heap;
 mod larger_first;
 mod lru;
+mod parking;
+mod queue;
+mod s3_fifo;
+mod sieve;
+mod sketch;
 
+use gdc::Level;
 use lru::Clock;
 
 /// What a policy knows of a cached object; shared by the index entry, which touches it without a lock on a hit, and the
@@ -26,8 +33,12 @@ pub struct Tag {
     pub charged: u64,
     /// The cache's own number for the entry.
     pub resident: u32,
+    /// How often it was hit, as far as the policy counts.
+    hits: AtomicU32,
     /// What the policy orders by; only ever rises.
     rank: AtomicU64,
+    /// What a hit adds to the rank.
+    weight: AtomicU64,
     /// Where it stands in the policy's structure. Changes under the policy's lock only.
     place: AtomicU32,
 }
@@ -35,7 +46,16 @@ pub struct Tag {
 impl Tag {
     /// `size` and `charged` in bytes.
     pub fn new(key: u64, size: u64, charged: u64, resident: u32) -> Tag {
-        Tag { key, size, charged, resident, rank: AtomicU64::new(0), place: AtomicU32::new(NOWHERE) }
+        Tag {
+            key,
+            size,
+            charged,
+            resident,
+            hits: AtomicU32::new(0),
+            rank: AtomicU64::new(0),
+            weight: AtomicU64::new(0),
+            place: AtomicU32::new(NOWHERE),
+        }
     }
 }
 
@@ -45,8 +65,12 @@ const NOWHERE: u32 = u32::MAX;
 /// The lock-free half of a policy: what a hit does. Every worker has its own clone.
 #[derive(Debug, Clone)]
 pub enum Touch {
+    /// Hits, and a priority from them: see [`gdc`].
+    Priority(Arc<Level>),
     /// Recency, in misses: see [`lru`].
     Recency(Arc<Clock>),
+    /// Hits since the policy last looked, up to `most`.
+    Count { most: u32 },
 }
 
 impl Touch {
@@ -54,7 +78,15 @@ impl Touch {
     #[inline]
     pub fn hit(&self, tag: &Tag) {
         match self {
+            Touch::Priority(level) => level.touch(tag),
             Touch::Recency(clock) => clock.touch(tag),
+            Touch::Count { most } => {
+                // A load and a store, not an atomic increment: a hit lost to a race is one that came at the same time.
+                let hits = tag.hits.load(Relaxed);
+                if hits < *most {
+                    tag.hits.store(hits + 1, Relaxed);
+                }
+            }
         }
     }
 }
@@ -100,22 +132,31 @@ pub trait Policy: Send {
 }
 
 /// The policies by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Eviction {
+    /// What saves the least for its bytes: hits, size and the cost of a miss (the default).
+    #[default]
+    Gdc,
     /// One file larger than the one asked for; if there is none, the least recently used until there is room.
     LargerFirst,
     /// The least recently used.
     Lru,
+    /// Two queues: what is not asked for again soon does not get far (SOSP 2023).
+    S3Fifo,
+    /// One queue and a hand that passes over what was hit (NSDI 2024).
+    Sieve,
 }
 
 impl Eviction {
     /// The policy's state for an empty arena of `capacity` bytes. `s0`: what one miss costs, expressed in bytes (latency x
     /// bandwidth of the origin); only cost-aware policies use it.
     pub fn build(self, capacity: u64, s0: u64) -> Box<dyn Policy> {
-        let _ = (capacity, s0);
         match self {
+            Eviction::Gdc => Box::new(gdc::Gdc::new(capacity, s0)),
             Eviction::LargerFirst => Box::new(larger_first::LargerFirst::new()),
             Eviction::Lru => Box::new(lru::Lru::new()),
+            Eviction::S3Fifo => Box::new(s3_fifo::S3Fifo::new(capacity)),
+            Eviction::Sieve => Box::new(sieve::Sieve::new()),
         }
     }
 }
