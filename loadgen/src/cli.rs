@@ -1,0 +1,178 @@
+//! The command line.
+
+use crate::{exec::Arrivals, corpus::sizes::Sizes, requests::Popularity, trace, units};
+use clap::{Args, Parser, Subcommand};
+use std::{path::PathBuf, time::Duration};
+
+/// Measures a file server over HTTP/1.1: the latency of cache hits and of misses apart.
+#[derive(Debug, Parser)]
+#[command(name = "loadgen", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Send requests and measure the responses
+    Run(Box<RunOptions>),
+    /// Make the files for a run, each body derived from its name
+    Corpus(CorpusOptions),
+    /// Make one page of one or more runs
+    Report(ReportOptions),
+    /// Say how two runs differ, and whether that is more than they scatter
+    Compare(CompareOptions),
+}
+
+#[derive(Debug, Args)]
+pub struct RunOptions {
+    /// The server: http://host:port/base/, host:port or unix:/path. Names are requested below its path
+    pub url: String,
+
+    /// Connections, shared among the threads
+    #[arg(short, long, default_value_t = 64, env = "LOADGEN_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Load")]
+    pub connections: u32,
+    /// Threads that send and receive
+    #[arg(short, long, default_value_t = 1, env = "LOADGEN_THREADS", value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Load")]
+    pub threads: u32,
+    /// Requests on their way at once on each connection
+    #[arg(long, default_value_t = 1, env = "LOADGEN_PIPELINE", value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Load")]
+    pub pipeline: u32,
+    /// How long requests are started; 10s unless --requests or --trace sets another end
+    #[arg(short, long, env = "LOADGEN_DURATION", value_parser = units::duration, help_heading = "Load")]
+    pub duration: Option<Duration>,
+    /// How many requests are measured
+    #[arg(short = 'n', long, env = "LOADGEN_REQUESTS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Load")]
+    pub requests: Option<u64>,
+    /// Send without measuring for this long first
+    #[arg(short, long, default_value = "0s", env = "LOADGEN_WARMUP", value_parser = units::duration, help_heading = "Load")]
+    pub warmup: Duration,
+    /// Open loop: requests per second in all, whatever the server does. Latency counts from when a request was meant to start
+    #[arg(short, long, env = "LOADGEN_RATE", value_parser = positive, help_heading = "Load")]
+    pub rate: Option<f64>,
+    /// How requests of an open loop follow each other
+    #[arg(long, value_enum, default_value = "constant", env = "LOADGEN_ARRIVALS", requires = "rate", help_heading = "Load")]
+    pub arrivals: Arrivals,
+    /// The longest that a request may take
+    #[arg(long, default_value = "10s", env = "LOADGEN_TIMEOUT", value_parser = timeout, help_heading = "Load")]
+    pub timeout: Duration,
+    /// A further header field of every request
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", help_heading = "Load")]
+    pub headers: Vec<String>,
+
+    /// Request the paths in this file: one a line, optionally followed by a tab and the size in bytes
+    #[arg(short, long, env = "LOADGEN_PATHS", group = "names", help_heading = "Names")]
+    pub paths: Option<PathBuf>,
+    /// Request the files that the server lists
+    #[arg(short, long, env = "LOADGEN_LISTING", group = "names", help_heading = "Names")]
+    pub listing: bool,
+    /// Replay a trace
+    #[arg(long, env = "LOADGEN_TRACE", group = "names", conflicts_with_all = ["popularity", "miss_ratio"], help_heading = "Names")]
+    pub trace: Option<PathBuf>,
+    /// The format of the trace
+    #[arg(long, value_enum, default_value = "auto", env = "LOADGEN_TRACE_FORMAT", requires = "trace", help_heading = "Names")]
+    pub trace_format: trace::Format,
+    /// Replay at the recorded times, this many times as fast (1: as recorded)
+    #[arg(long, env = "LOADGEN_TRACE_SPEED", value_parser = positive, requires = "trace", conflicts_with = "rate", help_heading = "Names")]
+    pub trace_speed: Option<f64>,
+    /// uniform, zipf:S (the k-th name as often as 1/k^S) or sequential
+    #[arg(long, default_value = "uniform", env = "LOADGEN_POPULARITY", help_heading = "Names")]
+    pub popularity: Popularity,
+    /// The share of misses wanted, from 0 to 1: names that fit the cache are mixed with names that cannot be in it
+    #[arg(long, env = "LOADGEN_MISS_RATIO", value_parser = share, help_heading = "Names")]
+    pub miss_ratio: Option<f64>,
+    /// The size of the server's cache, for --miss-ratio
+    #[arg(long, default_value = "64MiB", env = "LOADGEN_CACHE_SIZE", value_parser = units::size, help_heading = "Names")]
+    pub cache_size: u64,
+    /// Runs with the same seed request the same names in the same order
+    #[arg(long, default_value_t = 1, env = "LOADGEN_SEED", help_heading = "Names")]
+    pub seed: u64,
+    /// Check every byte of every body against what `loadgen corpus` makes for that name
+    #[arg(long, env = "LOADGEN_VERIFY", help_heading = "Names")]
+    pub verify: bool,
+    /// The seed that the corpus was made with
+    #[arg(long, default_value_t = 1, env = "LOADGEN_CORPUS_SEED", help_heading = "Names")]
+    pub corpus_seed: u64,
+
+    /// Write everything that was measured
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub json: Option<PathBuf>,
+    /// Write a percentile file per class, as HdrHistogram plotters read them
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    pub hgrm: Option<PathBuf>,
+    /// The length of the sampled intervals
+    #[arg(long, value_parser = timeout, env = "LOADGEN_INTERVAL", help_heading = "Output")]
+    pub interval: Option<Duration>,
+    /// A name for the run in reports
+    #[arg(long, help_heading = "Output")]
+    pub label: Option<String>,
+    /// No live view
+    #[arg(short, long, help_heading = "Output")]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CorpusOptions {
+    /// The directory to fill; made if need be
+    pub directory: PathBuf,
+    /// How many files
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub count: u64,
+    /// fixed:4KiB, lognormal:16KiB,1.5 (median, sigma) or pareto:1KiB,1.2 (least, alpha)
+    #[arg(long, default_value = "fixed:4KiB")]
+    pub sizes: Sizes,
+    /// No file is larger
+    #[arg(long, default_value = "64MiB", value_parser = units::size)]
+    pub max_size: u64,
+    /// Make the objects of this trace instead
+    #[arg(long, conflicts_with_all = ["count", "sizes"])]
+    pub trace: Option<PathBuf>,
+    /// The format of the trace
+    #[arg(long, value_enum, default_value = "auto", requires = "trace")]
+    pub trace_format: trace::Format,
+    /// Sizes and bodies follow from the seed
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Also write the names and sizes, as `loadgen run --paths` reads them
+    #[arg(long, value_name = "FILE")]
+    pub list: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportOptions {
+    /// Files that `loadgen run --json` wrote
+    #[arg(required = true)]
+    pub runs: Vec<PathBuf>,
+    /// The page to write
+    #[arg(short, long)]
+    pub output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct CompareOptions {
+    /// A file that `loadgen run --json` wrote
+    pub before: PathBuf,
+    /// Another one
+    pub after: PathBuf,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value <= 1e9 => Ok(value),
+        _ => Err(format!("`{text}` is not a number above 0 (and up to a billion)")),
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
+        _ => Err(format!("`{text}` is not a number from 0 to 1")),
+    }
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    match units::duration(text)? {
+        duration if duration >= Duration::from_millis(1) => Ok(duration),
+        _ => Err(format!("`{text}` is too short: at least 1ms")),
+    }
+}

@@ -1,0 +1,1 @@
+pub fn page(_: &[(String, super::json::Run)]) -> anyhow::Result<String> { Ok(String::new()) }
