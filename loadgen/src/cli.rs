@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{exec::Arrivals, corpus::sizes::Sizes, requests::Popularity, trace, units};
+use crate::{corpus::sizes::Sizes, exec::Arrivals, requests::Popularity, trace, units};
 use clap::{Args, Parser, Subcommand};
 use std::{path::PathBuf, time::Duration};
 
@@ -51,7 +51,14 @@ pub struct RunOptions {
     #[arg(short, long, env = "LOADGEN_RATE", value_parser = positive, help_heading = "Load")]
     pub rate: Option<f64>,
     /// How requests of an open loop follow each other
-    #[arg(long, value_enum, default_value = "constant", env = "LOADGEN_ARRIVALS", requires = "rate", help_heading = "Load")]
+    #[arg(
+        long,
+        value_enum,
+        default_value = "constant",
+        env = "LOADGEN_ARRIVALS",
+        requires = "rate",
+        help_heading = "Load"
+    )]
     pub arrivals: Arrivals,
     /// The longest that a request may take
     #[arg(long, default_value = "10s", env = "LOADGEN_TIMEOUT", value_parser = timeout, help_heading = "Load")]
@@ -70,7 +77,14 @@ pub struct RunOptions {
     #[arg(long, env = "LOADGEN_TRACE", group = "names", conflicts_with_all = ["popularity", "miss_ratio"], help_heading = "Names")]
     pub trace: Option<PathBuf>,
     /// The format of the trace
-    #[arg(long, value_enum, default_value = "auto", env = "LOADGEN_TRACE_FORMAT", requires = "trace", help_heading = "Names")]
+    #[arg(
+        long,
+        value_enum,
+        default_value = "auto",
+        env = "LOADGEN_TRACE_FORMAT",
+        requires = "trace",
+        help_heading = "Names"
+    )]
     pub trace_format: trace::Format,
     /// Replay at the recorded times, this many times as fast (1: as recorded)
     #[arg(long, env = "LOADGEN_TRACE_SPEED", value_parser = positive, requires = "trace", conflicts_with = "rate", help_heading = "Names")]

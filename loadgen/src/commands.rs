@@ -5,7 +5,12 @@ use crate::{
     corpus::make::{self, Entry},
     endpoint::Endpoint,
     exec::{self, Pace, Plan},
-    report::{compare, hgrm, html, json::{self, Run}, live::Live, summary},
+    report::{
+        compare, hgrm, html,
+        json::{self, Run},
+        live::Live,
+        summary,
+    },
     requests::{Item, Order, Requests, listing, paths},
     trace::{self, Trace},
     units,

@@ -56,7 +56,8 @@ impl Endpoint {
             bail!("`{url}` is not a URL: write http://host:port/path, host:port or unix:/path/to/socket");
         }
         // A colon inside the brackets of an IPv6 address begins no port.
-        let has_port = authority.rsplit_once(':').is_some_and(|(host, _)| !host.starts_with('[') || host.ends_with(']'));
+        let has_port =
+            authority.rsplit_once(':').is_some_and(|(host, _)| !host.starts_with('[') || host.ends_with(']'));
         let with_port = if has_port { authority.to_owned() } else { format!("{authority}:80") };
         let address = with_port
             .to_socket_addrs()
@@ -144,7 +145,8 @@ mod tests {
             let read = (endpoint.address.to_string(), endpoint.host.as_str(), endpoint.path.as_str(), endpoint.base());
             assert_eq!(read, (address.to_owned(), host, path, base), "{url}");
         }
-        for url in ["", "http://", "https://a/", "ftp://a/", "unix:relative", "http://u@127.0.0.1/", "127.0.0.1:99999"] {
+        for url in ["", "http://", "https://a/", "ftp://a/", "unix:relative", "http://u@127.0.0.1/", "127.0.0.1:99999"]
+        {
             assert!(Endpoint::parse(url).is_err(), "{url}");
         }
     }

@@ -18,9 +18,9 @@ impl Body {
     /// The body of the file `name` (its path below the corpus directory, without a leading slash).
     pub fn of(name: &[u8], seed: u64) -> Body {
         // FNV-1a over the name, then the generator's own mixing with the seed.
-        let hash = name.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+        let hash = name
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
         Body { key: mix(hash ^ mix(seed.wrapping_add(GOLDEN_GAMMA))) }
     }
 

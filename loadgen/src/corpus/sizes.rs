@@ -21,7 +21,9 @@ impl FromStr for Sizes {
 
     fn from_str(text: &str) -> Result<Sizes, String> {
         let usage = || {
-            format!("`{text}` is not a size distribution: write fixed:4KiB, lognormal:16KiB,1.5 (median, sigma) or pareto:1KiB,1.2 (least, alpha)")
+            format!(
+                "`{text}` is not a size distribution: write fixed:4KiB, lognormal:16KiB,1.5 (median, sigma) or pareto:1KiB,1.2 (least, alpha)"
+            )
         };
         let (kind, parameters) = text.split_once(':').ok_or_else(usage)?;
         let (bytes, shape) = match parameters.split_once(',') {
@@ -71,7 +73,9 @@ mod tests {
         assert_eq!("fixed:4KiB".parse(), Ok(Sizes::Fixed { bytes: 4096 }));
         assert_eq!("lognormal:16KiB,1.5".parse(), Ok(Sizes::LogNormal { median: 16384, sigma: 1.5 }));
         assert_eq!("pareto:1K, 1.2".parse(), Ok(Sizes::Pareto { least: 1024, alpha: 1.2 }));
-        for text in ["", "fixed", "fixed:4KiB,1", "lognormal:1K", "lognormal:0,1", "pareto:1K,-1", "pareto:1K,NaN", "x:1"] {
+        for text in
+            ["", "fixed", "fixed:4KiB,1", "lognormal:1K", "lognormal:0,1", "pareto:1K,-1", "pareto:1K,NaN", "x:1"]
+        {
             assert!(text.parse::<Sizes>().is_err(), "{text}");
         }
     }

@@ -24,15 +24,22 @@ pub struct Flight {
     pub first_byte_ns: u64,
     /// Started after the warm-up.
     pub measured: bool,
-    /// Sent for the second time, because the server closed a connection before answering.
-    pub retried: bool,
+    /// How often it was sent before, on connections that the server closed without beginning to answer it.
+    pub repeats: u8,
 }
+
+/// How often a request that stood behind others on a connection is sent again.
+const REPEATS_MAX: u8 = 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// To be connected at this time.
-    Closed { retry_ns: u64 },
-    Connecting { since_ns: u64 },
+    Closed {
+        retry_ns: u64,
+    },
+    Connecting {
+        since_ns: u64,
+    },
     Open,
 }
 
@@ -56,6 +63,8 @@ pub enum Finished {
 pub enum Loss {
     /// The server closed it.
     Closed,
+    /// The server said that its last response was the last one: it has not looked at what follows.
+    Announced,
     /// An error of the socket.
     Error,
     /// What arrived is not HTTP.
@@ -146,7 +155,8 @@ impl Connection {
     /// The front request has its whole response.
     #[inline]
     fn complete(&mut self, requests: &Requests, finished: &mut impl FnMut(Finished)) {
-        let (Some(Arriving { head, body_bytes, wrong }), Some(flight)) = (self.arriving.take(), self.flights.pop_front())
+        let (Some(Arriving { head, body_bytes, wrong }), Some(flight)) =
+            (self.arriving.take(), self.flights.pop_front())
         else {
             return;
         };
@@ -168,9 +178,15 @@ impl Connection {
     }
 
     /// The connection is lost, or ends as announced: fails what was cut off, and hands back in `again` what the server
-    /// never began to answer and has not been sent twice (RFC 9112, section 9.3.1: a client may retry idempotent
+    /// never began to answer (RFC 9112, section 9.3.1: a client may retry idempotent
     /// requests on a connection that was closed). Resets the connection for its successor.
-    pub fn lose(&mut self, loss: Loss, requests: &Requests, again: &mut VecDeque<Flight>, finished: &mut impl FnMut(Finished)) {
+    pub fn lose(
+        &mut self,
+        loss: Loss,
+        requests: &Requests,
+        again: &mut VecDeque<Flight>,
+        finished: &mut impl FnMut(Finished),
+    ) {
         let ending = self.parser.finish();
         if ending == Ending::Complete && loss == Loss::Closed {
             self.complete(requests, finished);
@@ -180,15 +196,18 @@ impl Connection {
         let unsent_from = self.flights.len() - self.unsent.min(self.flights.len());
         for (index, mut flight) in std::mem::take(&mut self.flights).into_iter().enumerate() {
             let cut_off = index == 0 && begun;
-            // A server that answers nothing at all on a connection does not mean "send it again".
-            let may_repeat = (self.responses > 0 && !flight.retried) || index >= unsent_from;
+            // A server that answers nothing at all on a connection does not mean "send it again". One that closes on
+            // the next request may have closed an idle connection, but not twice in a row; requests that stood behind
+            // others, or were announced not to be answered, may well meet the end of a connection more than once.
+            let repeats_max = if index == 0 && loss != Loss::Announced { 1 } else { REPEATS_MAX };
+            let may_repeat = (self.responses > 0 && flight.repeats < repeats_max) || index >= unsent_from;
             let kind = match loss {
                 Loss::Timeout { sent_before_ns } if flight.sent_ns <= sent_before_ns => Failure::Timeout,
                 Loss::Malformed if cut_off => Failure::Malformed,
                 Loss::Closed if cut_off && ending == Ending::InBody => Failure::ShortBody,
                 _ if cut_off || !may_repeat => Failure::Reset,
                 _ => {
-                    flight.retried |= index < unsent_from;
+                    flight.repeats += u8::from(index < unsent_from);
                     flight.first_byte_ns = 0;
                     again.push_back(flight);
                     continue;
@@ -230,7 +249,7 @@ mod tests {
     }
 
     fn flight(sent_ns: u64) -> Flight {
-        Flight { item: 0, intended_ns: None, sent_ns, first_byte_ns: 0, measured: true, retried: false }
+        Flight { item: 0, intended_ns: None, sent_ns, first_byte_ns: 0, measured: true, repeats: 0 }
     }
 
     fn open(flights: u64) -> Connection {
@@ -309,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn unanswered_requests_are_sent_once_more_on_a_connection_that_worked() {
+    fn unanswered_requests_are_sent_again_after_a_connection_that_worked() {
         let mut connection = open(4);
         connection.unsent = 1;
         connection.receive(HIT, 7, &requests(false), &mut |_| {});
@@ -317,10 +336,10 @@ mod tests {
         connection.lose(Loss::Closed, &requests(false), &mut again, &mut short(&mut seen));
         assert!(seen.is_empty());
         // The one that was never sent does not count as a repetition.
-        assert_eq!(again.iter().map(|flight| flight.retried).collect::<Vec<_>>(), [true, true, false]);
+        assert_eq!(again.iter().map(|flight| flight.repeats).collect::<Vec<_>>(), [1, 1, 0]);
         connection.flights = again;
         connection.unsent = 0;
-        assert_eq!(lose(&mut connection, Loss::Closed).0.len(), 3);
+        assert_eq!(lose(&mut connection, Loss::Closed), (vec!["reset unclassified".into(); 3], 0));
         assert_eq!(connection.backoff_ns(), 10_000_000);
     }
 

@@ -106,7 +106,10 @@ impl Shared {
 pub fn run(plan: &Plan, stop: Arc<AtomicBool>, mut watch: impl FnMut(Progress<'_>)) -> Result<Outcome> {
     let open_files = wire::raise_open_files();
     if u64::from(plan.connections) + 64 > open_files {
-        bail!("{} connections need as many open files, and the limit is {open_files}: raise it (ulimit -n)", plan.connections);
+        bail!(
+            "{} connections need as many open files, and the limit is {open_files}: raise it (ulimit -n)",
+            plan.connections
+        );
     }
     let (sender, receiver) = mpsc::channel();
     let shared = Shared {
@@ -195,12 +198,7 @@ impl Collector {
     }
 
     /// Collects until every thread has handed over its last interval.
-    fn collect(
-        &mut self,
-        receiver: &mpsc::Receiver<Interval>,
-        shared: &Shared,
-        watch: &mut impl FnMut(Progress<'_>),
-    ) {
+    fn collect(&mut self, receiver: &mpsc::Receiver<Interval>, shared: &Shared, watch: &mut impl FnMut(Progress<'_>)) {
         while self.at.iter().any(Option::is_some) {
             let Ok(Interval { thread, index, tally, last }) = receiver.recv() else { return };
             self.at[thread as usize] = if last.is_some() { None } else { Some(index + 1) };

@@ -17,10 +17,22 @@ pub struct Schedule {
 #[derive(Debug)]
 enum Slots {
     /// Every `step`-th of the slots `at`, at + step …, `period_ns` apart.
-    Constant { period_ns: f64, at: u64, step: u64 },
+    Constant {
+        period_ns: f64,
+        at: u64,
+        step: u64,
+    },
     /// The gaps of one thread are exponential with the thread's share of the rate: together they are Poisson again.
-    Poisson { mean_ns: f64, now_ns: f64, random: Box<Xoshiro256PlusPlus> },
-    Times { ns: Arc<[u64]>, at: usize, step: usize },
+    Poisson {
+        mean_ns: f64,
+        now_ns: f64,
+        random: Box<Xoshiro256PlusPlus>,
+    },
+    Times {
+        ns: Arc<[u64]>,
+        at: usize,
+        step: usize,
+    },
 }
 
 impl Schedule {

@@ -33,16 +33,29 @@ enum Kind {
 /// Something that happened on a connection.
 #[derive(Debug)]
 pub enum Event {
-    Connected { link: u32 },
-    Refused { link: u32 },
+    Connected {
+        link: u32,
+    },
+    Refused {
+        link: u32,
+    },
     /// Bytes arrived: look at them with [`Wire::bytes`], then give them back with [`Wire::recycle`].
-    Received { link: u32, bytes: Received },
+    Received {
+        link: u32,
+        bytes: Received,
+    },
     /// A send that was waited for is complete.
-    Sent { link: u32 },
+    Sent {
+        link: u32,
+    },
     /// The server closed its side.
-    Closed { link: u32 },
+    Closed {
+        link: u32,
+    },
     /// An error of the socket.
-    Broken { link: u32 },
+    Broken {
+        link: u32,
+    },
     /// Nothing that concerns a connection of today.
     Nothing,
 }

@@ -207,7 +207,7 @@ impl<'a> Worker<'a> {
                     flight
                 }
                 Work::Again(flight) => {
-                    self.tally.retried += u64::from(flight.measured && flight.retried);
+                    self.tally.retried += u64::from(flight.measured && flight.repeats > 0);
                     flight
                 }
             };
@@ -252,7 +252,7 @@ impl<'a> Worker<'a> {
             return None;
         };
         self.budget -= u64::from(measured);
-        Some(Work::New(Flight { item, intended_ns, sent_ns: now_ns, first_byte_ns: 0, measured, retried: false }))
+        Some(Work::New(Flight { item, intended_ns, sent_ns: now_ns, first_byte_ns: 0, measured, repeats: 0 }))
     }
 
     /// Counts a request that is sent for the first time, and how well it keeps the schedule.
@@ -359,7 +359,7 @@ impl<'a> Worker<'a> {
         self.wire.recycle(received);
         match after {
             After::GoesOn => Ok(()),
-            After::Ends => self.lose(link, Loss::Closed, now_ns),
+            After::Ends => self.lose(link, Loss::Announced, now_ns),
             After::Malformed => self.lose(link, Loss::Malformed, now_ns),
         }
     }

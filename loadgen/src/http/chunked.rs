@@ -4,20 +4,33 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// The hexadecimal size; `digits` of it have been read.
-    Size { size: u64, digits: u8 },
+    Size {
+        size: u64,
+        digits: u8,
+    },
     /// The rest of a size line: extensions are ignored.
-    Extension { size: u64 },
+    Extension {
+        size: u64,
+    },
     /// The LF after the CR of a size line.
-    SizeEnd { size: u64 },
+    SizeEnd {
+        size: u64,
+    },
     /// Chunk data, `left` bytes of it.
-    Data { left: u64 },
+    Data {
+        left: u64,
+    },
     /// CR and LF after the data.
     DataCr,
     DataLf,
     /// A line of the trailer section; `empty` while nothing of it was read.
-    Trailer { empty: bool },
+    Trailer {
+        empty: bool,
+    },
     /// The LF after the CR of a trailer line.
-    TrailerEnd { empty: bool },
+    TrailerEnd {
+        empty: bool,
+    },
     Done,
 }
 

@@ -1,1 +1,145 @@
-pub fn compare(_: &[String;2], _: &super::json::Run, _: &super::json::Run) -> String { String::new() }
+//! How two runs differ, and whether that is more than they scatter.
+
+use super::json::Run;
+use crate::{
+    stats::{Class, Sample, sample::Brief, spread::Difference},
+    units::show_ns,
+};
+use std::fmt::Write;
+
+/// Samples that cover less than this part of the usual time are the ragged ends of a run.
+const WHOLE_SAMPLE: f64 = 0.5;
+
+/// One quantity that runs are compared by.
+struct Quantity {
+    name: String,
+    /// Its value in a sample; `None` where the sample has nothing of it.
+    of: Box<dyn Fn(&Sample) -> Option<f64>>,
+    is_time: bool,
+}
+
+/// The comparison as text. `names` are shown for the runs.
+pub fn compare(names: &[String; 2], before: &Run, after: &Run) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = write(&mut text, names, before, after);
+    text
+}
+
+fn write(text: &mut String, names: &[String; 2], before: &Run, after: &Run) -> std::fmt::Result {
+    writeln!(text, "A: {}\nB: {}\n", names[0], names[1])?;
+    differing_settings(text, before, after)?;
+    writeln!(
+        text,
+        "{:<26} {:>11} {:>11} {:>8}  {:<20} {}",
+        "mean of the samples", "A", "B", "B - A", "95 % interval", ""
+    )?;
+    let (a, b) = (whole_samples(before), whole_samples(after));
+    let mut undecided = false;
+    for quantity in quantities() {
+        let values =
+            |samples: &[&Sample]| samples.iter().filter_map(|sample| (quantity.of)(sample)).collect::<Vec<f64>>();
+        let (a, b) = (values(&a), values(&b));
+        if a.is_empty() || b.is_empty() {
+            continue;
+        }
+        let show = |value: f64| if quantity.is_time { show_ns(value) } else { format!("{value:.0}") };
+        let Some(difference) = Difference::of(&a, &b) else {
+            let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+            undecided = true;
+            writeln!(
+                text,
+                "{:<26} {:>11} {:>11} {:>8}  {:<20} too few samples to tell ({} and {})",
+                quantity.name,
+                show(mean(&a)),
+                show(mean(&b)),
+                "",
+                "",
+                a.len(),
+                b.len()
+            )?;
+            continue;
+        };
+        let percent = |value: f64| difference.relative(value) * 100.0;
+        writeln!(
+            text,
+            "{:<26} {:>11} {:>11} {:>+7.1}%  {:<20} {}",
+            quantity.name,
+            show(difference.before),
+            show(difference.after),
+            percent(difference.after - difference.before),
+            format!("{:+.1}% to {:+.1}%", percent(difference.low), percent(difference.high)),
+            if difference.exceeds_spread() { "MORE than the spread" } else { "within the spread" }
+        )?;
+    }
+    counts(text, before, after)?;
+    writeln!(
+        text,
+        "\n\"The spread\" is how the samples scatter inside each run (batch means, Welch's t, 95 %: one line in twenty will\n\
+         say MORE by chance). What differs from run to run, such as neighbours on the machine, the placement of threads or\n\
+         what the cache held, is not in it: repeat both runs, in turns, before believing a small difference."
+    )?;
+    if undecided {
+        writeln!(text, "Longer runs, or a shorter --interval, give enough samples.")?;
+    }
+    Ok(())
+}
+
+fn differing_settings(text: &mut String, before: &Run, after: &Run) -> std::fmt::Result {
+    let names: std::collections::BTreeSet<&String> = before.settings.keys().chain(after.settings.keys()).collect();
+    let mut any = false;
+    for name in names {
+        let (a, b) = (before.setting(name), after.setting(name));
+        if a != b {
+            any = true;
+            writeln!(text, "setting {name}: A {a:?}, B {b:?}")?;
+        }
+    }
+    if any { writeln!(text) } else { Ok(()) }
+}
+
+fn counts(text: &mut String, before: &Run, after: &Run) -> std::fmt::Result {
+    writeln!(text, "\n{:<26} {:>11} {:>11}", "whole runs", "A", "B")?;
+    let share = |run: &Run| run.miss_share().map_or("-".into(), |share| format!("{:.2} %", share * 100.0));
+    writeln!(text, "{:<26} {:>11} {:>11}", "miss share", share(before), share(after))?;
+    for (name, value) in [
+        ("requests", [before, after].map(|run| run.classes.total.requests)),
+        ("errors", [before, after].map(|run| run.classes.total.errors.sum())),
+        ("dropped", [before, after].map(|run| run.schedule.dropped)),
+    ] {
+        writeln!(text, "{name:<26} {:>11} {:>11}", value[0], value[1])?;
+    }
+    let cpu = [before, after].map(|run| format!("{:.2} µs", run.client.cpu_us_per_request));
+    writeln!(text, "{:<26} {:>11} {:>11}", "client CPU per request", cpu[0], cpu[1])
+}
+
+fn quantities() -> Vec<Quantity> {
+    let mut quantities = vec![Quantity {
+        name: "requests/s".into(),
+        of: Box::new(|sample| Some(sample.total.requests as f64 / sample.seconds)),
+        is_time: false,
+    }];
+    let named = Class::ALL.map(|class| (class.as_str(), Some(class)));
+    for (class_name, class) in [("total", None)].into_iter().chain(named) {
+        let latencies: [(&str, fn(&Brief) -> f64); 3] = [
+            ("mean", |brief| brief.mean_ns),
+            ("p50", |brief| brief.p50_ns as f64),
+            ("p99", |brief| brief.p99_ns as f64),
+        ];
+        for (name, value) in latencies {
+            let of = move |sample: &Sample| {
+                let brief = class.map_or(&sample.total, |class| sample.class(class));
+                (brief.requests > 0).then(|| value(brief))
+            };
+            quantities.push(Quantity { name: format!("{class_name} latency {name}"), of: Box::new(of), is_time: true });
+        }
+    }
+    quantities
+}
+
+fn whole_samples(run: &Run) -> Vec<&Sample> {
+    let mut lengths: Vec<f64> = run.samples.iter().map(|sample| sample.seconds).collect();
+    lengths.sort_by(f64::total_cmp);
+    let usual = lengths.get(lengths.len() / 2).copied().unwrap_or(0.0);
+    run.samples.iter().filter(|sample| sample.seconds >= usual * WHOLE_SAMPLE && sample.seconds > 0.0).collect()
+}

@@ -26,7 +26,8 @@ impl Live {
         let length = requests_max.or_else(|| plan.duration.map(|duration| duration.as_millis() as u64));
         let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr());
         bar.set_style(
-            ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}").unwrap_or_else(|_| ProgressStyle::default_bar()),
+            ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
         bar.set_message("connecting, warming up");
         bar.enable_steady_tick(Duration::from_millis(200));

@@ -67,7 +67,9 @@ fn write(text: &mut String, run: &Run) -> std::fmt::Result {
     let open_loop = run.setting("mode") == "open";
     let rows = classes.named();
     // A class that is all there is would only repeat the total.
-    let shown = |report: &&(&str, &ClassReport)| report.1.requests > 0 && (report.0 == "total" || report.1.requests < total.requests);
+    let shown = |report: &&(&str, &ClassReport)| {
+        report.1.requests > 0 && (report.0 == "total" || report.1.requests < total.requests)
+    };
     if total.requests > 0 {
         let title = if open_loop { "latency (from the intended start)" } else { "latency" };
         table(text, title, rows.iter().filter(shown).map(|(name, report)| (*name, &report.latency_ns)))?;
@@ -124,7 +126,11 @@ fn errors(text: &mut String, total: &ClassReport) -> std::fmt::Result {
     writeln!(text, ")")
 }
 
-fn table<'a>(text: &mut String, title: &str, rows: impl Iterator<Item = (&'static str, &'a Percentiles)>) -> std::fmt::Result {
+fn table<'a>(
+    text: &mut String,
+    title: &str,
+    rows: impl Iterator<Item = (&'static str, &'a Percentiles)>,
+) -> std::fmt::Result {
     let mut heading = false;
     for (name, percentiles) in rows {
         if !heading {

@@ -59,7 +59,8 @@ pub fn fetch(endpoint: &Endpoint, limit: Duration) -> Result<Vec<Item>> {
 fn get(endpoint: &Endpoint, target: &str, limit: Duration) -> Result<Vec<u8>> {
     let mut stream = endpoint.connect(limit)?;
     let host = &endpoint.host;
-    let head = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\nConnection: close\r\n\r\n");
+    let head =
+        format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes())?;
     let (mut parser, mut body, mut buffer) = (Parser::default(), Vec::new(), vec![0; 64 * 1024]);
     loop {

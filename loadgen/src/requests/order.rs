@@ -27,12 +27,15 @@ impl FromStr for Popularity {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Popularity, String> {
-        let exponent = |text: &str| text.parse::<f64>().ok().filter(|exponent| *exponent >= 0.0 && exponent.is_finite());
+        let exponent =
+            |text: &str| text.parse::<f64>().ok().filter(|exponent| *exponent >= 0.0 && exponent.is_finite());
         match text.split_once(':') {
             None if text == "uniform" => Ok(Popularity::Uniform),
             None if text == "sequential" => Ok(Popularity::Sequential),
             Some(("zipf", s)) if exponent(s).is_some() => Ok(Popularity::Zipf { exponent: exponent(s).unwrap_or(0.0) }),
-            _ => Err(format!("`{text}` is not a popularity: write uniform, zipf:0.9 (any exponent from 0) or sequential")),
+            _ => Err(format!(
+                "`{text}` is not a popularity: write uniform, zipf:0.9 (any exponent from 0) or sequential"
+            )),
         }
     }
 }
@@ -73,7 +76,9 @@ impl Order {
         let (mut hot, mut cold_bytes) = (0, 0u64);
         for size in sizes {
             let Some(size) = size else {
-                bail!("a miss ratio needs the sizes of the names: a list with sizes (`path<TAB>bytes`), --listing or --trace");
+                bail!(
+                    "a miss ratio needs the sizes of the names: a list with sizes (`path<TAB>bytes`), --listing or --trace"
+                );
             };
             sum = sum.saturating_add(*size);
             // Three quarters: what the names that pass through push out is, for any sensible policy, one of themselves.
@@ -111,17 +116,16 @@ impl Order {
             Popularity::Uniform => Pick::Uniform { count },
             Popularity::Sequential => Pick::Turn(turn(0, count)),
             Popularity::Zipf { exponent } => {
-                let ranks = Zipf::new(f64::from(count), exponent).expect("there is a name, and the exponent was checked");
+                let ranks =
+                    Zipf::new(f64::from(count), exponent).expect("there is a name, and the exponent was checked");
                 Pick::Zipf { ranks }
             }
         };
         let choice = match self {
             Order::Popular { count, popularity } => Choice::Popular(pick(*count, *popularity)),
-            Order::Mixed { hot, count, misses, popularity } => Choice::Mixed {
-                misses: *misses,
-                hot: pick((*hot).max(1), *popularity),
-                cold: turn(*hot, *count),
-            },
+            Order::Mixed { hot, count, misses, popularity } => {
+                Choice::Mixed { misses: *misses, hot: pick((*hot).max(1), *popularity), cold: turn(*hot, *count) }
+            }
             Order::Replay { sequence } => {
                 Choice::Replay { sequence: sequence.clone(), at: thread as usize, step: threads as usize }
             }
@@ -217,7 +221,10 @@ mod tests {
     /// Pearson's statistic against expected shares, and the value it exceeds with a probability of about 10^-5
     /// (Wilson and Hilferty's approximation).
     fn chi_square(counts: &[f64], shares: &[f64]) -> (f64, f64) {
-        let statistic = counts.iter().zip(shares).map(|(seen, share)| (seen - share * DRAWS as f64).powi(2) / (share * DRAWS as f64));
+        let statistic = counts
+            .iter()
+            .zip(shares)
+            .map(|(seen, share)| (seen - share * DRAWS as f64).powi(2) / (share * DRAWS as f64));
         let freedom = (counts.len() - 1) as f64;
         let limit = freedom * (1.0 - 2.0 / (9.0 * freedom) + 4.26 * (2.0 / (9.0 * freedom)).sqrt()).powi(3);
         (statistic.sum(), limit)
@@ -279,7 +286,9 @@ mod tests {
 
     #[test]
     fn a_miss_ratio_says_what_it_lacks() {
-        let wrong = |sizes: &[Option<u64>], misses| Order::mixed(sizes, 100, misses, Popularity::Uniform).unwrap_err().to_string();
+        let wrong = |sizes: &[Option<u64>], misses| {
+            Order::mixed(sizes, 100, misses, Popularity::Uniform).unwrap_err().to_string()
+        };
         assert!(wrong(&[Some(10); 100], 1.5).contains("0 to 1"));
         assert!(wrong(&[None], 0.5).contains("sizes"));
         assert!(wrong(&[Some(10); 9], 0.5).contains("at least 300 bytes"));
