@@ -351,7 +351,7 @@ mod tests {
             "--workers",
             "3",
             "--eviction",
-            "larger-first",
+            "s3-fifo",
             "--transmit",
             "zerocopy",
             "--revalidate",
@@ -363,7 +363,7 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(options.listen.len(), 2);
-        assert_eq!((options.workers, options.eviction), (3, Eviction::LargerFirst));
+        assert_eq!((options.workers, options.eviction), (3, Eviction::S3Fifo));
         assert_eq!((options.transmit, options.revalidate), (Transmit::Zerocopy, Duration::ZERO));
         let log = AccessLog { target: AccessLogTarget::Stdout, format: AccessLogFormat::Json };
         assert_eq!(options.access_log, Some(log));
