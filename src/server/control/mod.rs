@@ -17,7 +17,6 @@ mod socket;
 mod upload;
 
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
@@ -172,7 +171,7 @@ async fn serve(lane: Rc<Lane>, handoff: Handoff, mut stop: watch::Receiver<Optio
     let options = &lane.shared.options;
     let control = lane.shared.metrics.control.clone();
     let taken = Peer::of(&socket)
-        .and_then(|peer| Ok((peer, Socket::new(socket, peer, received, options.send_timeout, control)?)));
+        .and_then(|peer| Ok((peer, Socket::new(socket, peer, received, options.send_timeout, stop.clone(), control)?)));
     let (peer, socket) = match taken {
         Ok(taken) => taken,
         Err(error) => {
@@ -198,23 +197,18 @@ async fn serve(lane: Rc<Lane>, handoff: Handoff, mut stop: watch::Receiver<Optio
         .serve_connection(TokioIo::new(socket), service);
     let result = loop {
         tokio::select! {
-            result = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break result,
+            result = &mut connection => break result,
             Ok(()) = stop.changed(), if !is_ending => {
                 is_ending = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
         }
     };
-    // Whoever sees the end of an idle connection while the server stops has lost nothing.
-    let is_clean = is_ending && result.is_ok();
     if let Err(error) = result {
         if error.is_timeout() {
             lane.shared.metrics.control.timeouts[Timeout::Idle].one();
         }
         tracing::debug!("a connection from {peer} ended: {error}");
-    }
-    if !is_clean {
-        connection.into_parts().io.into_inner().linger().await;
     }
 }
 

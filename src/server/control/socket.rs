@@ -8,8 +8,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
 use crate::limits;
@@ -26,6 +27,10 @@ pub(super) struct Socket {
     patience: Duration,
     /// Runs while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Runs once the sending side has ended.
+    lingering: Option<Pin<Box<Sleep>>>,
+    /// Set when the server stops: then there is no time to linger.
+    is_stopping: watch::Receiver<Option<Duration>>,
     metrics: Arc<WorkerMetrics>,
 }
 
@@ -54,6 +59,7 @@ impl Socket {
         peer: Peer,
         received: Vec<u8>,
         patience: Duration,
+        is_stopping: watch::Receiver<Option<Duration>>,
         metrics: Arc<WorkerMetrics>,
     ) -> io::Result<Socket> {
         let transport = match peer {
@@ -68,18 +74,32 @@ impl Socket {
                 Transport::Unix(UnixStream::from_std(socket)?)
             }
         };
-        Ok(Socket { transport, received: received.into(), patience, stalled: None, metrics })
+        Ok(Socket {
+            transport,
+            received: received.into(),
+            patience,
+            stalled: None,
+            lingering: None,
+            is_stopping,
+            metrics,
+        })
     }
 
-    /// Ends the sending side and reads on for a while: closing a socket with unread bytes resets the connection, and a reset
-    /// can destroy the answer on its way (RFC 9112, 9.6).
-    pub async fn linger(mut self) {
-        let finish = async {
-            let _ = self.shutdown().await;
-            let mut sink = vec![0; 16 << 10];
-            while self.read(&mut sink).await.is_ok_and(|count| count > 0) {}
-        };
-        let _ = tokio::time::timeout(limits::LINGER, finish).await;
+    /// Reads on for a while after the sending side was ended: closing a socket with unread bytes resets the connection, and a
+    /// reset can destroy the answer on its way (RFC 9112, 9.6).
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let lingering = self.lingering.get_or_insert_with(|| Box::pin(tokio::time::sleep(limits::LINGER)));
+        if self.is_stopping.borrow().is_some() || lingering.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut sink = [0; 4 << 10];
+        loop {
+            let mut sink = ReadBuf::new(&mut sink);
+            let read = ready!(transport!(self, socket => Pin::new(socket).poll_read(cx, &mut sink)));
+            if read.is_err() || sink.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 
     /// Counts what was written, or how long nothing could be.
@@ -139,6 +159,9 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        transport!(self, socket => Pin::new(socket).poll_shutdown(cx))
+        if self.lingering.is_none() {
+            ready!(transport!(self, socket => Pin::new(socket).poll_shutdown(cx)))?;
+        }
+        self.poll_linger(cx)
     }
 }
