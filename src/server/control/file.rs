@@ -126,12 +126,7 @@ impl Lane {
             Ok(Found::File(identity)) => {
                 let representation = Representation::new(name, identity);
                 let status = CacheStatus::Uncached { forward, reason: Reason::HeadOnly };
-                let (answer, span) = describe(&representation, status, conditions);
-                let length = span.map(|span| span.to - span.from);
-                return Ok(match length {
-                    Some(length) => answer.with(header::CONTENT_LENGTH, HeaderValue::from(length)),
-                    None => answer,
-                });
+                return Ok(describe(&representation, status, conditions).0);
             }
             Ok(Found::Directory) => Failure::IsDirectory,
             Ok(Found::Special) => Failure::Forbidden,
@@ -166,6 +161,11 @@ fn describe(
             let answer = Answer::new(StatusCode::RANGE_NOT_SATISFIABLE, Content::Empty);
             (answer.with(content_range, format!("bytes */{size}")), None)
         }
+    };
+    let answer = match span {
+        // Said here and not left to hyper, which leaves a length of zero out of the answer to a HEAD.
+        Some(span) => answer.with(header::CONTENT_LENGTH, HeaderValue::from(span.to - span.from)),
+        None => answer,
     };
     (answer.with_lines(representation.fields()).cached(status), span)
 }

@@ -1,0 +1,151 @@
+//! Plain reads on a connection that has moved to the full lane: the same bytes, fields and cache as on the fast one.
+
+mod live;
+
+use std::fs;
+
+use live::{Client, Response, Server, pattern, until};
+
+/// A connection that is on the full lane.
+fn full_lane(server: &Server) -> Client {
+    let mut client = server.connect();
+    client.request("GET /.forebay/health", b"").expect(200);
+    client
+}
+
+/// What both lanes must say alike.
+fn essence(response: &Response) -> (u16, Vec<(String, String)>, Vec<u8>) {
+    let differs = ["date", "connection"];
+    let mut fields: Vec<_> =
+        response.fields.iter().filter(|(name, _)| !differs.contains(&name.as_str())).cloned().collect();
+    fields.sort();
+    (response.status, fields, response.body.clone())
+}
+
+#[test]
+fn both_lanes_answer_alike() {
+    let root = tempfile::tempdir().unwrap();
+    for (name, length) in
+        [("empty", 0), ("small.txt", 100), ("packed.html", 9_000), ("large.bin", 700_000), ("huge.bin", 3 << 20)]
+    {
+        fs::write(root.path().join(name), pattern(length as u64, length)).unwrap();
+    }
+    let server = Server::start(root.path(), &["--arena", "1MiB", "--revalidate", "1h"]);
+    let mut full = full_lane(&server);
+    for name in ["empty", "small.txt", "packed.html", "large.bin", "huge.bin"] {
+        server.get(&format!("/{name}")).expect(200);
+        let etag = server.get(&format!("/{name}")).field("etag").unwrap().to_owned();
+        for method in ["GET", "HEAD"] {
+            for fields in [
+                String::new(),
+                "\r\nRange: bytes=10-19".into(),
+                "\r\nRange: bytes=-5".into(),
+                "\r\nRange: bytes=99999999-".into(),
+                "\r\nRange: bytes=0-1,3-4".into(),
+                format!("\r\nIf-None-Match: {etag}"),
+                "\r\nIf-Match: \"other\"".into(),
+                format!("\r\nIf-Range: {etag}\r\nRange: bytes=1-1"),
+                "\r\nIf-Modified-Since: Fri, 31 Dec 2060 00:00:00 GMT".into(),
+            ] {
+                let head = format!("{method} /{name}{fields}");
+                let fast = server.request(&head, b"");
+                let slow = full.request(&head, b"");
+                assert_eq!(essence(&fast).0, essence(&slow).0, "{head}");
+                assert_eq!(essence(&fast).1, essence(&slow).1, "{head}");
+                assert!(essence(&fast).2 == essence(&slow).2, "{head}");
+            }
+        }
+    }
+    for target in ["/no", "/%2e%2e/x", "/a%00"] {
+        let (fast, slow) = (server.get(target), full.request(&format!("GET {target}"), b""));
+        assert_eq!(fast.status, slow.status, "{target}");
+    }
+}
+
+#[test]
+fn a_miss_on_the_full_lane_fills_the_cache_for_both() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path(), &["--revalidate", "1h"]);
+    let mut full = full_lane(&server);
+    for (name, length) in [("a", 0), ("b", 5_000), ("c", 2 << 20), ("d", 20 << 20)] {
+        let body = pattern(7, length);
+        fs::write(root.path().join(name), &body).unwrap();
+        let miss = full.request(&format!("GET /{name}"), b"").expect(200);
+        assert_eq!(miss.field("cache-status"), Some("forebay; fwd=uri-miss; stored"));
+        assert!(miss.body == body);
+        let hit = server.get(&format!("/{name}")).expect(200);
+        assert_eq!(hit.field("cache-status"), Some("forebay; hit"));
+        assert!(hit.body == body);
+        let hit = full.request(&format!("GET /{name}"), b"").expect(200);
+        assert_eq!(hit.field("cache-status"), Some("forebay; hit"));
+        assert!(hit.body == body);
+    }
+}
+
+#[test]
+fn a_stampede_on_both_lanes_reads_the_file_once() {
+    let root = tempfile::tempdir().unwrap();
+    let body = pattern(1, 10 << 20);
+    fs::write(root.path().join("a"), &body).unwrap();
+    let server = Server::start(root.path(), &[]);
+    std::thread::scope(|scope| {
+        for number in 0..24 {
+            let (server, body) = (&server, &body);
+            scope.spawn(move || {
+                let mut client = if number % 2 == 0 { full_lane(server) } else { server.connect() };
+                assert!(client.request("GET /a", b"").expect(200).body == *body);
+            });
+        }
+    });
+    assert_eq!(server.metric("forebay_fills_total{event=\"started\"}"), 1.0);
+}
+
+#[test]
+fn the_full_lane_follows_the_disk() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("a");
+    fs::write(&path, "one").unwrap();
+    let server = Server::start(root.path(), &["--revalidate", "50ms"]);
+    let mut full = full_lane(&server);
+    assert_eq!(full.request("GET /a", b"").text(), "one");
+    let next = root.path().join("next");
+    fs::write(&next, "two").unwrap();
+    fs::rename(&next, &path).unwrap();
+    until("the replacement to be seen", || full.request("GET /a", b"").text() == "two");
+    fs::remove_file(&path).unwrap();
+    until("the deletion to be seen", || full.request("GET /a", b"").status == 404);
+}
+
+#[test]
+fn a_client_that_leaves_or_stalls_harms_nobody() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("huge"), pattern(1, 8 << 20)).unwrap();
+    let server = Server::start(root.path(), &["--arena", "1MiB", "--send-timeout", "300ms"]);
+    let mut stalled: Vec<Client> = (0..20).map(|_| full_lane(&server)).collect();
+    for client in &mut stalled {
+        client.send(b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n");
+    }
+    for _ in 0..20 {
+        full_lane(&server).send(b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n");
+    }
+    assert_eq!(full_lane(&server).request("GET /huge", b"").body.len(), 8 << 20);
+    until("the stalled ones to be given up", || server.metric("forebay_timeouts_total{kind=\"send\"}") >= 20.0);
+    until("the rest to be forgotten", || server.metric("forebay_control_connections") == 1.0);
+}
+
+#[test]
+fn a_file_written_while_it_is_streamed_breaks_the_response_off() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("huge");
+    fs::write(&path, pattern(1, 64 << 20)).unwrap();
+    let server = Server::start(root.path(), &["--arena", "1MiB"]);
+    let mut client = full_lane(&server);
+    client.send(b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n");
+    // The response has begun, and is far from its end: the socket's buffers do not hold 64 MiB.
+    until("the response to begin", || {
+        server.metric("forebay_requests_total{class=\"miss\",detail=\"too_large\"}") == 1.0
+    });
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_at(&file, b"changed", 60 << 20).unwrap();
+    assert!(client.try_response(false).is_err(), "no clean end");
+}
