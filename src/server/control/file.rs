@@ -163,9 +163,9 @@ fn describe(
         }
     };
     let answer = match span {
+        _ if answer.status == StatusCode::NOT_MODIFIED => answer,
         // Said here and not left to hyper, which leaves a length of zero out of the answer to a HEAD.
-        Some(span) => answer.with(header::CONTENT_LENGTH, HeaderValue::from(span.to - span.from)),
-        None => answer,
+        span => answer.with(header::CONTENT_LENGTH, HeaderValue::from(span.map_or(0, |span| span.to - span.from))),
     };
     (answer.with_lines(representation.fields()).cached(status), span)
 }
