@@ -1,0 +1,145 @@
+//! The server's own pages, and its access log.
+
+mod live;
+
+use std::fs;
+
+use live::{Server, pattern, until};
+
+#[test]
+fn the_cache_page_says_what_is_cached() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("small"), pattern(1, 1_000)).unwrap();
+    fs::write(root.path().join("large"), pattern(2, 100_000)).unwrap();
+    let server = Server::start(root.path(), &["--arena", "4MiB", "--revalidate", "1h"]);
+    let empty = server.get("/.forebay/cache").expect(200);
+    assert_eq!(empty.field("content-type"), Some("application/json"));
+    assert_eq!(empty.json()["entries"], serde_json::json!([]));
+    assert_eq!(empty.json()["arena"]["live_bytes"], 0);
+    for _ in 0..3 {
+        server.get("/small").expect(200);
+    }
+    server.get("/large").expect(200);
+    let page = server.get("/.forebay/cache").json();
+    assert_eq!(page["arena"]["capacity_bytes"], 4 << 20);
+    assert_eq!(page["arena"]["live_bytes"], 101_000);
+    assert_eq!(page["arena"]["leased_bytes"], 0);
+    assert!(page["arena"]["resident_bytes"].as_u64().unwrap() >= 101_000);
+    let entries = page["entries"].as_array().unwrap();
+    assert_eq!((&entries[0]["name"], &entries[0]["size"], &entries[0]["hits"]), (&"large".into(), &100_000.into(), &0.into()));
+    assert_eq!((&entries[1]["name"], &entries[1]["size"], &entries[1]["hits"]), (&"small".into(), &1_000.into(), &2.into()));
+    assert!(entries[0]["age_seconds"].as_f64().unwrap() >= 0.0);
+}
+
+#[test]
+fn the_metrics_count_what_happened() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("a"), pattern(1, 50_000)).unwrap();
+    fs::write(root.path().join("huge"), pattern(2, 2 << 20)).unwrap();
+    let server = Server::start(root.path(), &["--arena", "1MiB", "--revalidate", "1h", "--allow-writes"]);
+    let page = server.get("/.forebay/metrics").expect(200);
+    assert_eq!(page.field("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    let mut client = server.connect();
+    for _ in 0..5 {
+        client.request("GET /a", b"").expect(200);
+    }
+    client.request("GET /huge", b"").expect(200);
+    client.request("GET /no", b"").expect(404);
+    server.put("/b", b"12345").expect(201);
+    server.put("/a", b"new").expect(204);
+    for (sample, value) in [
+        ("forebay_requests_total{class=\"hit\",detail=\"fresh\"}", 4.0),
+        ("forebay_requests_total{class=\"miss\",detail=\"stored\"}", 1.0),
+        ("forebay_requests_total{class=\"miss\",detail=\"too_large\"}", 1.0),
+        ("forebay_response_body_bytes_total{class=\"hit\",detail=\"fresh\"}", 200_000.0),
+        ("forebay_responses_total{status=\"404\"}", 1.0),
+        ("forebay_responses_total{status=\"201\"}", 1.0),
+        ("forebay_uploads_total{outcome=\"stored\"}", 2.0),
+        ("forebay_upload_bytes_total", 8.0),
+        ("forebay_evictions_total{reason=\"replaced\"}", 1.0),
+        ("forebay_fills_total{event=\"finished\"}", 1.0),
+        ("forebay_arena_capacity_bytes", 1_048_576.0),
+        ("forebay_cache_entries", 0.0),
+        ("forebay_head_seconds_count{class=\"hit\"}", 4.0),
+        ("forebay_control_queue", 0.0),
+    ] {
+        assert_eq!(server.metric(sample), value, "{sample}");
+    }
+    drop(client);
+    until("closed connections to be counted", || server.metric("forebay_connections_open") == 1.0);
+}
+
+#[test]
+fn what_is_no_page_is_not_found() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join(".forebay")).unwrap();
+    fs::write(root.path().join(".forebay/cache"), "a file").unwrap();
+    fs::write(root.path().join(".forebay/file"), "a file").unwrap();
+    let server = Server::start(root.path(), &[]);
+    for target in ["/.forebay/file", "/.forebay/x/y", "/.forebay/cache/x"] {
+        assert!(server.get(target).expect(404).text().contains("/.forebay/metrics"), "{target}");
+    }
+    server.get("/.forebay/cache").expect(200).json();
+    server.request("POST /.forebay/cache", b"x").expect(405);
+    assert!(server.get("/.forebay").expect(200).text().contains("<title>forebay</title>"));
+}
+
+#[test]
+fn the_access_log_has_a_line_for_each_request_on_both_lanes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, log) = (dir.path().join("root"), dir.path().join("access.log"));
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("a"), "hello").unwrap();
+    let server = Server::start(&root, &["--access-log", log.to_str().unwrap(), "--access-log-format", "json"]);
+    let lines = || -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(&log).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).expect("an object")).collect()
+    };
+    server.request("GET /a?x=1\r\nUser-Agent: test \"1\"\r\nReferer: http://x/", b"").expect(200);
+    server.request("GET /a", b"").expect(200);
+    server.request("HEAD /no", b"").expect(404);
+    server.get("/.forebay/health").expect(200);
+    server.request("PUT /a", b"x").expect(405);
+    until("the lines to be written", || lines().len() == 5);
+    let lines_now = lines();
+    let first = &lines_now[0];
+    assert_eq!((&first["method"], &first["target"], &first["status"]), (&"GET".into(), &"/a?x=1".into(), &200.into()));
+    assert_eq!((&first["bytes"], &first["user_agent"]), (&5.into(), &"test \"1\"".into()));
+    assert_eq!(first["cache_status"], "forebay; fwd=uri-miss; stored");
+    assert!(first["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
+    assert_eq!(lines_now[1]["cache_status"], "forebay; hit");
+    assert_eq!((&lines_now[2]["method"], &lines_now[2]["status"]), (&"HEAD".into(), &404.into()));
+    assert_eq!((&lines_now[3]["target"], &lines_now[3]["bytes"]), (&"/.forebay/health".into(), &3.into()));
+    assert_eq!(lines_now[4]["status"], 405);
+
+    // Rotated away, and opened again.
+    fs::rename(&log, dir.path().join("access.log.1")).unwrap();
+    server.signal(rustix::process::Signal::HUP);
+    until("the log to be opened again", || log.exists());
+    server.get("/a").expect(200);
+    until("a line in the new log", || lines().len() == 1);
+    // What is queued when the server ends is written.
+    for _ in 0..50 {
+        server.get("/a").expect(200);
+    }
+    server.signal(rustix::process::Signal::TERM);
+    assert!(server.wait().success());
+    assert_eq!(lines().len(), 51);
+}
+
+#[test]
+fn a_server_that_is_told_to_end_finishes_what_the_full_lane_does() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path(), &["--allow-writes"]);
+    let mut idle = server.connect();
+    idle.request("GET /.forebay/health", b"").expect(200);
+    let mut busy = server.connect();
+    busy.send(b"PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nfirst");
+    until("the upload to begin", || server.metric("forebay_upload_bytes_total") == 5.0);
+    server.signal(rustix::process::Signal::TERM);
+    assert!(idle.is_over(), "an idle connection ends");
+    busy.send(b" half");
+    busy.response(false).expect(201);
+    assert!(server.wait().success());
+    assert_eq!(fs::read(root.path().join("a")).unwrap(), b"first half");
+}
