@@ -207,7 +207,7 @@ fn files_that_may_not_be_read() {
     use std::os::unix::fs::PermissionsExt;
     let outside = tempfile::tempdir().unwrap();
     let root = make(outside.path());
-    std::fs::set_permissions(root.join("file"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(root.join("file"), std::fs::Permissions::from_mode(0o000)).unwrap();
     if std::fs::File::open(root.join("file")).is_ok() {
         return; // root may read everything
     }
