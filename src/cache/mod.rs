@@ -193,7 +193,7 @@ impl Cache {
         fill.advance(entry, filled)
     }
 
-    /// The file is whole: it is cached from now on, unless its name was removed meanwhile.
+    /// The file is whole: it is cached from now on, unless its name was removed or the fill detached meanwhile.
     pub fn publish(&self, fill: &Arc<Fill>, entry: Lease) -> Vec<Waiter> {
         let mut keeper = self.keeper.lock();
         let Keeper { policy, residents } = &mut *keeper;
@@ -205,6 +205,11 @@ impl Cache {
         }
         drop(keeper);
         fill.move_on(Progress::Ready(entry))
+    }
+
+    /// The file is still being read for those who wait, but nobody joins them, and it will not be cached.
+    pub fn detach(&self, fill: &Arc<Fill>) {
+        self.index.remove_fill(fill);
     }
 
     /// The file is not cached: those who wait serve it from the open file.

@@ -174,9 +174,13 @@ impl<K: Kernel> Worker<K> {
             error => return self.fail_fill(key, Failure::Io(-error)),
         };
         // Nobody sees the chunk before it is known to be of the same version as what was sent already.
-        let found = self.kernel.identify(reading.file.as_fd());
-        if !matches!(found, Ok(Found::File(now)) if now.same_bytes(&reading.entry.representation().identity)) {
-            return self.tear_fill(key);
+        let began = &reading.entry.representation().identity;
+        match self.kernel.identify(reading.file.as_fd()) {
+            Ok(Found::File(now)) if now == *began => {}
+            // It was replaced, renamed or deleted: those who have begun get it whole, and whoever comes now gets what is
+            // there now.
+            Ok(Found::File(now)) if now.same_bytes(began) => self.shared.cache.detach(fill),
+            Ok(_) | Err(_) => return self.tear_fill(key),
         }
         let filled = reading.entry.filled() + read;
         if filled < reading.entry.size() {
