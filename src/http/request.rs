@@ -102,6 +102,10 @@ pub fn parse(bytes: &[u8], limits: HeadLimits) -> Parsed<'_> {
     for field in request.headers.iter() {
         hosts += usize::from(head.note(field.name, field.value));
     }
+    if method != Method::Get {
+        // RFC 9110, 14.2: ranges are defined for GET only.
+        head.conditions.range = None;
+    }
     // RFC 9112, 3.2: exactly one Host field in HTTP/1.1, at most one in any version.
     if hosts > 1 || (is_11 && hosts == 0) {
         return Parsed::Bad(BadRequest::Host);
