@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! offset 0                                                                                    virtual_bytes
-//! |  extents of 16 KiB  |  extents of 32 KiB  |  ...  |  extents of 64 MiB  |  slabs of 16 KiB | .. | slabs of 32 KiB |
-//! |  2 x capacity each: cannot run out before the budget does               |  1 x capacity each                    |
+//! | extents of 16 KiB | extents of 32 KiB | ... | extents of 64 MiB | slabs of 4 KiB | .. | slabs of 32 KiB |
+//! | 2 x capacity each: cannot run out before the budget does        | 1 x capacity each                     |
 //!
 //! an extent (object above `packed_max`)          a slab (objects up to `packed_max`), always of one class
 //! |####################|.......................|  |#slot#|#slot#|......|#slot#|...|#slot#|
@@ -27,8 +27,9 @@ pub const PAGE: u64 = 4 << 10;
 pub const FOLIO: u64 = 64 << 10;
 /// Every class's range begins at a multiple of this, so that huge pages of any size can be used inside it.
 const REGION_ALIGN: u64 = 2 << 20;
-/// The slab sizes, bytes. A class uses the one that its slots fill best.
-const SLAB_SIZES: [u64; 5] = [16 << 10, 20 << 10, 24 << 10, 28 << 10, 32 << 10];
+/// The slab sizes, bytes. A class uses the one that its slots fill best, the smallest of equals: small slabs leave fewer free
+/// slots behind (measured beside slabs from 16 KiB on, with 16 MiB of small files: 1.3 % more of the budget is live).
+const SLAB_SIZES: [u64; 8] = [4 << 10, 8 << 10, 12 << 10, 16 << 10, 20 << 10, 24 << 10, 28 << 10, 32 << 10];
 /// The smallest slot, bytes: a cache line.
 const SLOT_MIN: u64 = 64;
 /// Slots begin at multiples of this, bytes.
@@ -39,7 +40,7 @@ const SLAB_SLOTS_MAX: u64 = 256;
 pub const PACKED_MAX_LIMIT: u64 = 16 << 10;
 
 const _: () = assert!(SLAB_SIZES[0] / SLOT_MIN <= SLAB_SLOTS_MAX);
-const _: () = assert!(PACKED_MAX_LIMIT * 2 <= SLAB_SIZES[4]);
+const _: () = assert!(PACKED_MAX_LIMIT * 2 <= SLAB_SIZES[7]);
 const _: () = assert!(REGION_ALIGN.is_multiple_of(FOLIO) && FOLIO.is_multiple_of(PAGE));
 
 /// Where one object lies in the arena's virtual range, and what it costs.
@@ -439,11 +440,12 @@ fn packed_classes(packed_max: u64) -> Vec<PackedClass> {
     let mut least = SLOT_MIN;
     loop {
         let least_needed = least.min(packed_max.next_multiple_of(SLOT_ALIGN)).max(SLOT_MIN);
-        let fits = SLAB_SIZES.iter().enumerate().filter(|(_, slab)| *slab / least_needed <= SLAB_SLOTS_MAX);
+        let fits = SLAB_SIZES.iter().enumerate();
         let (slot_bytes, region) = fits
+            .filter(|(_, slab)| (1..=SLAB_SLOTS_MAX).contains(&(*slab / least_needed)))
             .map(|(region, slab)| (slab / (slab / least_needed) / SLOT_ALIGN * SLOT_ALIGN, region))
             .min()
-            .expect("the smallest slab holds no more of the smallest slots than its map");
+            .expect("the largest object fits the largest slab, and the smallest slot the map of the smallest slab");
         let slots = (SLAB_SIZES[region] / slot_bytes) as u16;
         classes.push(PackedClass {
             slot_bytes,

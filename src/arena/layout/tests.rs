@@ -114,23 +114,14 @@ fn an_emptied_slab_serves_other_classes_and_is_given_up_when_pages_run_short() {
 #[test]
 fn the_fullest_slab_is_filled_first() {
     let mut layout = Layout::new(MIB, 12 * KIB);
-    let slots: Vec<Slot> = (0..64).map(|_| layout.take(4 * KIB).unwrap()).collect();
-    let slab_of = |slot: &Slot| match slot.place {
-        Place::Packed { slab, .. } => slab,
-        Place::Extent { .. } => panic!("4 KiB is packed"),
-    };
-    let (sparse, nearly_full) = (slab_of(&slots[0]), slab_of(&slots[63]));
-    assert_ne!(sparse, nearly_full);
-    let kept = slots.iter().position(|slot| slab_of(slot) == nearly_full).unwrap();
-    for (number, slot) in slots.iter().enumerate() {
-        let frees_one = number == kept;
-        let empties = slab_of(slot) == sparse && number != 0;
-        if frees_one || empties {
-            give_back(&mut layout, *slot);
-        }
-    }
-    assert_eq!(slab_of(&layout.take(4 * KIB).unwrap()), nearly_full);
-    assert_eq!(slab_of(&layout.take(4 * KIB).unwrap()), sparse);
+    let in_a_slab = usize::from(layout.packed[layout.packed_class(600).unwrap()].slots);
+    assert!(in_a_slab > 3);
+    let slots: Vec<Slot> = (0..2 * in_a_slab).map(|_| layout.take(600).unwrap()).collect();
+    let (sparse, nearly_full) = slots.split_at(in_a_slab);
+    sparse[1..].iter().for_each(|slot| give_back(&mut layout, *slot));
+    give_back(&mut layout, nearly_full[2]);
+    assert_eq!(layout.take(600).unwrap(), nearly_full[2]);
+    assert_eq!(layout.take(600).unwrap(), sparse[1]);
 }
 
 #[test]
