@@ -10,4 +10,5 @@ pub mod metrics;
 pub mod origin;
 pub mod ring;
 pub mod server;
+pub mod simulate;
 pub mod transmit;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use forebay::cli::output::OutputClosed;
-use forebay::cli::{Cli, Command, Outcome, completions, fetch, list, put, shell};
+use forebay::cli::{Cli, Command, Outcome, completions, fetch, list, put, shell, simulate};
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
@@ -32,5 +32,6 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Shell(args) => shell::run(args),
         Command::Completions(args) => completions::completions(args),
         Command::Man(args) => completions::man(args),
+        Command::Simulate(args) => simulate::run(args),
     }
 }

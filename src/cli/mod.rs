@@ -11,6 +11,7 @@ pub mod put;
 pub mod remote;
 pub mod serve;
 pub mod shell;
+pub mod simulate;
 pub mod units;
 
 use std::sync::Arc;
@@ -51,6 +52,8 @@ pub enum Command {
     Completions(completions::CompletionsArgs),
     /// Make the man pages
     Man(completions::ManArgs),
+    /// Replay a trace or an access log through eviction policies and sizes of the cache
+    Simulate(simulate::SimulateArgs),
 }
 
 /// How a command ended that could do its work at all.
