@@ -55,7 +55,7 @@ pub struct Progress<'a> {
 pub(super) struct Interval {
     pub thread: u32,
     pub index: u64,
-    pub tally: Box<Tally>,
+    pub tally: Tally,
     /// With the last interval of a thread: the processor time it used while measuring.
     pub last: Option<Duration>,
 }
@@ -66,7 +66,7 @@ pub(super) struct Shared {
     stop: Arc<AtomicBool>,
     pub established: AtomicU64,
     intervals: mpsc::Sender<Interval>,
-    spares: Mutex<Vec<Box<Tally>>>,
+    spares: Mutex<Vec<Tally>>,
 }
 
 impl Shared {
@@ -82,7 +82,7 @@ impl Shared {
     }
 
     /// An empty tally, with its memory warm if one came back.
-    pub fn spare_tally(&self) -> Box<Tally> {
+    pub fn spare_tally(&self) -> Tally {
         self.spares.lock().ok().and_then(|mut spares| spares.pop()).unwrap_or_default()
     }
 
@@ -91,7 +91,7 @@ impl Shared {
         let _ = self.intervals.send(interval);
     }
 
-    fn give_back(&self, mut tally: Box<Tally>) {
+    fn give_back(&self, mut tally: Tally) {
         tally.clear();
         if let Ok(mut spares) = self.spares.lock() {
             spares.push(tally);
@@ -168,7 +168,7 @@ fn work(plan: &Plan, shared: &Shared, thread: u32, barrier: &Barrier, start_ns: 
     });
     if measured.is_err() {
         shared.stop.store(true, Ordering::Relaxed);
-        shared.hand_over(Interval { thread, index: 0, tally: Box::default(), last: Some(Duration::ZERO) });
+        shared.hand_over(Interval { thread, index: 0, tally: Tally::default(), last: Some(Duration::ZERO) });
     }
     measured
 }
@@ -177,7 +177,7 @@ fn work(plan: &Plan, shared: &Shared, thread: u32, barrier: &Barrier, start_ns: 
 struct Collector {
     intervals: Intervals,
     /// Intervals that some thread has not handed over yet.
-    open: BTreeMap<u64, Box<Tally>>,
+    open: BTreeMap<u64, Tally>,
     /// For each thread, the interval it is in; `None` when it has ended.
     at: Vec<Option<u64>>,
     total: Tally,

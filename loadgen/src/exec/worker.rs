@@ -50,7 +50,7 @@ pub struct Worker<'a> {
     /// The last time at which no place was free: slots of an earlier time have waited for the server.
     starved_until_ns: u64,
     on_their_way: usize,
-    tally: Box<Tally>,
+    tally: Tally,
     interval: u64,
     intervals: Intervals,
     thread: u32,
@@ -96,7 +96,7 @@ impl<'a> Worker<'a> {
             exhausted: false,
             starved_until_ns: 0,
             on_their_way: 0,
-            tally: Box::default(),
+            tally: Tally::default(),
             interval: 0,
             intervals: Intervals::new(plan.interval),
             thread,
@@ -175,6 +175,7 @@ impl<'a> Worker<'a> {
             until = until.min(self.times.deadline);
         }
         if let Some(slot) = self.next_slot_ns()
+            && now_ns < self.times.deadline
             && !self.free.is_empty()
         {
             if slot <= now_ns + SPIN_NS {
@@ -232,20 +233,18 @@ impl<'a> Worker<'a> {
         if self.exhausted {
             return None;
         }
+        // Slots that are due and still there at the deadline stay: they are counted as dropped.
+        if now_ns >= self.times.deadline {
+            return None;
+        }
         let intended_ns = match &mut self.schedule {
             None => None,
             Some(schedule) => {
                 let slot = schedule.peek()?.saturating_add(self.times.start);
-                if slot >= self.times.deadline {
-                    return None;
-                }
                 schedule.take_due(now_ns - self.times.start)?;
                 Some(slot)
             }
         };
-        if now_ns >= self.times.deadline {
-            return None;
-        }
         let measured = intended_ns.unwrap_or(now_ns) >= self.times.measure;
         let Some(item) = self.chooser.next() else {
             self.exhausted = true;

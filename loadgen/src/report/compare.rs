@@ -10,11 +10,16 @@ use std::fmt::Write;
 /// Samples that cover less than this part of the usual time are the ragged ends of a run.
 const WHOLE_SAMPLE: f64 = 0.5;
 
+/// A value taken from a sample; `None` where the sample has nothing of it.
+type OfSample = Box<dyn Fn(&Sample) -> Option<f64>>;
+
+/// A latency taken from the numbers of a class.
+type OfBrief = fn(&Brief) -> f64;
+
 /// One quantity that runs are compared by.
 struct Quantity {
     name: String,
-    /// Its value in a sample; `None` where the sample has nothing of it.
-    of: Box<dyn Fn(&Sample) -> Option<f64>>,
+    of: OfSample,
     is_time: bool,
 }
 
@@ -29,11 +34,7 @@ pub fn compare(names: &[String; 2], before: &Run, after: &Run) -> String {
 fn write(text: &mut String, names: &[String; 2], before: &Run, after: &Run) -> std::fmt::Result {
     writeln!(text, "A: {}\nB: {}\n", names[0], names[1])?;
     differing_settings(text, before, after)?;
-    writeln!(
-        text,
-        "{:<26} {:>11} {:>11} {:>8}  {:<20} {}",
-        "mean of the samples", "A", "B", "B - A", "95 % interval", ""
-    )?;
+    writeln!(text, "{:<26} {:>11} {:>11} {:>8}  95 % interval", "mean of the samples", "A", "B", "B - A")?;
     let (a, b) = (whole_samples(before), whole_samples(after));
     let mut undecided = false;
     for quantity in quantities() {
@@ -121,7 +122,7 @@ fn quantities() -> Vec<Quantity> {
     }];
     let named = Class::ALL.map(|class| (class.as_str(), Some(class)));
     for (class_name, class) in [("total", None)].into_iter().chain(named) {
-        let latencies: [(&str, fn(&Brief) -> f64); 3] = [
+        let latencies: [(&str, OfBrief); 3] = [
             ("mean", |brief| brief.mean_ns),
             ("p50", |brief| brief.p50_ns as f64),
             ("p99", |brief| brief.p99_ns as f64),

@@ -31,6 +31,11 @@ const COLORS: [&str; 8] = ["#0072b2", "#009e73", "#d55e00", "#8a8f94", "#cc79a7"
 /// Dash patterns of the runs.
 const DASHES: [&str; 4] = ["", "7 4", "2 3", "9 3 2 3"];
 
+/// A cell of the overview, the percentiles of one kind, and the number that a line over time shows.
+type OfRun<'a> = &'a dyn Fn(&Run) -> String;
+type OfClass = fn(&ClassReport) -> &Percentiles;
+type OfBrief = fn(&Brief) -> u64;
+
 /// The page; every run with the name it is shown by.
 ///
 /// # Errors
@@ -60,7 +65,7 @@ pub fn page(runs: &[(String, Run)]) -> Result<String> {
     )?;
     write!(html, "<h2>Throughput over time</h2>\n{}", throughput(&runs))?;
     write!(html, "<h2>Latency over time</h2>\n{}", over_time(&runs))?;
-    write!(html, "<p class=\"note\">Median and 99th percentile of each interval.</p>\n")?;
+    html.push_str("<p class=\"note\">Median and 99th percentile of each interval.</p>\n");
     write!(html, "<h2>Settings</h2>\n{}", settings(&runs))?;
     html.push_str("</body>\n</html>\n");
     Ok(html)
@@ -92,7 +97,7 @@ fn overview(runs: &[(String, &Run)]) -> String {
             kinds.map(|kind| format!("{} {}", show_count(errors.of(kind)), kind.as_str().replace('_', " "))).collect();
         if kinds.is_empty() { "none".into() } else { kinds.join(", ") }
     };
-    let rows: [(&str, &dyn Fn(&Run) -> String); 13] = [
+    let rows: [(&str, OfRun<'_>); 13] = [
         ("requests", &|run| show_count(run.classes.total.requests)),
         ("requests/s", &|run| show_count(run.requests_per_second.round() as u64)),
         ("bytes/s", &|run| show_bytes(run.bytes_per_second)),
@@ -168,7 +173,7 @@ fn percentiles(runs: &[(String, &Run)]) -> String {
         if runs.iter().all(|(_, run)| shown(run).iter().all(|(index, ..)| *index != class)) {
             continue;
         }
-        let kinds: [(&str, fn(&ClassReport) -> &Percentiles); 3] = [
+        let kinds: [(&str, OfClass); 3] = [
             ("latency", |report| &report.latency_ns),
             ("service time", |report| &report.service_ns),
             ("first byte", |report| &report.first_byte_ns),
@@ -208,7 +213,7 @@ fn over_time(runs: &[(String, &Run)]) -> String {
         for (class, class_name, _) in shown(run) {
             let brief =
                 |sample: &Sample| -> Brief { [sample.total, sample.hit, sample.miss, sample.unclassified][class] };
-            let values: [(&str, fn(&Brief) -> u64, &'static str); 2] =
+            let values: [(&str, OfBrief, &'static str); 2] =
                 [("p50", |brief| brief.p50_ns, ""), ("p99", |brief| brief.p99_ns, "3 3")];
             for (name, value, dashes) in values {
                 let samples = run.samples.iter().filter(|sample| brief(sample).requests > 0);

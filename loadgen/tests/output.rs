@@ -1,0 +1,148 @@
+//! What a run leaves behind: the JSON contract, percentile files, pages, comparisons, and all of it after Ctrl-C.
+
+mod common;
+use common::{Reply, Server, loadgen, ok, run};
+use serde_json::Value;
+use std::{
+    fs,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+fn mixed() -> Server {
+    Server::start(|_, number| {
+        Reply::Send(ok(
+            if number.is_multiple_of(4) { "Cache-Status: x; fwd=miss\r\n" } else { "Cache-Status: x; hit\r\n" },
+            b"x",
+        ))
+    })
+}
+
+#[test]
+fn the_keys_of_the_json_are_a_contract() {
+    let (run, _) = run(&[&mixed().address, "-n", "100", "-c", "2"]);
+    assert_eq!(run["schema_version"], 1);
+    assert!(run["settings"].is_object());
+    assert!(run["elapsed_seconds"].as_f64().unwrap() > 0.0);
+    for class in ["total", "hit", "miss", "unclassified"] {
+        let report = &run["classes"][class];
+        assert!(report["requests"].is_u64() && report["bytes"].is_u64());
+        for kind in ["connect", "reset", "timeout", "short_body", "wrong_bytes", "status", "malformed"] {
+            assert!(report["errors"][kind].is_u64(), "{kind}");
+        }
+        for latency in ["latency_ns", "service_ns", "first_byte_ns"] {
+            for key in ["p50", "p90", "p99", "p999", "p9999", "max", "mean"] {
+                assert!(report[latency][key].is_number(), "{class} {latency} {key}");
+            }
+        }
+    }
+    for key in ["intended", "sent", "late", "dropped"] {
+        assert!(run["schedule"][key].is_u64(), "{key}");
+    }
+    assert!(run["schedule"]["error_ns"]["p99"].is_u64());
+    // The histograms are the standard encoding: the crate itself reads them.
+    let text = run["classes"]["hit"]["latency_ns"]["histogram"].as_str().unwrap();
+    let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).unwrap();
+    let histogram: hdrhistogram::Histogram<u64> =
+        hdrhistogram::serialization::Deserializer::new().deserialize(&mut bytes.as_slice()).unwrap();
+    assert_eq!(histogram.len(), 75);
+    assert_eq!(Some(histogram.value_at_quantile(0.5)), run["classes"]["hit"]["latency_ns"]["p50"].as_u64());
+    let sampled: u64 =
+        run["samples"].as_array().unwrap().iter().map(|sample| sample["total"]["requests"].as_u64().unwrap()).sum();
+    assert_eq!(sampled, 100);
+}
+
+#[test]
+fn percentile_files_agree_with_the_json() {
+    let directory = tempfile::tempdir().unwrap();
+    let hgrm = directory.path().join("hgrm");
+    let (run, _) = run(&[&mixed().address, "-n", "100", "-c", "2", "--hgrm", hgrm.to_str().unwrap()]);
+    for (class, count) in [("total", 100), ("hit", 75), ("miss", 25)] {
+        let text = fs::read_to_string(hgrm.join(format!("{class}-latency.hgrm"))).unwrap();
+        let rows: Vec<Vec<f64>> = text
+            .lines()
+            .skip(2)
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| line.split_whitespace().map(|cell| cell.parse().unwrap()).collect())
+            .collect();
+        assert!(rows.is_sorted_by(|a, b| a[0] <= b[0] && a[1] <= b[1] && a[2] <= b[2]));
+        let last = rows.last().unwrap();
+        assert_eq!((last.len(), last[1], last[2]), (3, 1.0, f64::from(count)));
+        let max_ms = run["classes"][class]["latency_ns"]["max"].as_f64().unwrap() / 1e6;
+        assert!((last[0] / max_ms - 1.0).abs() < 0.001);
+    }
+    assert!(!hgrm.join("unclassified-latency.hgrm").exists());
+}
+
+#[test]
+fn a_page_stands_alone_and_shows_every_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    for name in ["a.json", "b.json"] {
+        let label = format!("<{name}>");
+        loadgen(&["run", &mixed().address, "-n", "200", "-c", "2", "--json", &file(name), "--label", &label]);
+    }
+    let page = |runs: &[&str]| {
+        let output = loadgen(&[&["report"], runs, &["-o", &file("r.html")]].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        fs::read_to_string(file("r.html")).unwrap()
+    };
+    let both = page(&[&file("a.json"), &file("b.json")]);
+    assert!(both.contains("<th>&lt;a.json&gt;</th><th>&lt;b.json&gt;</th>"));
+    assert!(!both.contains("<a.json>"), "labels are escaped");
+    assert!(both.matches("<polyline").count() >= 6);
+    for reference in ["src=", "href=", "url(", "@import", "<script"] {
+        assert!(!both.contains(reference), "{reference}");
+    }
+    assert!(page(&[&file("a.json")]).contains("99.9 %"));
+    let compared = loadgen(&["compare", &file("a.json"), &file("b.json")]);
+    let text = String::from_utf8(compared.stdout).unwrap();
+    assert!(text.contains("requests/s") && text.contains("miss share") && text.contains("setting label"), "{text}");
+
+    fs::write(file("c.json"), "{\"schema_version\": 99}").unwrap();
+    let refused = loadgen(&["report", &file("c.json"), "-o", &file("r.html")]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("version 99"));
+}
+
+#[test]
+fn an_interrupted_run_prints_and_writes_what_it_measured() {
+    let server = mixed();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("run.json");
+    let child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(["run", &server.address, "-d", "600s", "-c", "2", "--json", file.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while server.seen().len() < 50 {
+        assert!(Instant::now() < deadline, "the run sends nothing");
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("(interrupted)") && text.contains("p99.99"), "{text}");
+    let run: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(run["ended"], "interrupted");
+    assert!(run["classes"]["hit"]["requests"].as_u64().unwrap() >= 20);
+}
+
+#[test]
+fn nothing_but_the_summary_is_printed_when_piped() {
+    let output = loadgen(&["run", &mixed().address, "-n", "100", "-c", "2"]);
+    assert!(output.stderr.is_empty());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("75 hits, 25 misses (25.00 % of the classified)"), "{text}");
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_named_and_the_summary_still_printed() {
+    let output = loadgen(&["run", &mixed().address, "-n", "10", "-c", "1", "--json", "/nonexistent/run.json"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/nonexistent/run.json"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("10 requests"));
+}
