@@ -26,8 +26,14 @@ fn the_cache_page_says_what_is_cached() {
     assert_eq!(page["arena"]["leased_bytes"], 0);
     assert!(page["arena"]["resident_bytes"].as_u64().unwrap() >= 101_000);
     let entries = page["entries"].as_array().unwrap();
-    assert_eq!((&entries[0]["name"], &entries[0]["size"], &entries[0]["hits"]), (&"large".into(), &100_000.into(), &0.into()));
-    assert_eq!((&entries[1]["name"], &entries[1]["size"], &entries[1]["hits"]), (&"small".into(), &1_000.into(), &2.into()));
+    assert_eq!(
+        (&entries[0]["name"], &entries[0]["size"], &entries[0]["hits"]),
+        (&"large".into(), &100_000.into(), &0.into())
+    );
+    assert_eq!(
+        (&entries[1]["name"], &entries[1]["size"], &entries[1]["hits"]),
+        (&"small".into(), &1_000.into(), &2.into())
+    );
     assert!(entries[0]["age_seconds"].as_f64().unwrap() >= 0.0);
 }
 

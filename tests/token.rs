@@ -14,7 +14,8 @@ fn writes_need_the_token_and_reads_do_not() {
     fs::write(root.join("a"), "old").unwrap();
     fs::write(&token, "s3cret\n").unwrap();
     let server = Server::start(&root, &["--allow-writes", "--token-file", token.to_str().unwrap()]);
-    for field in ["", "\r\nAuthorization: Bearer wrong", "\r\nAuthorization: Basic s3cret", "\r\nAuthorization: s3cret"] {
+    for field in ["", "\r\nAuthorization: Bearer wrong", "\r\nAuthorization: Basic s3cret", "\r\nAuthorization: s3cret"]
+    {
         for method in ["PUT", "DELETE"] {
             let refused = server.request(&format!("{method} /a{field}"), b"").expect(401);
             assert!(refused.field("www-authenticate").unwrap().starts_with("Bearer"));

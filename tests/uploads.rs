@@ -79,7 +79,7 @@ fn conditions_decide() {
     server.request(&format!("DELETE /a\r\nIf-Match: {first}"), b"").expect(412);
     assert_eq!(server.get("/a").text(), "two");
     server.request(&format!("DELETE /a\r\nIf-Match: {}", second.field("etag").unwrap()), b"").expect(204);
-    assert_eq!(tree(root.path()), [Path::new(""); 0]);
+    assert!(tree(root.path()).is_empty());
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn a_body_that_stalls_is_given_up() {
     client.send(b"PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf");
     client.response(false).expect(408);
     assert!(client.is_over());
-    assert_eq!(tree(root.path()), [Path::new(""); 0]);
+    assert!(tree(root.path()).is_empty());
 }
 
 #[test]
@@ -385,5 +385,5 @@ fn a_part_is_no_upload() {
     server.request("PUT /a\r\nContent-Range: bytes 0-2/10", b"new").expect(400);
     server.request("POST /a", b"new").expect(405);
     server.request("PATCH /a", b"new").expect(405);
-    assert_eq!(tree(root.path()), [Path::new(""); 0]);
+    assert!(tree(root.path()).is_empty());
 }
