@@ -70,6 +70,9 @@ pub const SPARES: usize = 256;
 /// Bytes of a body that one copying send carries when the body does not fit a batch.
 pub const COPY_BYTES: usize = 256 << 10;
 
+/// Files up to this many bytes are copied to those who had them read, so that their pages can be reused in place.
+pub const COPY_MISS_BYTES: u64 = 256 << 10;
+
 const _: () = assert!(PACKED_MAX as usize <= BATCH_BYTES);
 
 /// Bytes of a stream that are read at a time when they are not in the page cache, and up to which a file is not worth

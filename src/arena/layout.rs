@@ -13,13 +13,13 @@
 //! ```
 //!
 //! Extents are given back whole, page for page, and their pages stay charged until [`Layout::reclaim`] says that the kernel
-//! has them. Slots of a slab are reused in place; a slab whose last slot is given back stays resident as an *idle* one, serves
+//! has them; those that no socket can refer to stay resident and idle instead ([`Layout::retain`]). Slots of a slab are reused in place; a slab whose last slot is given back stays resident as an *idle* one, serves
 //! any class of its slab size, and is given up (see [`Shortage`]) when the budget runs short.
 //!
 //! External fragmentation does not exist for extents: the pages are what costs, and the MMU puts them side by side. For slabs
 //! it is the free slots of slabs in use, kept low by small slabs and by filling the fullest slab first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The unit of the budget, bytes.
 pub const PAGE: u64 = 4 << 10;
@@ -88,7 +88,7 @@ pub struct Shortage {
     /// Charged bytes that evicted objects have to bring back before it is worth asking again, beyond what `punches` bring
     /// back. For a packed object this is one slot, not one slab: a slot of its class may be all that is needed.
     pub bytes: u64,
-    /// Idle slabs given up for this request: to be punched and reclaimed before asking again.
+    /// Idle slabs and extents given up for this request: to be punched and reclaimed before asking again.
     pub punches: Vec<Punch>,
 }
 
@@ -108,13 +108,15 @@ pub struct ClassUse {
 }
 
 /// Slots of one power of two.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct ExtentClass {
     base: u64,
     slot_bytes: u64,
     /// Slots at and above this have never been used.
     fresh: u32,
     free: Vec<u32>,
+    /// Slots whose pages are still there and may be rewritten, by the bytes they are charged.
+    idle: BTreeMap<u64, Vec<u32>>,
     live: u64,
     resident: u64,
 }
@@ -184,7 +186,7 @@ impl Layout {
                 // An extent is charged more than half of its slot, so twice the capacity holds all there can be.
                 let slots = ((capacity * 2) >> bits).max(1);
                 end = (base + slots * slot_bytes).next_multiple_of(REGION_ALIGN);
-                ExtentClass { base, slot_bytes, fresh: 0, free: Vec::new(), live: 0, resident: 0 }
+                ExtentClass { base, slot_bytes, ..ExtentClass::default() }
             })
             .collect();
         let packed = if packed_max == 0 { Vec::new() } else { packed_classes(packed_max) };
@@ -275,6 +277,24 @@ impl Layout {
         }
     }
 
+    /// Gives a slot back whose pages nobody else refers to: an extent's stay resident, and serve the next object of the same
+    /// number of pages, until the budget runs short.
+    pub fn retain(&mut self, slot: Slot) {
+        match slot.place {
+            Place::Extent { class, index } => {
+                self.live -= slot.size;
+                let class = &mut self.extents[class as usize];
+                class.live -= 1;
+                class.resident -= slot.charged;
+                class.idle.entry(slot.charged).or_default().push(index);
+            }
+            Place::Packed { .. } => {
+                let punch = self.release(slot);
+                debug_assert!(punch.is_none(), "slabs become idle by themselves");
+            }
+        }
+    }
+
     /// The range has no pages any more: its budget is free again.
     pub fn reclaim(&mut self, punch: Punch) {
         self.resident -= punch.len;
@@ -300,16 +320,21 @@ impl Layout {
         let extents = self.extents.iter().map(|class| ClassUse {
             slot_bytes: class.slot_bytes,
             packed: false,
-            slots: u64::from(class.fresh) - class.free.len() as u64,
+            slots: u64::from(class.fresh)
+                - class.free.len() as u64
+                - class.idle.values().map(Vec::len).sum::<usize>() as u64,
             live: class.live,
             resident_bytes: class.resident,
         });
         packed.chain(extents).filter(|class| class.slots > 0).collect()
     }
 
-    /// Bytes of resident slabs that hold no object.
+    /// Resident bytes of slabs and extents that hold no object.
     pub fn idle(&self) -> u64 {
-        self.regions.iter().map(|region| region.idle.len() as u64 * region.slab_bytes).sum()
+        let slabs = self.regions.iter().map(|region| region.idle.len() as u64 * region.slab_bytes);
+        let extents =
+            self.extents.iter().flat_map(|class| &class.idle).map(|(charged, idle)| charged * idle.len() as u64);
+        slabs.chain(extents).sum()
     }
 
     fn packed_class(&self, size: u64) -> Option<usize> {
@@ -319,11 +344,17 @@ impl Layout {
 
     fn take_extent(&mut self, size: u64) -> Result<Slot, Shortage> {
         let charged = size.max(1).next_multiple_of(PAGE);
+        let class = (charged.next_power_of_two().trailing_zeros() - self.extents_first) as usize;
+        let idle = self.extents.get_mut(class).and_then(|extents| extents.pop_idle(charged));
+        if let Some(index) = idle {
+            self.extents[class].live += 1;
+            self.extents[class].resident += charged;
+            return Ok(self.extents[class].slot(class, index, size, charged));
+        }
         let available = self.capacity - self.resident;
         if charged > available {
             return Err(self.shortage(charged - available, u64::MAX));
         }
-        let class = (charged.next_power_of_two().trailing_zeros() - self.extents_first) as usize;
         let extents = &mut self.extents[class];
         let index = extents.free.pop().unwrap_or_else(|| {
             extents.fresh += 1;
@@ -332,8 +363,7 @@ impl Layout {
         extents.live += 1;
         extents.resident += charged;
         self.resident += charged;
-        let offset = extents.base + u64::from(index) * extents.slot_bytes;
-        Ok(Slot { offset, size, charged, place: Place::Extent { class: class as u8, index } })
+        Ok(extents.slot(class, index, size, charged))
     }
 
     fn take_packed(&mut self, class: usize, size: u64) -> Result<Slot, Shortage> {
@@ -396,7 +426,7 @@ impl Layout {
         }
     }
 
-    /// Gives up idle slabs towards `missing` bytes of budget. What they do not cover has to come from evicted objects, of
+    /// Gives up idle slabs and extents towards `missing` bytes of budget. What they do not cover has to come from evicted objects, of
     /// which `at_once` bytes are worth asking again.
     fn shortage(&mut self, missing: u64, at_once: u64) -> Shortage {
         let mut punches = Vec::new();
@@ -413,7 +443,37 @@ impl Layout {
                 });
             }
         }
+        for (number, class) in self.extents.iter_mut().enumerate() {
+            while covered < missing
+                && let Some(largest) = class.idle.last_entry()
+            {
+                let charged = *largest.key();
+                if let Some(index) = class.pop_idle(charged) {
+                    covered += charged;
+                    class.resident += charged; // until it is reclaimed
+                    let offset = class.base + u64::from(index) * class.slot_bytes;
+                    punches.push(Punch { offset, len: charged, range: Range::Extent { class: number as u8, index } });
+                }
+            }
+        }
         Shortage { bytes: missing.saturating_sub(covered).min(at_once), punches }
+    }
+}
+
+impl ExtentClass {
+    fn slot(&self, class: usize, index: u32, size: u64, charged: u64) -> Slot {
+        let offset = self.base + u64::from(index) * self.slot_bytes;
+        Slot { offset, size, charged, place: Place::Extent { class: class as u8, index } }
+    }
+
+    /// An idle slot of as many pages.
+    fn pop_idle(&mut self, charged: u64) -> Option<u32> {
+        let idle = self.idle.get_mut(&charged)?;
+        let index = idle.pop();
+        if idle.is_empty() {
+            self.idle.remove(&charged);
+        }
+        index
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! * [`layout`]: which range an object gets and what it costs (pure accounting).
 //! * [`memory`]: the memfd behind it, its mappings and folios.
-//! * [`Allocation`]: a range that is owned. Dropping it gives the memory back: at once for a packed slot, by punching its
-//!   pages out for an extent, since sockets may still reference them (memory sent by reference is replaced, not rewritten).
+//! * [`Allocation`]: a range that is owned. Dropping it gives the memory back: to be rewritten in place, unless it was ever
+//!   sent by reference; then sockets may still refer to its pages, and they are punched out, to be replaced by fresh ones.
 //!
 //! The budget holds at every instant: it is charged before pages become resident, and returned after they are gone.
 
@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// The cache's memory.
 pub struct Arena {
@@ -69,7 +70,7 @@ impl Arena {
         loop {
             let taken = self.layout.lock().take(size.max(1));
             match taken {
-                Ok(slot) => return Ok(Allocation { arena: self.clone(), slot }),
+                Ok(slot) => return Ok(Allocation { arena: self.clone(), slot, referenced: AtomicBool::new(false) }),
                 Err(shortage) if shortage.punches.is_empty() => return Err(shortage.bytes),
                 Err(shortage) => shortage.punches.into_iter().for_each(|punch| self.reclaim(punch)),
             }
@@ -122,9 +123,18 @@ impl AsRawFd for Arena {
 pub struct Allocation {
     arena: Arc<Arena>,
     slot: Slot,
+    /// Sockets may refer to its pages, nobody knows for how long.
+    referenced: AtomicBool,
 }
 
 impl Allocation {
+    /// Its pages are handed to a socket: from now on they are replaced, not rewritten.
+    pub fn mark_referenced(&self) {
+        if !self.referenced.load(Relaxed) {
+            self.referenced.store(true, Relaxed);
+        }
+    }
+
     /// Bytes of budget that this costs.
     pub fn charged(&self) -> u64 {
         self.slot.charged
@@ -178,7 +188,13 @@ impl Allocation {
 
 impl Drop for Allocation {
     fn drop(&mut self) {
-        let punch = self.arena.layout.lock().release(self.slot);
+        let mut layout = self.arena.layout.lock();
+        if !*self.referenced.get_mut() {
+            layout.retain(self.slot);
+            return;
+        }
+        let punch = layout.release(self.slot);
+        drop(layout);
         if let Some(punch) = punch {
             self.arena.reclaim(punch);
         }

@@ -368,7 +368,7 @@ impl<K: Kernel> Worker<K> {
             return;
         }
         let connection = &mut self.connections[index as usize];
-        let mode = transmit::choose(self.shared.options.transmit, &lease, connection.zerocopy_works);
+        let mode = transmit::choose(self.shared.options.transmit, &lease, fill.is_some(), connection.zerocopy_works);
         let len = range.end - range.start;
         self.metrics.transmit_responses[mode.label()].one();
         self.metrics.transmit_bytes[mode.label()].add(len);

@@ -206,6 +206,7 @@ impl<K: Kernel> Worker<K> {
             }
         };
         let len = (filled - at).min(limits::TURN_BYTES) as usize;
+        lease.allocation().mark_referenced();
         match self.kernel.send_file(connection.socket, memfd, lease.offset() + at, len) {
             Ok(0) => Ok((Step::Broken, None)),
             Ok(sent) => {

@@ -72,7 +72,7 @@ impl Client {
         for _ in 0..1 + dice.below(12) {
             let file = (!dice.one_in(10)).then(|| dice.below(SIZES.len()));
             let head = dice.one_in(8);
-            let range = file.filter(|&file| dice.one_in(5) && SIZES[file] > 0).map(|file| {
+            let range = file.filter(|&file| !head && dice.one_in(5) && SIZES[file] > 0).map(|file| {
                 let from = dice.below(SIZES[file]);
                 (from, from + 1 + dice.below(SIZES[file] - from))
             });

@@ -13,6 +13,7 @@ pub mod zero;
 
 use crate::cache::entry::Lease;
 use crate::cli::serve::Transmit;
+use crate::limits;
 
 /// How one body is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,11 +24,14 @@ pub enum Mode {
 }
 
 /// Chooses for one body. Objects that share their pages with others are always copied: their memory is rewritten in place.
-pub fn choose(setting: Transmit, lease: &Lease, zerocopy_works: bool) -> Mode {
+/// So is, unless told otherwise, what was asked for the first time (`is_miss`): most of it is not asked for again before it
+/// is evicted, and pages that were never referred to need not be replaced, which costs more than the copy.
+pub fn choose(setting: Transmit, lease: &Lease, is_miss: bool, zerocopy_works: bool) -> Mode {
     if lease.reference().is_none() {
         return Mode::Copy;
     }
     match setting {
+        Transmit::Auto if is_miss && lease.size() <= limits::COPY_MISS_BYTES => Mode::Copy,
         Transmit::Auto | Transmit::Splice => Mode::Reference,
         Transmit::Zerocopy if zerocopy_works => Mode::ZeroCopy,
         Transmit::Copy | Transmit::Zerocopy => Mode::Copy,

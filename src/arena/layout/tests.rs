@@ -143,10 +143,30 @@ fn nothing_is_packed_when_packing_is_off_or_no_slab_fits() {
     }
 }
 
+#[test]
+fn pages_that_nobody_refers_to_serve_the_next_object_of_as_many() {
+    let mut layout = Layout::new(MIB, 12 * KIB);
+    let first = layout.take(50_000).unwrap();
+    layout.retain(first);
+    assert_eq!((layout.resident(), layout.idle(), layout.live()), (first.charged, first.charged, 0));
+    let other = layout.take(100_000).unwrap();
+    let again = layout.take(50_500).unwrap();
+    assert_eq!((again.offset, again.charged), (first.offset, first.charged));
+    layout.retain(again);
+    layout.retain(other);
+    // The whole budget: both are given up, and nothing has to be evicted.
+    let shortage = layout.take(MIB).unwrap_err();
+    assert_eq!((shortage.bytes, shortage.punches.len()), (0, 2));
+    shortage.punches.into_iter().for_each(|punch| layout.reclaim(punch));
+    assert_eq!((layout.resident(), layout.idle()), (0, 0));
+    assert!(layout.take(MIB).is_ok());
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Take(u64),
     Release(usize),
+    Retain(usize),
     Reclaim(usize),
 }
 
@@ -154,7 +174,8 @@ fn step() -> impl Strategy<Value = Step> {
     let size = prop_oneof![0..600u64, 0..20 * KIB, 8 * KIB..200 * KIB, 0..3 * MIB];
     prop_oneof![
         5 => size.prop_map(Step::Take),
-        3 => any::<usize>().prop_map(Step::Release),
+        2 => any::<usize>().prop_map(Step::Release),
+        2 => any::<usize>().prop_map(Step::Retain),
         2 => any::<usize>().prop_map(Step::Reclaim),
     ]
 }
@@ -224,11 +245,14 @@ proptest! {
                     let slot = model.held.swap_remove(pick % model.held.len());
                     model.waiting.extend(layout.release(slot));
                 }
+                Step::Retain(pick) if !model.held.is_empty() => {
+                    layout.retain(model.held.swap_remove(pick % model.held.len()));
+                }
                 Step::Reclaim(pick) if !model.waiting.is_empty() => {
                     let punch = model.waiting.swap_remove(pick % model.waiting.len());
                     layout.reclaim(punch);
                 }
-                Step::Release(_) | Step::Reclaim(_) => {}
+                Step::Release(_) | Step::Retain(_) | Step::Reclaim(_) => {}
             }
             model.check(&layout);
         }
