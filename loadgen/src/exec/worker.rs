@@ -146,9 +146,12 @@ impl<'a> Worker<'a> {
             self.times.deadline = self.times.measure.saturating_add(duration.as_nanos() as u64);
         }
         let mut now_ns = self.shared.now_ns();
-        while !self.done(now_ns) {
+        loop {
             self.housekeep(now_ns)?;
             self.hand_out(now_ns);
+            if self.done(now_ns) {
+                break;
+            }
             self.send_dirty()?;
             self.take_turn(self.wait_limit(now_ns))?;
             now_ns = self.shared.now_ns();
@@ -233,14 +236,17 @@ impl<'a> Worker<'a> {
         if self.exhausted {
             return None;
         }
-        // Slots that are due and still there at the deadline stay: they are counted as dropped.
-        if now_ns >= self.times.deadline {
-            return None;
-        }
         let intended_ns = match &mut self.schedule {
+            None if now_ns >= self.times.deadline => return None,
             None => None,
             Some(schedule) => {
                 let slot = schedule.peek()?.saturating_add(self.times.start);
+                // At the deadline, slots that still wait for the server stay, to be counted as dropped. Those that only
+                // this thread is late for are sent.
+                let waits = now_ns >= self.times.deadline && slot < self.starved_until_ns;
+                if slot >= self.times.deadline || waits {
+                    return None;
+                }
                 schedule.take_due(now_ns - self.times.start)?;
                 Some(slot)
             }

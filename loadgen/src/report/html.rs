@@ -58,14 +58,11 @@ pub fn page(runs: &[(String, Run)]) -> Result<String> {
     // Writing to a string does not fail; histograms may.
     write!(html, "<h2>Overview</h2>\n{}", overview(&runs))?;
     write!(html, "<h2>Latency by percentile</h2>\n{}", by_percentile(&runs)?)?;
-    write!(
-        html,
-        "<p class=\"note\">From the intended start of a request to its last byte.</p>\n{}",
-        percentiles(&runs)
-    )?;
+    html.push_str("<p class=\"note\">From the intended start of a request to its last byte.</p>\n");
     write!(html, "<h2>Throughput over time</h2>\n{}", throughput(&runs))?;
     write!(html, "<h2>Latency over time</h2>\n{}", over_time(&runs))?;
     html.push_str("<p class=\"note\">Median and 99th percentile of each interval.</p>\n");
+    html.push_str(&percentiles(&runs));
     write!(html, "<h2>Settings</h2>\n{}", settings(&runs))?;
     html.push_str("</body>\n</html>\n");
     Ok(html)
@@ -162,7 +159,7 @@ fn by_percentile(runs: &[(String, &Run)]) -> Result<String> {
         1 => "90 %".into(),
         nines => format!("99{}{} %", if nines > 2 { "." } else { "" }, "9".repeat(nines as usize - 2)),
     };
-    let marks = (0..=nines.ceil() as i32).map(|place| (f64::from(place), mark(place))).collect();
+    let marks = (0..=nines as i32).map(|place| (f64::from(place), mark(place))).collect();
     let x = Axis { title: "percentile", from: 0.0, to: nines, marks };
     Ok(chart(&x, &Axis::logarithmic("latency", least.min(most), most, show_ns), &lines))
 }
