@@ -72,8 +72,10 @@ fn it_shows_what_the_server_does() {
     }
     let (_, arena) = page.split_once("id=\"classes\"").unwrap();
     let (arena, _) = arena.split_once("</section>").unwrap();
-    assert_eq!(arena.matches("class=\"class\"").count(), 3, "three classes are in use: {arena}");
-    assert!(arena.contains("1 file,") && arena.contains("390.6 KiB"), "{arena}");
+    assert_eq!(arena.matches("class=\"class\"").count(), 4, "three sizes, and what is not in use: {arena}");
+    assert!(arena.contains("1 file in 392 KiB"), "{arena}");
+    // A tile is a 1024th of the arena, 64 KiB: six for the large file, one for each small one.
+    assert_eq!(arena.matches("hits/s").count(), 8, "{arena}");
 }
 
 #[test]

@@ -36,8 +36,8 @@ const SAMPLES: usize = 300;
 /// Files in the dashboard's list of the most wanted.
 const TOP_FILES: usize = 20;
 
-/// Cells that a class of the arena is drawn with at most; more slots share cells.
-const CELLS: usize = 128;
+/// Cells that a class of the arena is told in at most; beyond them neighbours share one.
+const CELLS: usize = 512;
 
 impl Lane {
     /// Answers a GET or HEAD of `/.forebay/<page>`.
