@@ -1,0 +1,259 @@
+//! Runs under load: every server is started and warmed, and then they are run in turns, A B C A B C …
+
+use super::{Case, Procedure, What};
+use crate::{
+    data::{Corpus, Files, HUGE},
+    load::{self, Job, Limit, Loader, Single, Target, http},
+    measure::{cpu, memory, pagecache},
+    peers::{Peer, Role, Server},
+    report::{CaseResult, Failure, Sample, median},
+    run::Bench,
+};
+use anyhow::{Context, Result, ensure};
+use std::path::PathBuf;
+
+/// Runs of nginx that tell its peak, for the open loop.
+const PEAK_RUNS: u32 = 3;
+
+/// Files of a corpus that the harness compares with the server's answers itself.
+const COMPARED: usize = 3;
+
+/// How often each file is compared: as a miss, while it may be on its way into a cache, and as a hit.
+const COMPARISONS: usize = 3;
+
+/// Names asked for more often than others, in proportion to 1/k.
+const ZIPF: &str = "zipf:1";
+
+pub fn run(case: &Case, bench: &Bench, result: &mut CaseResult) -> Result<()> {
+    if let (Procedure::Load(load), Some(package)) = (case.procedure, load::wrk_missing())
+        && load.loader == Loader::Wrk
+    {
+        result.skipped = Some(format!("wrk is not installed (Debian package {package})"));
+        return Ok(());
+    }
+    let turns = Turns { case, bench, files: files(case, bench)? };
+    turns.fill_page_cache()?;
+    let mut servers = Vec::new();
+    for peer in bench.taking_part(case) {
+        match turns.prepare(peer, result) {
+            Ok(server) => servers.push(server),
+            Err(error) => fail(result, peer, &error),
+        }
+    }
+    let rate = match case.procedure {
+        Procedure::OpenLoop { share, .. } => match turns.peak(&servers, result)? {
+            Some(peak) => Some(peak * share),
+            None => {
+                result.skipped = Some("the rate is a share of nginx's peak, and nginx did not run".into());
+                return Ok(());
+            }
+        },
+        _ => None,
+    };
+    result.rate = rate;
+    for round in 1..=bench.scale.rounds {
+        servers.retain_mut(|server| match turns.turn(server, round, rate, result) {
+            Ok(sample) => {
+                bench.tell(case, &sample);
+                result.samples.push(sample);
+                true
+            }
+            Err(error) => {
+                fail(result, server.peer, &error);
+                false
+            }
+        });
+    }
+    Ok(())
+}
+
+fn fail(result: &mut CaseResult, peer: Peer, error: &anyhow::Error) {
+    eprintln!("bench: {}: {} failed: {error:#}", result.name, peer.name());
+    result.failures.push(Failure { peer: peer.name().into(), error: format!("{error:#}") });
+}
+
+/// The corpus of a case, if it asks for many files.
+fn files(case: &Case, bench: &Bench) -> Result<Option<Files>> {
+    let corpus = match case.procedure {
+        Procedure::Load(load) => match load.what {
+            What::File(_) => None,
+            What::Mix => Some(Corpus::Mix),
+            What::Misses(corpus) => Some(corpus),
+        },
+        Procedure::Cold { corpus, .. } => Some(corpus),
+        Procedure::OpenLoop { .. } | Procedure::Idle { .. } | Procedure::Startup => None,
+    };
+    corpus.map(|corpus| bench.data.files(corpus)).transpose()
+}
+
+/// A case in progress.
+struct Turns<'a> {
+    case: &'a Case,
+    bench: &'a Bench,
+    files: Option<Files>,
+}
+
+impl Turns<'_> {
+    /// Reads what is asked for, so that no server has the advantage of being the second.
+    fn fill_page_cache(&self) -> Result<()> {
+        let mut buffer = vec![0; 1 << 20];
+        match (&self.files, self.single()) {
+            _ if matches!(self.case.procedure, Procedure::Cold { .. }) => Ok(()),
+            (Some(files), _) => files
+                .items
+                .iter()
+                .try_for_each(|item| pagecache::read_file(&self.bench.data.path(files, item), &mut buffer)),
+            (None, Some(file)) => pagecache::read_file(&self.bench.data.root.join(file.name), &mut buffer),
+            (None, None) => Ok(()),
+        }
+    }
+
+    fn single(&self) -> Option<Single> {
+        match self.case.procedure {
+            Procedure::Load(load) => match load.what {
+                What::File(file) => Some(file),
+                What::Mix | What::Misses(_) => None,
+            },
+            Procedure::OpenLoop { file, .. } => Some(file),
+            Procedure::Cold { .. } | Procedure::Idle { .. } | Procedure::Startup => None,
+        }
+    }
+
+    /// Starts a server, compares its bytes with the files, and warms it up.
+    fn prepare(&self, peer: Peer, result: &mut CaseResult) -> Result<Server> {
+        self.bench.folios.set(peer.large_folios());
+        let server = Server::start(peer, &self.bench.site, self.case.workers, &result.placement.server)?;
+        if !result.commands.contains(&server.command) {
+            result.commands.push(server.command.clone());
+        }
+        if self.verify(&server)? {
+            result.verified.push(peer.name().into());
+        }
+        if !matches!(self.case.procedure, Procedure::Cold { .. }) {
+            let outcome = self.job(0, None, result)?.run(peer, server.port).context("while it was warmed up")?;
+            ensure!(outcome.failures == 0, "{} requests failed while it was warmed up", outcome.failures);
+        }
+        Ok(server)
+    }
+
+    /// Whether there were bytes to compare; an error if they differ.
+    fn verify(&self, server: &Server) -> Result<bool> {
+        // Key-value stores were read back when they were filled; the bare loop has bodies of its own.
+        if server.peer.role() == Role::KeyValue {
+            return Ok(true);
+        }
+        if server.peer == Peer::Floor {
+            return Ok(false);
+        }
+        let named: Vec<(String, PathBuf)> = match (&self.files, self.single()) {
+            (Some(files), _) => {
+                // From the end: what the load asks for last.
+                let some = files.items.iter().rev().take(COMPARED);
+                some.map(|item| (format!("{}/{}", files.directory, item.name), self.bench.data.path(files, item)))
+                    .collect()
+            }
+            (None, Some(file)) => vec![(file.name.to_owned(), self.bench.data.root.join(file.name))],
+            (None, None) => Vec::new(),
+        };
+        let times = if self.single().is_some_and(|file| file.name == HUGE) { 1 } else { COMPARISONS };
+        for (path, file) in named.iter().flat_map(|pair| std::iter::repeat_n(pair, times)) {
+            http::verify(server.port, path, file)?;
+        }
+        Ok(!named.is_empty())
+    }
+
+    /// What nginx answers at most.
+    fn peak(&self, servers: &[Server], result: &CaseResult) -> Result<Option<f64>> {
+        let Some(nginx) = servers.iter().find(|server| server.peer == Peer::Nginx) else { return Ok(None) };
+        let mut rates = Vec::new();
+        for _ in 0..PEAK_RUNS.min(self.bench.scale.rounds) {
+            let outcome = self.job(0, None, result)?.run(nginx.peer, nginx.port)?;
+            rates.push(outcome.requests as f64 / outcome.seconds);
+        }
+        Ok(median(&rates))
+    }
+
+    /// One run of one server.
+    fn turn(&self, server: &mut Server, round: u32, rate: Option<f64>, result: &mut CaseResult) -> Result<Sample> {
+        server.check()?;
+        self.bench.folios.set(server.peer.large_folios());
+        let job = self.job(round, rate, result)?;
+        if let (Procedure::Cold { .. }, Some(files)) = (self.case.procedure, &self.files) {
+            for item in &files.slice(round).items {
+                pagecache::drop_file(&self.bench.data.path(files, item))?;
+            }
+        }
+        let cores = &result.placement.server;
+        let roots = server.roots();
+        let before = (cpu::usage(&roots), cpu::busy(cores));
+        let outcome = job.run(server.peer, server.port)?;
+        let after = (cpu::usage(&roots), cpu::busy(cores));
+        server.check()?;
+        if outcome.failures > 0 {
+            let error = format!(
+                "{} of {} requests of round {round} failed",
+                outcome.failures,
+                outcome.failures + outcome.requests
+            );
+            fail(result, server.peer, &anyhow::anyhow!(error));
+        }
+        Ok(Sample {
+            peer: server.peer.name().into(),
+            round,
+            outcome: Some(outcome),
+            server_cpu_seconds: Some(after.0.cpu_seconds - before.0.cpu_seconds),
+            server_cores_busy_seconds: Some(after.1.busy_seconds - before.1.busy_seconds),
+            steal_seconds: Some(after.1.steal_seconds - before.1.steal_seconds),
+            storage_read_bytes: Some(after.0.storage_read_bytes.saturating_sub(before.0.storage_read_bytes)),
+            memory: memory::memory(&roots),
+            first_byte_ms: None,
+        })
+    }
+
+    /// The load of one round; round 0 warms up, and has every byte of a corpus checked.
+    fn job<'b>(&'b self, round: u32, rate: Option<f64>, result: &'b CaseResult) -> Result<Job<'b>> {
+        let scale = &self.bench.scale;
+        let seconds = if round == 0 { scale.warmup_seconds } else { scale.seconds };
+        let mut limit = Limit::Seconds(seconds);
+        let (mut pipeline, mut loader) = (1, Loader::Loadgen);
+        let (target, connections) = match self.case.procedure {
+            Procedure::Load(load) => {
+                (pipeline, loader) = (load.pipeline, load.loader);
+                let target = match load.what {
+                    What::File(file) => Target::File(file),
+                    What::Mix => self.list(|files| files.clone(), ZIPF)?,
+                    What::Misses(_) => self.list(|files| files.rotated(round, scale.rounds + 1), "sequential")?,
+                };
+                (target, load.connections)
+            }
+            Procedure::OpenLoop { file, connections, .. } => (Target::File(file), connections),
+            Procedure::Cold { connections, .. } => {
+                let slice = |files: &Files| files.slice(round);
+                limit = Limit::Requests(self.files.as_ref().map_or(1, |files| slice(files).items.len() as u64));
+                (self.list(slice, "sequential")?, connections)
+            }
+            Procedure::Idle { .. } | Procedure::Startup => anyhow::bail!("{} has no load", self.case.name),
+        };
+        Ok(Job {
+            target,
+            connections,
+            pipeline,
+            limit,
+            rate,
+            loader,
+            verify: round == 0,
+            loadgen: &self.bench.site.own.loadgen,
+            root: &self.bench.data.root,
+            placement: &result.placement,
+            state: &self.bench.site.state,
+        })
+    }
+
+    /// Some files of the corpus as a list.
+    fn list(&self, choose: impl Fn(&Files) -> Files, popularity: &'static str) -> Result<Target> {
+        let files = self.files.as_ref().context("a list of no corpus")?;
+        let list = self.bench.site.state.join("names");
+        choose(files).write_list(&list)?;
+        Ok(Target::List { directory: files.directory, list, popularity })
+    }
+}

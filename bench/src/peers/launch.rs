@@ -1,0 +1,208 @@
+//! How each server is started: its command line, and its configuration from the templates in `bench/peers`.
+
+use super::{Peer, server::Site};
+use crate::programs;
+use anyhow::{Context, Result};
+use rustix::process::{Resource, geteuid, getrlimit};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+const NGINX: &str = include_str!("../../peers/nginx.conf");
+const LIGHTTPD: &str = include_str!("../../peers/lighttpd.conf");
+const H2O: &str = include_str!("../../peers/h2o.yaml");
+const CADDY: &str = include_str!("../../peers/Caddyfile");
+const VARNISH: &str = include_str!("../../peers/varnish.vcl");
+const NAIVE: &str = include_str!("../../peers/naive.py");
+
+/// One start of a server: where it listens, and a directory of its own for configuration and logs.
+#[derive(Debug)]
+pub struct Start<'a> {
+    pub site: &'a Site,
+    pub workers: usize,
+    pub port: u16,
+    /// A second free port, for a server behind the server.
+    pub origin_port: u16,
+    pub state: PathBuf,
+}
+
+/// The programs to start, in this order; all of them are measured.
+///
+/// # Errors
+/// A program that is not there, a configuration that cannot be written.
+pub fn commands(peer: Peer, start: &Start) -> Result<Vec<Command>> {
+    let own = &start.site.own;
+    let (port, workers) = (start.port.to_string(), start.workers.to_string());
+    let mut command = Command::new(peer.program(own).with_context(|| format!("{} is not installed", peer.name()))?);
+    match peer {
+        Peer::Forebay | Peer::ForebaySmallPages => {
+            let listen = format!("127.0.0.1:{port}");
+            command.arg("serve").arg(&start.site.root).args(["--listen", &listen, "--workers", &workers]);
+            // Time-outs as long as the peers have here.
+            command.args(["--idle-timeout", "300s", "--drain", "0s"]);
+        }
+        Peer::Nginx => return Ok(vec![nginx(start, start.port, "")?]),
+        Peer::NginxThreads => return Ok(vec![nginx(start, start.port, "aio threads;")?]),
+        Peer::Lighttpd => {
+            command.arg("-D").arg("-f").arg(start.write("lighttpd.conf", LIGHTTPD, &[])?);
+        }
+        Peer::H2o => {
+            command.arg("-c").arg(start.write("h2o.yaml", H2O, &[])?);
+        }
+        Peer::Caddy => {
+            let file = start.write("Caddyfile", CADDY, &[])?;
+            command.args(["run", "--adapter", "caddyfile", "--config"]).arg(file).env("GOMAXPROCS", &workers);
+            command.env("HOME", &start.state).env("XDG_DATA_HOME", &start.state).env("XDG_CONFIG_HOME", &start.state);
+        }
+        Peer::Varnish => {
+            let origin = start.origin_port.to_string();
+            let file = start.write("varnish.vcl", VARNISH, &[("ORIGIN_PORT", &origin)])?;
+            command.args(["-F", "-j", "none", "-T", "none", "-s", "malloc,64m"]);
+            command
+                .arg("-a")
+                .arg(format!("127.0.0.1:{port}"))
+                .arg("-f")
+                .arg(file)
+                .arg("-n")
+                .arg(start.state.join("varnish"));
+            // No pool for each client's threads beyond the cores, no time-outs during the run, nothing compressed anew.
+            for parameter in
+                [&format!("thread_pools={workers}"), "thread_pool_min=100", "timeout_idle=300", "http_gzip_support=off"]
+            {
+                command.args(["-p", parameter]);
+            }
+            return Ok(vec![nginx(start, start.origin_port, "")?, command]);
+        }
+        Peer::Memcached => {
+            command.args(["-l", "127.0.0.1", "-p", &port, "-U", "0", "-m", "64", "-c", "20000", "-t", &workers]);
+            if geteuid().is_root() {
+                command.args(["-u", "root"]);
+            }
+        }
+        Peer::Redis => {
+            command.args([
+                "--bind",
+                "127.0.0.1",
+                "--port",
+                &port,
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--maxmemory",
+                "64mb",
+            ]);
+            command.arg("--dir").arg(&start.state);
+        }
+        Peer::Naive => {
+            command.arg(start.write("naive.py", NAIVE, &[])?).arg(&port).arg(&start.site.root);
+        }
+        Peer::Floor => {
+            command.arg(&port);
+        }
+    }
+    Ok(vec![command])
+}
+
+fn nginx(start: &Start, port: u16, aio: &str) -> Result<Command> {
+    let port = port.to_string();
+    let file = start.write("nginx.conf", NGINX, &[("PORT", &port), ("AIO", aio)])?;
+    let mut command = Command::new(programs::find("nginx").context("nginx is not installed")?);
+    // Before it has read its configuration it logs to a place that needs root.
+    command.arg("-e").arg(start.state.join("error.log")).arg("-p").arg(&start.state).arg("-c").arg(file);
+    Ok(command)
+}
+
+impl Start<'_> {
+    /// Fills a template in and writes it into the server's directory. `special` values go before the common ones.
+    fn write(&self, name: &str, template: &str, special: &[(&str, &str)]) -> Result<PathBuf> {
+        let files = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
+        let root = geteuid().is_root();
+        let values = [
+            ("PORT", self.port.to_string()),
+            ("ROOT", self.site.root.display().to_string()),
+            ("STATE", self.state.display().to_string()),
+            ("WORKERS", self.workers.to_string()),
+            ("FORKS", if self.workers > 1 { self.workers } else { 0 }.to_string()),
+            ("NOFILE", files.to_string()),
+            // The rest is for connections.
+            ("OPEN_FILES", (files / 2).min(100_000).to_string()),
+            ("AIO", String::new()),
+            ("USER", if root { "user root;" } else { "" }.to_owned()),
+            ("H2O_USER", if root { "user: root" } else { "" }.to_owned()),
+        ];
+        let special = special.iter().map(|&(name, value)| (name, value));
+        let common = values.iter().map(|(name, value)| (*name, value.as_str()));
+        let text = fill(template, special.chain(common));
+        let file = self.state.join(name);
+        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(file)
+    }
+}
+
+fn fill<'a>(template: &str, values: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    values.fold(template.to_owned(), |text, (name, value)| text.replace(&format!("{{{{{name}}}}}"), value))
+}
+
+/// The configuration as it is in the repository, for the results.
+pub fn template(peer: Peer) -> Option<&'static str> {
+    match peer {
+        Peer::Nginx | Peer::NginxThreads => Some(NGINX),
+        Peer::Lighttpd => Some(LIGHTTPD),
+        Peer::H2o => Some(H2O),
+        Peer::Caddy => Some(CADDY),
+        Peer::Varnish => Some(VARNISH),
+        Peer::Naive => Some(NAIVE),
+        Peer::Forebay | Peer::ForebaySmallPages | Peer::Memcached | Peer::Redis | Peer::Floor => None,
+    }
+}
+
+/// The command line, for the results: paths shortened to names.
+pub fn shown(command: &Command) -> String {
+    let short = |word: &std::ffi::OsStr| {
+        let path = Path::new(word);
+        match (path.is_absolute(), path.file_name()) {
+            (true, Some(name)) => name.to_string_lossy().into_owned(),
+            _ => word.to_string_lossy().into_owned(),
+        }
+    };
+    let words: Vec<String> = std::iter::once(command.get_program()).chain(command.get_args()).map(short).collect();
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::programs::Own;
+
+    #[test]
+    fn templates_are_filled_in_whole() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let own = Own { forebay: "/x/forebay".into(), loadgen: "/x/loadgen".into() };
+        let site = Site { root: "/srv/files".into(), state: directory.path().into(), own };
+        let start =
+            Start { site: &site, workers: 2, port: 1234, origin_port: 4321, state: directory.path().to_owned() };
+        for (template, special) in [
+            (NGINX, &[("PORT", "77")][..]),
+            (LIGHTTPD, &[]),
+            (H2O, &[]),
+            (CADDY, &[]),
+            (VARNISH, &[("ORIGIN_PORT", "4321")]),
+            (NAIVE, &[]),
+        ] {
+            let text = fs::read_to_string(start.write("x", template, special).expect("written")).expect("read");
+            assert!(!text.contains("{{") && !text.contains("}}"), "{text}");
+        }
+        let text = fs::read_to_string(start.write("x", NGINX, &[("PORT", "77")]).expect("written")).expect("read");
+        assert!(text.contains("127.0.0.1:77 ") && text.contains("worker_processes 2;"), "{text}");
+    }
+
+    #[test]
+    fn commands_are_shown_without_places() {
+        let mut command = Command::new("/usr/sbin/server");
+        command.args(["-c", "/tmp/somewhere/server.conf", "--port", "80"]);
+        assert_eq!(shown(&command), "server -c server.conf --port 80");
+    }
+}

@@ -1,0 +1,301 @@
+//! `bench run`: finds the servers, makes the files, runs the cases, and writes what came of it after each of them.
+
+use crate::{
+    cases::{self, Case, Scale},
+    data::Data,
+    load,
+    measure::{cores, folios::Folios},
+    peers::{Peer, Role, Site},
+    programs,
+    report::{CaseResult, Environment, Missing, PeerInfo, Results, Sample},
+};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Descriptors for 10,000 connections and as many files, with room to spare. Only root can have more than the hard limit.
+const DESCRIPTORS: u64 = 262_144;
+
+/// The options of `bench run`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RunOptions {
+    /// Only these servers, by name: forebay, nginx, lighttpd … (see bench/README.md); forebay always runs
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    pub peers: Vec<String>,
+    /// Only the cases whose names begin with one of these: hits, hits-4k, miss-cold …
+    #[arg(long, value_delimiter = ',', value_name = "PREFIX")]
+    pub cases: Vec<String>,
+    /// About a minute: everything once, few files, short runs. Fails when a result is missing or a byte is wrong
+    #[arg(long)]
+    pub quick: bool,
+    /// Runs of each server in each case
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: Option<u32>,
+    /// Length of a run
+    #[arg(long, value_parser = seconds)]
+    pub seconds: Option<f64>,
+    /// Where results.json, the table and the plots go [default: bench-results in cargo's target directory]
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Where the files are that are served, on a disk; kept for the next run [default: bench-data in cargo's target directory]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// A built forebay, instead of building this workspace's
+    #[arg(long, value_name = "FILE")]
+    pub forebay: Option<PathBuf>,
+    /// A built loadgen, instead of building this workspace's
+    #[arg(long, value_name = "FILE")]
+    pub loadgen: Option<PathBuf>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('s').parse::<f64>() {
+        Ok(value) if (0.05..=3600.0).contains(&value) => Ok(value),
+        _ => Err(format!("`{text}` is not a number of seconds from 0.05 to 3600")),
+    }
+}
+
+/// What every case needs.
+#[derive(Debug)]
+pub struct Bench {
+    pub site: Site,
+    pub data: Data,
+    pub scale: Scale,
+    pub folios: Folios,
+    peers: Vec<Peer>,
+}
+
+impl Bench {
+    /// The servers that take part in a case, in the order in which they run.
+    pub fn taking_part(&self, case: &Case) -> Vec<Peer> {
+        self.peers.iter().copied().filter(|peer| peer.takes_part(case)).collect()
+    }
+
+    /// A line of progress.
+    pub fn tell(&self, case: &Case, sample: &Sample) {
+        let value =
+            sample.value(case.metric).map_or("no figure".into(), |value| format!("{value:.2} {}", case.metric.unit()));
+        eprintln!("{:<20} {:>3}/{} {:<17} {value}", case.name, sample.round, self.scale.rounds, sample.peer);
+    }
+}
+
+/// Removes the servers' directories when the run ends.
+struct State(PathBuf);
+
+impl Drop for State {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs everything; whether all went well, and for a quick run also whether everything is there.
+///
+/// # Errors
+/// What prevents a run altogether.
+pub fn run(options: &RunOptions) -> Result<bool> {
+    let mut scale = if options.quick { Scale::quick() } else { Scale::full() };
+    scale.rounds = options.rounds.unwrap_or(scale.rounds);
+    scale.seconds = options.seconds.unwrap_or(scale.seconds);
+    let wanted = wanted_peers(&options.peers)?;
+    let mut cases = cases::cases(&scale);
+    if !options.cases.is_empty() {
+        cases.retain(|case| options.cases.iter().any(|prefix| case.name.starts_with(prefix.as_str())));
+        ensure!(!cases.is_empty(), "no case begins with {}", options.cases.join(" or "));
+    }
+    raise_descriptors(&scale)?;
+    let own = programs::own(options.forebay.as_deref(), options.loadgen.as_deref())?;
+    let target = programs::target_directory()?;
+    let output = options.output.clone().unwrap_or_else(|| target.join("bench-results"));
+    fs::create_dir_all(&output).with_context(|| format!("cannot create {}", output.display()))?;
+    let data = options.data.clone().unwrap_or_else(|| target.join("bench-data"));
+    let data = data.join(if options.quick { "quick" } else { "full" });
+    fs::create_dir_all(&data).with_context(|| format!("cannot create {}", data.display()))?;
+    let data = fs::canonicalize(&data).with_context(|| format!("cannot find {}", data.display()))?;
+
+    let folios = Folios::find();
+    let mut results = Results::new(command_line());
+    (results.quick, results.rounds, results.seconds) = (options.quick, scale.rounds, scale.seconds);
+    results.environment = environment(&folios);
+    let state = State(data.join(format!("state-{}", std::process::id())));
+    fs::create_dir_all(&state.0).with_context(|| format!("cannot create {}", state.0.display()))?;
+    let data = Data::make(&data, &scale.amounts, &own)?;
+    let site = Site { root: data.root.clone(), state: state.0.clone(), own };
+    let mut bench = Bench { site, data, scale, folios, peers: Vec::new() };
+    find_peers(&wanted, &mut bench, &mut results);
+
+    for case in &cases {
+        let placement = cores::place(&cores::available(), case.workers, cores::siblings);
+        let mut result = CaseResult {
+            name: case.name.clone(),
+            title: case.title.clone(),
+            metric: case.metric,
+            workers: case.workers,
+            placement,
+            rate: None,
+            samples: Vec::new(),
+            verified: Vec::new(),
+            failures: Vec::new(),
+            skipped: None,
+            commands: Vec::new(),
+        };
+        case.run(&bench, &mut result).with_context(|| format!("case {}", case.name))?;
+        results.cases.push(result);
+        // The data first, and of every finished case: an interruption must not cost it.
+        results.save(&output.join("results.json"))?;
+    }
+    let written = results.write_reports(&output)?;
+    println!("{}", output.join("results.json").display());
+    written.iter().for_each(|file| println!("{}", file.display()));
+    Ok(judge(&bench, &cases, &results))
+}
+
+/// Forebay first, then the others in their order.
+fn wanted_peers(names: &[String]) -> Result<Vec<Peer>> {
+    let known = || Peer::ALL.map(Peer::name).join(", ");
+    if let Some(name) = names.iter().find(|name| Peer::from_name(name).is_none()) {
+        bail!("{name} is no server that is known here; there are {}", known());
+    }
+    let chosen =
+        |peer: &Peer| names.is_empty() || *peer == Peer::Forebay || names.iter().any(|name| name == peer.name());
+    Ok(Peer::ALL.into_iter().filter(chosen).collect())
+}
+
+fn find_peers(wanted: &[Peer], bench: &mut Bench, results: &mut Results) {
+    for &peer in wanted {
+        // Where the kernel's setting cannot be changed, there is one Forebay: with what was found.
+        let impossible = peer == Peer::ForebaySmallPages && !bench.folios.found().settable;
+        let missing = peer.missing();
+        if !missing.is_empty() {
+            eprintln!(
+                "bench: {} is not installed, going on without (Debian: apt-get install {})",
+                peer.name(),
+                missing.join(" ")
+            );
+            let packages = missing.into_iter().map(str::to_owned).collect();
+            results.missing.push(Missing { name: peer.name().into(), packages });
+        } else if !impossible && peer.program(&bench.site.own).is_some() {
+            bench.peers.push(peer);
+            results.peers.push(PeerInfo {
+                name: peer.name().into(),
+                version: peer.version(&bench.site.own),
+                configuration: peer.configuration().map(str::to_owned),
+            });
+        }
+    }
+    if let Some(package) = load::wrk_missing() {
+        eprintln!("bench: wrk is not installed, going on without (Debian: apt-get install {package})");
+        results.missing.push(Missing { name: "wrk".into(), packages: vec![package.into()] });
+    }
+}
+
+/// Whether everything that was to be measured is there, with the right bytes.
+fn judge(bench: &Bench, cases: &[Case], results: &Results) -> bool {
+    let mut good = true;
+    let mut complain = |text: String| {
+        eprintln!("bench: {text}");
+        good = false;
+    };
+    for case in cases {
+        let Some(result) = results.case(&case.name) else {
+            complain(format!("{}: no result", case.name));
+            continue;
+        };
+        for failure in &result.failures {
+            complain(format!("{}: {}: {}", case.name, failure.peer, failure.error));
+        }
+        if result.skipped.is_some() {
+            continue;
+        }
+        let failed = |peer: &Peer| result.failures.iter().any(|failure| failure.peer == peer.name());
+        for peer in bench.taking_part(case).into_iter().filter(|peer| !failed(peer)) {
+            if result.median(peer.name(), case.metric).is_none() {
+                complain(format!("{}: {}: no figure", case.name, peer.name()));
+            }
+            // The bare loop has bodies of its own; a start has no more than a first byte.
+            let verified = result.verified.iter().any(|name| name == peer.name());
+            if !verified && peer != Peer::Floor && case.procedure != cases::Procedure::Startup {
+                complain(format!("{}: {}: its bytes were not compared", case.name, peer.name()));
+            }
+        }
+    }
+    if !bench.peers.iter().any(|peer| peer.role() == Role::FileServer) {
+        eprintln!("bench: no file server to compare with was found");
+    }
+    good
+}
+
+/// This many descriptors for the servers and this process, or as many as are allowed.
+fn raise_descriptors(scale: &Scale) -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit { current: Some(DESCRIPTORS), maximum: Some(DESCRIPTORS) };
+    if limit.current.is_some_and(|current| current < DESCRIPTORS) && setrlimit(Resource::Nofile, most).is_err() {
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+            .context("cannot raise the limit of open files")?;
+    }
+    let needed = u64::from(scale.idle_connections) + 1000;
+    if getrlimit(Resource::Nofile).current.is_some_and(|current| current < needed) {
+        bail!("{needed} open files are needed (ulimit -n); the limit of this user is lower");
+    }
+    Ok(())
+}
+
+fn command_line() -> String {
+    std::env::args().skip(1).collect::<Vec<_>>().join(" ")
+}
+
+fn environment(folios: &Folios) -> Environment {
+    let line = |file: &str| fs::read_to_string(file).unwrap_or_default().lines().next().unwrap_or_default().to_owned();
+    let value = |file: &str, key: &str| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.split_once(':').map(|(_, value)| value.trim().to_owned()));
+        value.unwrap_or_default()
+    };
+    let memory = value("/proc/meminfo", "MemTotal");
+    Environment {
+        kernel: line("/proc/sys/kernel/osrelease"),
+        processor: value("/proc/cpuinfo", "model name"),
+        cores: cores::available().len(),
+        memory_bytes: memory.split(' ').next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) << 10,
+        load_average: line("/proc/loadavg"),
+        commit: commit(&programs::workspace()).unwrap_or_else(|| "unknown".into()),
+        large_folios: folios.found().clone(),
+    }
+}
+
+/// The commit that was built, with a plus sign where files were changed since.
+fn commit(workspace: &Path) -> Option<String> {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(workspace).args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let commit = git(&["rev-parse", "--short", "HEAD"])?;
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|files| !files.is_empty());
+    Some(commit + if changed { "+" } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forebay_always_runs_and_unknown_names_are_refused() {
+        let names = |names: &[&str]| wanted_peers(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(names(&["nginx"]).expect("known"), [Peer::Forebay, Peer::Nginx]);
+        assert_eq!(names(&[]).expect("all").len(), Peer::ALL.len());
+        let error = names(&["apache"]).expect_err("unknown").to_string();
+        assert!(error.contains("apache") && error.contains("lighttpd"), "{error}");
+    }
+
+    #[test]
+    fn lengths_of_runs_are_sane() {
+        assert_eq!(seconds("2"), Ok(2.0));
+        assert_eq!(seconds("0.5s"), Ok(0.5));
+        assert!(["0", "-1", "soon", "1e9", "NaN"].iter().all(|text| seconds(text).is_err()));
+    }
+}
