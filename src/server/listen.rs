@@ -1,6 +1,9 @@
 //! Listening sockets. Each worker has its own on every TCP address (SO_REUSEPORT): the kernel spreads connections over
-//! them. A Unix socket cannot be shared so; there, the workers accept from the same one.
+//! them. A Unix socket cannot be shared so; there, the workers accept from the same one, and so they do from a socket that
+//! systemd opened.
 
+use super::systemd::Inherited;
+use crate::cli::serve::ServeOptions;
 use crate::client::address::Address;
 use crate::limits;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -37,6 +40,39 @@ pub fn bind(addresses: &[Address], workers: usize) -> anyhow::Result<Listening> 
             }
             Address::Unix(path) => listening.bind_unix(path).map_err(context)?,
         }
+    }
+    Ok(listening)
+}
+
+/// Takes over the sockets that systemd opened, each for all workers.
+///
+/// # Errors
+/// Writes are allowed to anybody who can reach one of them; or it cannot be used.
+pub fn adopt(inherited: Vec<Inherited>, options: &ServeOptions) -> anyhow::Result<Listening> {
+    let mut listening =
+        Listening { sockets: (0..options.workers).map(|_| Vec::new()).collect(), bound: Vec::new(), files: Vec::new() };
+    for socket in inherited {
+        if options.allow_writes && options.token_file.is_none() && !socket.is_local() {
+            anyhow::bail!(
+                "--allow-writes on a socket that is reachable from elsewhere (LISTEN_FDS) needs --token-file"
+            );
+        }
+        let (socket, address) = match socket {
+            Inherited::Tcp(socket) => {
+                let address = socket.local_addr()?;
+                let socket = Socket::from(socket);
+                socket.set_tcp_nodelay(true)?;
+                (socket, Address::Tcp { host: address.ip().to_string(), port: address.port() })
+            }
+            Inherited::Unix(socket) => {
+                let path = socket.local_addr()?.as_pathname().map(Path::to_owned).unwrap_or_default();
+                (Socket::from(socket), Address::Unix(path))
+            }
+        };
+        for sockets in &mut listening.sockets {
+            sockets.push(socket.try_clone()?.into());
+        }
+        listening.bound.push(address);
     }
     Ok(listening)
 }

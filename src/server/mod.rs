@@ -53,6 +53,8 @@ pub struct Handoff {
 /// # Errors
 /// What keeps the server from starting, or made it stop.
 pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
+    // First of all: it changes the environment, which only a single thread may.
+    let inherited = systemd::inherited()?;
     let offer = preflight::check()?;
     if options.transmit == Transmit::Zerocopy && !offer.zerocopy {
         eprintln!("forebay: this kernel has no SEND_ZC: --transmit zerocopy sends by copy");
@@ -73,7 +75,10 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
             .context("cannot open the access log")?,
     };
     let mut signals = signal_hook::iterator::Signals::new([libc::SIGINT, libc::SIGTERM, libc::SIGHUP])?;
-    let listening = listen::bind(&options.listen, options.workers)?;
+    let listening = match inherited.is_empty() {
+        true => listen::bind(&options.listen, options.workers)?,
+        false => listen::adopt(inherited, &options)?,
+    };
     let connections = Admission::new(options.max_connections);
     let mail = Mail::new(options.workers)?;
     let shared = Arc::new(Shared { options, origin, cache, metrics, connections, mail, guard, access_log });
