@@ -60,10 +60,12 @@ impl<K: Kernel> Worker<K> {
         let Some(connection) = self.connections.get_mut(index as usize) else { return Ok(()) };
         connection.forget_parsed(&mut self.spares);
         let busy = !connection.is_idle();
+        let leaves = matches!(connection.wait, Wait::Handoff);
         match connection.receiving {
-            Receiving::Off if matches!(connection.wait, Wait::Handoff) => return self.leave(index),
-            Receiving::Ended if matches!(connection.wait, Wait::Handoff) => return self.leave(index),
-            Receiving::Armed if matches!(connection.wait, Wait::Handoff) => return self.cancel_receive(index),
+            Receiving::Off | Receiving::Ended if leaves && connection.operations == 0 => return self.leave(index),
+            // What was asked before is still being sent.
+            Receiving::Off | Receiving::Ended if leaves => {}
+            Receiving::Armed if leaves => return self.cancel_receive(index),
             // The peer sends and sends, and does not read.
             Receiving::Armed if busy && connection.unparsed().len() > ahead_max => return self.cancel_receive(index),
             Receiving::Off if !busy || connection.unparsed().len() <= ahead_max / 2 => self.arm_receive(index)?,
