@@ -287,6 +287,8 @@ impl<K: Kernel> Worker<K> {
             // The head's time counts from its first byte.
             Patience::Head if connection.patience == Patience::Head => return,
             Patience::Head => options.header_timeout,
+            // What the peer sends meanwhile buys it no time.
+            Patience::Send if connection.patience == Patience::Send => return,
             Patience::Send => options.send_timeout,
             Patience::Linger => limits::LINGER,
             Patience::Endless => {
