@@ -119,9 +119,11 @@ impl<K: Kernel> Worker<K> {
         self.kernel.submit(Op::Tick, Token::new(Kind::Tick, 0, 0))
     }
 
-    /// Told to finish, and nothing is owed to anyone.
+    /// Told to finish, and nothing is owed to anyone: neither to a connection of its own, nor to those of other workers that
+    /// wait for what it reads (as long as there is time).
     pub(super) fn is_finished(&self) -> bool {
-        self.draining.is_some() && self.connections.is_empty()
+        let all_read = |until| self.fills.is_empty() || self.now >= until;
+        self.draining.is_some_and(|until| self.connections.is_empty() && all_read(until))
     }
 
     /// Submits, waits, and handles what has completed.
