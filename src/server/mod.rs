@@ -34,6 +34,7 @@ use anyhow::Context;
 use auth::Guard;
 use shared::{Admission, Admitted, Mail, Shared};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use worker::Worker;
@@ -135,9 +136,17 @@ fn spawn_worker(
         let hand_over = Box::new(move |handoff| control.hand_off(handoff));
         let mut worker = Worker::new(number, system, shared, sockets, hand_over);
         let _ = started.send(Ok(()));
-        if let Err(error) = worker.run() {
-            eprintln!("forebay: worker {number} cannot go on: {error}");
-            std::process::exit(1);
+        // Without a worker, the connections that the kernel gives to its listener would wait for ever.
+        match std::panic::catch_unwind(AssertUnwindSafe(|| worker.run())) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                eprintln!("forebay: worker {number} cannot go on: {error}");
+                std::process::exit(1);
+            }
+            Err(_) => {
+                eprintln!("forebay: worker {number} cannot go on: a defect of the server (above)");
+                std::process::exit(1);
+            }
         }
     };
     let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(body)?;
