@@ -96,3 +96,10 @@ pub const ACCESS_LOG_PAUSE: Duration = Duration::from_millis(10);
 
 /// Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn.
 pub const BACKLOG: i32 = 4096;
+
+/// How long an address may be taken before that is said: a killed server's ring outlives its process by some milliseconds,
+/// more on a busy machine.
+pub const BIND_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Between two tries to bind.
+pub const BIND_PAUSE: Duration = Duration::from_millis(20);

@@ -12,6 +12,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Everything that is listened on.
 pub struct Listening {
@@ -89,7 +90,7 @@ impl Listening {
     fn bind_tcp(&mut self, mut address: SocketAddr) -> io::Result<()> {
         if address.port() != 0 {
             // SO_REUSEPORT would let a second server take half of the first one's connections unnoticed.
-            drop(tcp_socket(address, false)?);
+            drop(while_taken(|| tcp_socket(address, false))?);
         }
         for sockets in &mut self.sockets {
             let socket = tcp_socket(address, true)?;
@@ -106,12 +107,14 @@ impl Listening {
     fn bind_unix(&mut self, path: &Path) -> io::Result<()> {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         let address = SockAddr::unix(path)?;
-        // A file that a killed server left behind answers no connection.
-        let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
-        if is_socket && Socket::new(Domain::UNIX, Type::STREAM, None)?.connect(&address).is_err() {
-            std::fs::remove_file(path)?;
-        }
-        socket.bind(&address)?;
+        while_taken(|| {
+            // A file that a killed server left behind answers no connection.
+            let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+            if is_socket && Socket::new(Domain::UNIX, Type::STREAM, None)?.connect(&address).is_err() {
+                std::fs::remove_file(path)?;
+            }
+            socket.bind(&address)
+        })?;
         socket.listen(limits::BACKLOG)?;
         for sockets in &mut self.sockets {
             sockets.push(socket.try_clone()?.into());
@@ -125,6 +128,20 @@ impl Listening {
     pub fn clean(&self) {
         for file in &self.files {
             let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+/// Tries again for a while when the address is taken: the ring of a server that was killed is taken down by the kernel
+/// after the process is gone, and its accepts keep the old socket alive until then.
+fn while_taken<T>(mut bind: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let deadline = Instant::now() + limits::BIND_PATIENCE;
+    loop {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(limits::BIND_PAUSE);
+            }
+            result => return result,
         }
     }
 }
