@@ -38,7 +38,7 @@ struct Span {
 impl Lane {
     /// Answers a GET or HEAD of the file `name`.
     pub async fn file(self: &Rc<Self>, name: &[u8], parts: &Parts) -> Result<Answer, Answer> {
-        let conditions = OwnedConditions::of(&parts.headers);
+        let conditions = OwnedConditions::of(parts);
         let is_head = parts.method == Method::HEAD;
         let mut forward = Forward::UriMiss;
         if let Some(lease) = self.shared.cache.get(name) {

@@ -145,14 +145,16 @@ pub(super) struct OwnedConditions {
 }
 
 impl OwnedConditions {
-    pub fn of(headers: &HeaderMap) -> OwnedConditions {
+    /// Those of one request. Ranges are defined for GET only (RFC 9110, 14.2).
+    pub fn of(parts: &Parts) -> OwnedConditions {
+        let headers = &parts.headers;
         OwnedConditions {
             if_match: field(headers, header::IF_MATCH),
             if_none_match: field(headers, header::IF_NONE_MATCH),
             if_modified_since: field(headers, header::IF_MODIFIED_SINCE),
             if_unmodified_since: field(headers, header::IF_UNMODIFIED_SINCE),
             if_range: field(headers, header::IF_RANGE),
-            range: field(headers, header::RANGE),
+            range: field(headers, header::RANGE).filter(|_| parts.method == Method::GET),
         }
     }
 

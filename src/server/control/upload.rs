@@ -49,7 +49,7 @@ impl Lane {
         if announced.is_some_and(|length| length > limit) {
             return Err(too_large(limit));
         }
-        let conditions = OwnedConditions::of(&parts.headers);
+        let conditions = OwnedConditions::of(parts);
         // Once before the body is asked for, to spare the client sending it in vain; again when it is there.
         let (shared, owned) = (self.shared.clone(), name.to_vec());
         let begun = blocking(move || -> Result<Upload, WriteError> {
@@ -62,7 +62,7 @@ impl Lane {
         self.receive(&mut body, &upload, limit, announced, expected).await?;
 
         let turn = self.turn(name).await;
-        let conditions = OwnedConditions::of(&parts.headers);
+        let conditions = OwnedConditions::of(parts);
         let (shared, owned) = (self.shared.clone(), name.to_vec());
         let stored = blocking(move || {
             // Here and not after the answer, which may be for nobody: what is cached must go in any case.
@@ -139,7 +139,7 @@ impl Lane {
     /// Deletes the file `name`.
     pub async fn delete(self: &Rc<Self>, name: &[u8], parts: &Parts) -> Result<Answer, Answer> {
         let turn = self.turn(name).await;
-        let conditions = OwnedConditions::of(&parts.headers);
+        let conditions = OwnedConditions::of(parts);
         let (shared, owned) = (self.shared.clone(), name.to_vec());
         let deleted = blocking(move || {
             let _turn = turn;
