@@ -123,8 +123,10 @@ impl AccessLog {
     /// Opens the file again by its name: after it was moved away by a log rotation.
     pub fn reopen(&self) {
         if let Some(queue) = &self.0 {
-            // A full queue may make this wait for the writer; an ended writer needs no telling.
-            let _ = queue.sender.send(Message::Reopen);
+            // In a thread of its own, since a full queue makes it wait for the writer, and who calls this has signals to
+            // handle. An ended writer needs no telling.
+            let sender = queue.sender.clone();
+            thread::spawn(move || drop(sender.send(Message::Reopen)));
         }
     }
 
@@ -393,6 +395,11 @@ mod tests {
         log.record(&served(b"/before"));
         fs::rename(&path, &moved).unwrap();
         log.reopen();
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while !path.exists() {
+            assert!(std::time::Instant::now() < deadline, "the log was not opened again");
+            thread::yield_now();
+        }
         log.record(&served(b"/after"));
         log.finish();
         assert!(fs::read_to_string(&moved).unwrap().contains("/before"));

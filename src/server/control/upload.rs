@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, StatusCode};
@@ -87,15 +87,24 @@ impl Lane {
     ) -> Result<(), Answer> {
         let file = upload.file().try_clone().map_err(|error| refusal(error.into()))?;
         let file = tokio_uring::fs::File::from_std(file);
-        let mut digest = Sha256::new();
+        // A chunked body may bring its digest afterwards, in a trailer.
+        let mut digest = (expected.is_some() || announced.is_none()).then(Sha256::new);
+        let mut trailed = None;
         let mut received = 0u64;
-        while let Some(piece) = self.piece(body).await? {
+        while let Some(frame) = self.frame(body).await? {
+            let piece = match frame.into_data() {
+                Ok(piece) => piece,
+                Err(frame) => {
+                    trailed = frame.trailers_ref().map_or(Ok(None), expected_digest)?;
+                    continue;
+                }
+            };
             let length = piece.len() as u64;
             self.shared.metrics.shared.upload_bytes.add(length);
             if received.saturating_add(length) > limit {
                 return Err(too_large(limit));
             }
-            if expected.is_some() {
+            if let Some(digest) = &mut digest {
                 digest.update(&piece);
             }
             if length > 0 {
@@ -107,7 +116,8 @@ impl Lane {
         if announced.is_some_and(|length| length != received) {
             return Err(Answer::problem(StatusCode::BAD_REQUEST, "the body is shorter than its Content-Length says"));
         }
-        if expected.is_some_and(|expected| expected != <[u8; 32]>::from(digest.finalize())) {
+        let is = digest.map(|digest| <[u8; 32]>::from(digest.finalize()));
+        if [expected, trailed].iter().flatten().any(|expected| is != Some(*expected)) {
             let text = "the body is not what its Content-Digest says; nothing was stored";
             return Err(Answer::problem(StatusCode::BAD_REQUEST, text));
         }
@@ -115,23 +125,18 @@ impl Lane {
         file.close().await.map_err(|error| refusal(error.into()))
     }
 
-    /// The next piece of a body; None at its end.
-    async fn piece(&self, body: &mut Incoming) -> Result<Option<Bytes>, Answer> {
-        loop {
-            match tokio::time::timeout(self.shared.options.idle_timeout, body.frame()).await {
-                Ok(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(piece) => return Ok(Some(piece)),
-                    Err(_trailers) => {}
-                },
-                Ok(None) => return Ok(None),
-                Ok(Some(Err(error))) => {
-                    let text = format!("the body ended before it was whole: {error}");
-                    return Err(Answer::problem(StatusCode::BAD_REQUEST, text));
-                }
-                Err(_elapsed) => {
-                    self.shared.metrics.control.timeouts[Timeout::Body].one();
-                    return Err(Answer::problem(StatusCode::REQUEST_TIMEOUT, "the rest of the body did not come"));
-                }
+    /// The next frame of a body (data or trailers); None at its end.
+    async fn frame(&self, body: &mut Incoming) -> Result<Option<Frame<Bytes>>, Answer> {
+        match tokio::time::timeout(self.shared.options.idle_timeout, body.frame()).await {
+            Ok(None) => Ok(None),
+            Ok(Some(Ok(frame))) => Ok(Some(frame)),
+            Ok(Some(Err(error))) => {
+                let text = format!("the body ended before it was whole: {error}");
+                Err(Answer::problem(StatusCode::BAD_REQUEST, text))
+            }
+            Err(_elapsed) => {
+                self.shared.metrics.control.timeouts[Timeout::Body].one();
+                Err(Answer::problem(StatusCode::REQUEST_TIMEOUT, "the rest of the body did not come"))
             }
         }
     }
