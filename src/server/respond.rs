@@ -92,6 +92,8 @@ impl<K: Kernel> Worker<K> {
     fn answer_next(&mut self, index: u32) -> io::Result<bool> {
         let limits = self.head_limits();
         let connection = &mut self.connections[index as usize];
+        // Blank lines before a request are passed over (RFC 9112, 2.2).
+        connection.parsed += connection.unparsed().iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         if connection.unparsed().is_empty() {
             return Ok(false);
         }

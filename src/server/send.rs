@@ -352,7 +352,10 @@ impl<K: Kernel> Worker<K> {
 
     /// A read of a streamed file is over.
     pub(super) fn stream_read(&mut self, index: u32, completion: &Completion) -> io::Result<()> {
-        let Some(connection) = self.operation_over(index) else { return Ok(()) };
+        if self.operation_over(index).is_none() {
+            return Ok(());
+        }
+        let connection = &mut self.connections[index as usize];
         connection.in_flight = None;
         let stream = match &mut connection.body {
             Some(Body::File(stream)) => stream,
@@ -363,6 +366,11 @@ impl<K: Kernel> Worker<K> {
             None => return self.close(index),
         };
         buffer.returned();
+        // Once more, after the read: what was read while the file changed is not sent.
+        if !stream.is_same(self.kernel.identify(stream.uncached.file.as_fd())) {
+            return self.close(index);
+        }
+        let Some(buffer) = &mut stream.buffer else { return self.close(index) };
         match completion.result {
             read @ 1.. => {
                 buffer.get_mut().set_filled(read as usize);
