@@ -2,7 +2,7 @@
 //! SIGINT, SIGTERM and SIGHUP. Processes are ended by pid, descendants included. So is a changed system setting restored.
 
 use crate::measure::{cores, cpu};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
@@ -10,7 +10,7 @@ use signal_hook::{
 };
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus},
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
@@ -29,10 +29,12 @@ struct Undo {
     /// Children that were not waited for yet: their pids belong to nobody else.
     running: Vec<u32>,
     settings: Vec<(PathBuf, String)>,
+    directories: Vec<PathBuf>,
     stopping: bool,
 }
 
-static UNDO: Mutex<Undo> = Mutex::new(Undo { running: Vec::new(), settings: Vec::new(), stopping: false });
+static UNDO: Mutex<Undo> =
+    Mutex::new(Undo { running: Vec::new(), settings: Vec::new(), directories: Vec::new(), stopping: false });
 
 fn undo() -> MutexGuard<'static, Undo> {
     UNDO.lock().unwrap_or_else(PoisonError::into_inner)
@@ -51,7 +53,8 @@ pub fn end_on_signals() -> Result<()> {
             let mut undo = undo();
             undo.stopping = true;
             undo.running.iter().for_each(|&pid| end_tree(pid));
-            restore(&mut undo);
+            restore(&mut undo, |_| true);
+            remove(&mut undo);
             std::process::exit(128 + signal);
         }
     });
@@ -63,16 +66,50 @@ pub fn restore_at_exit(path: PathBuf, value: String) {
     undo().settings.push((path, value));
 }
 
-/// Restores every setting now.
-pub fn restore_now() {
-    restore(&mut undo());
+/// Restores a setting now.
+pub fn restore_now(path: &Path) {
+    restore(&mut undo(), |setting| setting == path);
 }
 
-fn restore(undo: &mut Undo) {
-    for (path, value) in undo.settings.drain(..) {
+fn restore(undo: &mut Undo, which: impl Fn(&Path) -> bool) {
+    for (path, value) in undo.settings.extract_if(.., |(path, _)| which(path)) {
         if let Err(error) = fs::write(&path, &value) {
             eprintln!("bench: cannot restore {} to {value}: {error}", path.display());
         }
+    }
+}
+
+/// A directory for the time of the run; removed when this is dropped or the harness ends otherwise.
+#[derive(Debug)]
+pub struct Directory(PathBuf);
+
+impl Directory {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn make(path: PathBuf) -> Result<Directory> {
+        fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        undo().directories.push(path.clone());
+        Ok(Directory(path))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        undo().directories.retain(|path| *path != self.0);
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn remove(undo: &mut Undo) {
+    for path in undo.directories.drain(..) {
+        // What is left over is small, and named after the process.
+        let _ = fs::remove_dir_all(path);
     }
 }
 
@@ -181,6 +218,25 @@ mod tests {
                 thread::sleep(GLANCE);
             }
         }
+    }
+
+    #[test]
+    fn a_directory_goes_with_its_guard() {
+        let outer = tempfile::tempdir().expect("a directory");
+        let directory = Directory::make(outer.path().join("a/b")).expect("made");
+        fs::write(directory.path().join("file"), "x").expect("written");
+        drop(directory);
+        assert!(!outer.path().join("a/b").exists());
+    }
+
+    #[test]
+    fn a_setting_is_restored() {
+        let outer = tempfile::tempdir().expect("a directory");
+        let setting = outer.path().join("setting");
+        fs::write(&setting, "changed").expect("written");
+        restore_at_exit(setting.clone(), "found".into());
+        restore_now(&setting);
+        assert_eq!(fs::read_to_string(&setting).expect("read"), "found");
     }
 
     #[test]

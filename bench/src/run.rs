@@ -6,6 +6,7 @@ use crate::{
     load,
     measure::{cores, folios::Folios},
     peers::{Peer, Role, Site},
+    processes::Directory,
     programs,
     report::{CaseResult, Environment, Missing, PeerInfo, Results, Sample},
 };
@@ -83,15 +84,6 @@ impl Bench {
     }
 }
 
-/// Removes the servers' directories when the run ends.
-struct State(PathBuf);
-
-impl Drop for State {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Runs everything; whether all went well, and for a quick run also whether everything is there.
 ///
 /// # Errors
@@ -120,10 +112,9 @@ pub fn run(options: &RunOptions) -> Result<bool> {
     let mut results = Results::new(command_line());
     (results.quick, results.rounds, results.seconds) = (options.quick, scale.rounds, scale.seconds);
     results.environment = environment(&folios);
-    let state = State(data.join(format!("state-{}", std::process::id())));
-    fs::create_dir_all(&state.0).with_context(|| format!("cannot create {}", state.0.display()))?;
+    let state = Directory::make(data.join(format!("state-{}", std::process::id())))?;
     let data = Data::make(&data, &scale.amounts, &own)?;
-    let site = Site { root: data.root.clone(), state: state.0.clone(), own };
+    let site = Site { root: data.root.clone(), state: state.path().to_owned(), own };
     let mut bench = Bench { site, data, scale, folios, peers: Vec::new() };
     find_peers(&wanted, &mut bench, &mut results);
 

@@ -58,7 +58,7 @@ impl Folios {
 impl Drop for Folios {
     fn drop(&mut self) {
         if self.found.settable {
-            processes::restore_now();
+            processes::restore_now(&self.path);
         }
     }
 }
@@ -85,5 +85,18 @@ mod tests {
         let folios = Folios::at(Path::new("/nonexistent/setting"));
         assert_eq!(*folios.found(), Found { value: None, settable: false });
         folios.set(true);
+    }
+
+    #[test]
+    fn the_setting_is_changed_for_the_time_of_the_run() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("shmem_enabled");
+        fs::write(&file, "always inherit within_size advise [never]\n").expect("written");
+        let read = || fs::read_to_string(&file).expect("read");
+        let folios = Folios::at(&file);
+        folios.set(true);
+        assert_eq!(read(), "advise");
+        drop(folios);
+        assert_eq!(read(), "never");
     }
 }
