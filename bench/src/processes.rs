@@ -3,13 +3,13 @@
 
 use crate::measure::{cores, cpu};
 use anyhow::{Context, Result};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -53,6 +53,7 @@ pub fn end_on_signals() -> Result<()> {
             let mut undo = undo();
             undo.stopping = true;
             undo.running.iter().for_each(|&pid| end_tree(pid));
+            undo.running.iter().for_each(|&pid| reap(pid));
             restore(&mut undo, |_| true);
             remove(&mut undo);
             std::process::exit(128 + signal);
@@ -64,6 +65,15 @@ pub fn end_on_signals() -> Result<()> {
 /// Remembers what a setting has to be when the harness ends.
 pub fn restore_at_exit(path: PathBuf, value: String) {
     undo().settings.push((path, value));
+}
+
+/// Changes a setting that is restored later; not any more when the harness is ending.
+///
+/// # Errors
+/// It cannot be changed.
+pub fn change(path: &Path, value: &str) -> io::Result<()> {
+    let undo = undo();
+    if undo.stopping { Ok(()) } else { fs::write(path, value) }
 }
 
 /// Restores a setting now.
@@ -188,10 +198,22 @@ fn end_tree(root: u32) {
 }
 
 fn send(pid: u32, signal: Signal) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+    if let Some(pid) = pid_of(pid) {
         // It may be gone already.
         let _ = kill_process(pid, signal);
     }
+}
+
+/// Takes an ended child's status, so that it is not left to a parent that may not care.
+fn reap(child: u32) {
+    if let Some(pid) = pid_of(child) {
+        // Its guard may have done so already.
+        let _ = waitpid(Some(pid), WaitOptions::empty());
+    }
+}
+
+fn pid_of(pid: u32) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(pid).ok()?)
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ impl Folios {
     /// Whether servers that ask for large folios get them from now on: `advise` or `never`. Nothing where it is not settable.
     pub fn set(&self, large: bool) {
         if self.found.settable
-            && let Err(error) = fs::write(&self.path, if large { "advise" } else { "never" })
+            && let Err(error) = processes::change(&self.path, if large { "advise" } else { "never" })
         {
             eprintln!("bench: cannot set {}: {error}", self.path.display());
         }
