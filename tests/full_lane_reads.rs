@@ -149,3 +149,49 @@ fn a_file_written_while_it_is_streamed_breaks_the_response_off() {
     std::os::unix::fs::FileExt::write_at(&file, b"changed", 60 << 20).unwrap();
     assert!(client.try_response(false).is_err(), "no clean end");
 }
+
+#[test]
+fn what_is_no_request_is_refused_after_the_answers_that_are_owed() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path(), &[]);
+    for (second, statuses) in [
+        ("GARBAGE\r\n\r\n".to_owned(), &[400][..]),
+        ("GET / HTTP/2.0\r\nHost: x\r\n\r\n".into(), &[400, 505]),
+        ("GET / HTTP/1.1\r\n\r\n".into(), &[400]),
+        ("GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n".into(), &[400]),
+        ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello".into(), &[400]),
+        (format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(20_000)), &[400, 414, 431]),
+        (format!("GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "x".repeat(20_000)), &[431]),
+        ("CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n".into(), &[400, 405]),
+    ] {
+        for pipelined in [true, false] {
+            let mut client = server.connect();
+            let first = "GET /.forebay/health HTTP/1.1\r\nHost: x\r\n\r\n";
+            if pipelined {
+                client.send(format!("{first}{second}").as_bytes());
+            } else {
+                client.send(first.as_bytes());
+            }
+            assert_eq!(client.response(false).expect(200).text(), "ok\n", "{second:.40}");
+            if !pipelined {
+                client.send(second.as_bytes());
+            }
+            let refused = client.response(false);
+            assert!(statuses.contains(&refused.status), "{second:.40}: {}", refused.status);
+        }
+    }
+}
+
+#[test]
+fn who_ends_their_side_gets_the_answers_that_are_owed() {
+    let root = tempfile::tempdir().unwrap();
+    let body = pattern(1, 3 << 20);
+    fs::write(root.path().join("a"), &body).unwrap();
+    let server = Server::start(root.path(), &["--arena", "1MiB"]);
+    let mut client = full_lane(&server);
+    client.send(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    client.finish_sending();
+    assert!(client.response(false).expect(200).body == body);
+    assert!(client.response(false).expect(200).text().ends_with(" a\n"));
+    assert!(client.is_over());
+}

@@ -191,7 +191,8 @@ async fn serve(lane: Rc<Lane>, handoff: Handoff, mut stop: watch::Receiver<Optio
         .max_headers(options.max_headers)
         .max_header_size(options.max_head_bytes)
         .max_buf_size(options.max_head_bytes.max(BUFFER_BYTES))
-        .pipeline_flush(true)
+        // Who ends their side after a request still wants the answer.
+        .half_close(true)
         .title_case_headers(true)
         .keep_alive(!is_ending)
         .serve_connection(TokioIo::new(socket), service);
