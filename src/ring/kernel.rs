@@ -50,12 +50,14 @@ pub enum Kind {
     Delegated,
     /// A message of another thread to the event loop: finish.
     Shutdown,
-    /// Completions that nobody waits for (cancellations, messages sent).
+    /// A message to another event loop was delivered, or was not.
+    Message,
+    /// Completions that nobody waits for (cancellations).
     Ignored,
 }
 
 impl Kind {
-    const ALL: [Kind; 14] = [
+    const ALL: [Kind; 15] = [
         Kind::Accept,
         Kind::Receive,
         Kind::Send,
@@ -69,6 +71,7 @@ impl Kind {
         Kind::Wake,
         Kind::Delegated,
         Kind::Shutdown,
+        Kind::Message,
         Kind::Ignored,
     ];
 }

@@ -100,6 +100,8 @@ pub struct World {
     pub dice: Dice,
     pub clock: u64,
     pub sockets: BTreeMap<RawFd, Socket>,
+    /// Messages to other rings that arrived there.
+    pub delivered: Vec<(RawFd, Token)>,
     next_socket: RawFd,
     accept: Option<Token>,
     arriving: Vec<RawFd>,
@@ -121,6 +123,7 @@ impl World {
             dice: Dice::new(seed),
             clock: 1_000_000_000,
             sockets: BTreeMap::new(),
+            delivered: Vec::new(),
             next_socket: SOCKETS,
             accept: None,
             arriving: Vec::new(),
@@ -320,7 +323,13 @@ impl Kernel for Simulated {
             Op::Read { file, into, len, offset } => {
                 world.reads.push(Read { token, file, into: into.simulated(), len, offset });
             }
-            Op::Message { .. } => world.complete(token, 0, 0),
+            Op::Message { ring, token: message } => match world.dice.one_in(3) {
+                true => {
+                    world.delivered.push((ring, message));
+                    world.complete(token, 0, 0);
+                }
+                false => world.complete(token, -libc::ENOMEM, 0),
+            },
             Op::Tick => world.tick = Some(token),
             Op::Cancel { token: cancelled } => {
                 if world.accept == Some(cancelled) {

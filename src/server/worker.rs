@@ -22,7 +22,7 @@ use crate::transmit::zero::ZeroSend;
 use slab::Slab;
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 /// What a connection that leaves for the full lane takes along.
@@ -43,6 +43,8 @@ pub struct Worker<K: Kernel> {
     pub(super) fills: Slab<FillTask>,
     pub(super) checks: Slab<Check>,
     pub(super) zero_sends: Slab<Lent<ZeroSend>>,
+    /// Messages to other workers that are not known to be delivered.
+    messages: Slab<Message>,
     /// Connections that go on without a completion of their own, with their generation.
     pub(super) ready: Vec<(u32, u32)>,
     pub(super) spares: Spares,
@@ -52,6 +54,14 @@ pub struct Worker<K: Kernel> {
     /// Hits answered in this turn.
     pub(super) hits: u64,
     draining: Option<u64>,
+}
+
+/// A message to another worker: to whose ring, and what it says.
+struct Message {
+    ring: RawFd,
+    token: Token,
+    /// The kernel had no memory for it: the next tick tries again.
+    is_due: bool,
 }
 
 struct Listener {
@@ -92,6 +102,7 @@ impl<K: Kernel> Worker<K> {
             fills: Slab::new(),
             checks: Slab::new(),
             zero_sends: Slab::new(),
+            messages: Slab::new(),
             ready: Vec::new(),
             spares: Spares::default(),
             date: Date::now(),
@@ -122,7 +133,7 @@ impl<K: Kernel> Worker<K> {
     /// Told to finish, and nothing is owed to anyone: neither to a connection of its own, nor to those of other workers that
     /// wait for what it reads (as long as there is time).
     pub(super) fn is_finished(&self) -> bool {
-        let all_read = |until| self.fills.is_empty() || self.now >= until;
+        let all_read = |until| (self.fills.is_empty() && self.messages.is_empty()) || self.now >= until;
         self.draining.is_some_and(|until| self.connections.is_empty() && all_read(until))
     }
 
@@ -164,6 +175,7 @@ impl<K: Kernel> Worker<K> {
             Kind::Wake => self.wake(token.index, token.generation),
             Kind::Delegated => self.begin_delegated(),
             Kind::Shutdown => self.drain(),
+            Kind::Message => self.message_over(token.index, completion.result),
             Kind::Ignored => Ok(()),
         }
     }
@@ -191,13 +203,35 @@ impl<K: Kernel> Worker<K> {
                 }
                 Waiter::Connection { worker, token } => {
                     if let Some(ring) = self.shared.mail.ring(worker) {
-                        self.kernel.submit(Op::Message { ring, token }, Token::new(Kind::Ignored, 0, 0))?;
+                        let key = self.messages.insert(Message { ring, token, is_due: false });
+                        self.send_message(key)?;
                     }
                 }
                 Waiter::Task(waker) => waker.wake(),
             }
         }
         Ok(())
+    }
+
+    fn send_message(&mut self, key: usize) -> io::Result<()> {
+        let Message { ring, token, .. } = self.messages[key];
+        self.kernel.submit(Op::Message { ring, token }, Token::new(Kind::Message, 0, key as u32))
+    }
+
+    /// Who waits for a message that could not be delivered would wait for ever.
+    fn message_over(&mut self, key: u32, result: i32) -> io::Result<()> {
+        match -result {
+            libc::ENOMEM | libc::EAGAIN | libc::EOVERFLOW => self.messages[key as usize].is_due = true,
+            // Delivered; or the addressee has gone, and its connections with it.
+            _ => drop(self.messages.remove(key as usize)),
+        }
+        Ok(())
+    }
+
+    fn repeat_messages(&mut self) -> io::Result<()> {
+        let due = self.messages.iter_mut().filter(|(_, message)| message.is_due);
+        let due: Vec<usize> = due.map(|(key, message)| (key, message.is_due = false).0).collect();
+        due.into_iter().try_for_each(|key| self.send_message(key))
     }
 
     fn arm_listeners(&mut self) -> io::Result<()> {
@@ -308,6 +342,7 @@ impl<K: Kernel> Worker<K> {
     fn tick(&mut self) -> io::Result<()> {
         self.kernel.submit(Op::Tick, Token::new(Kind::Tick, 0, 0))?;
         self.date.refresh();
+        self.repeat_messages()?;
         match self.draining {
             None => self.arm_listeners()?,
             Some(until) if self.now >= until => {
