@@ -26,10 +26,11 @@ fn churn(server: &Server, files: &[Vec<u8>]) {
     }
 }
 
-fn stalled_readers_read_right(mode: &str) {
+fn stalled_readers_read_right(mode: &str, settled: &str) {
     let root = tempfile::tempdir().unwrap();
     let files = make_files(root.path());
-    let server = Server::start(root.path(), &["--arena", "4MiB", "--workers", "2", "--transmit", mode]);
+    let server =
+        Server::start(root.path(), &["--arena", "4MiB", "--workers", "2", "--transmit", mode, "--settled", settled]);
     for round in 0..2 {
         let mut stalled: Vec<(Client, usize)> = Vec::new();
         for (number, file) in files.iter().enumerate() {
@@ -62,22 +63,22 @@ fn stalled_readers_read_right(mode: &str) {
 
 #[test]
 fn by_copy() {
-    stalled_readers_read_right("copy");
+    stalled_readers_read_right("copy", "5s");
 }
 
 #[test]
 fn by_reference() {
-    stalled_readers_read_right("splice");
+    stalled_readers_read_right("splice", "0s");
 }
 
 #[test]
 fn by_zerocopy() {
-    stalled_readers_read_right("zerocopy");
+    stalled_readers_read_right("zerocopy", "5s");
 }
 
 #[test]
 fn by_choice() {
-    stalled_readers_read_right("auto");
+    stalled_readers_read_right("auto", "0s");
 }
 
 /// The files themselves are replaced, too, and the names served from new memory while the old bytes are still under way.

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::{Duration, SystemTime};
 
 /// The reading of one file, from its open to its end.
 pub struct Fill {
@@ -30,21 +31,34 @@ struct Flight {
 pub enum Progress {
     /// The file is being opened.
     Opening,
-    /// It is being read; [`crate::cache::entry::Entry::filled`] tells how far.
-    Filling(Lease),
+    /// It is being read from the open file; [`crate::cache::entry::Entry::filled`] tells how far.
+    Filling(Lease, Arc<OpenFile>),
     /// It is whole.
     Ready(Lease),
-    /// It is served without being cached.
-    Uncached(Arc<Uncached>),
+    /// It is served from the open file without being cached.
+    Uncached(Arc<OpenFile>, Reason),
     /// It cannot be had.
     Failed(Failure),
 }
 
-/// An open file that is not cached.
-pub struct Uncached {
-    pub file: OwnedFd,
+/// A file of the origin that is open, in the version it was found to be.
+pub struct OpenFile {
+    pub fd: OwnedFd,
     pub representation: Representation,
-    pub reason: Reason,
+    /// It was last changed so long ago that nobody seems to be writing to it: its pages in the page cache may be sent by
+    /// reference.
+    pub is_settled: bool,
+}
+
+impl OpenFile {
+    /// `settled` is for how long a file must have been left alone to be [settled](OpenFile::is_settled).
+    pub fn new(fd: OwnedFd, representation: Representation, settled: Duration) -> OpenFile {
+        let identity = &representation.identity;
+        let changed = u64::try_from(identity.mtime_ns.max(identity.ctime_ns)).unwrap_or(0);
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let is_settled = Duration::from_nanos(changed).saturating_add(settled) <= wall;
+        OpenFile { fd, representation, is_settled }
+    }
 }
 
 /// Why a file cannot be had.
@@ -96,8 +110,8 @@ impl Fill {
         let mut state = self.state.lock();
         let news = match &state.progress {
             Progress::Opening => false,
-            Progress::Filling(entry) => seen.is_none_or(|seen| entry.filled() > seen),
-            Progress::Ready(_) | Progress::Uncached(_) | Progress::Failed(_) => true,
+            Progress::Filling(entry, _) => seen.is_none_or(|seen| entry.filled() > seen),
+            Progress::Ready(_) | Progress::Uncached(..) | Progress::Failed(_) => true,
         };
         if news {
             return Some(state.progress.clone());

@@ -27,7 +27,7 @@ use crate::metrics::SharedMetrics;
 use crate::metrics::labels::Eviction as Departure;
 use entry::{Entry, Lease};
 use eviction::{Candidate, Eviction, Policy, Tag, Touch, Victim};
-use fill::{Failure, Fill, Progress, Uncached, Waiter};
+use fill::{Failure, Fill, OpenFile, Progress, Waiter};
 use index::{Begin, Index, State};
 use parking_lot::Mutex;
 use slab::Slab;
@@ -128,7 +128,7 @@ impl Cache {
     ///
     /// # Errors
     /// Why the file is served uncached.
-    pub fn reserve(&self, fill: &Arc<Fill>, representation: Representation, now: u64) -> Result<Lease, Reason> {
+    pub fn reserve(&self, fill: &Arc<Fill>, representation: &Representation, now: u64) -> Result<Lease, Reason> {
         if let Some(reason) = fill.aside() {
             return Err(reason);
         }
@@ -142,7 +142,7 @@ impl Cache {
                 let mut keeper = self.keeper.lock();
                 let shortage = match self.arena.take(size) {
                     Ok(allocation) => {
-                        let entry = Entry::new(fill.name(), fill.hash(), representation, allocation, now);
+                        let entry = Entry::new(fill.name(), fill.hash(), representation.clone(), allocation, now);
                         return Ok(Lease::new(Arc::new(entry)));
                     }
                     Err(shortage) => shortage,
@@ -184,8 +184,8 @@ impl Cache {
     }
 
     /// The file is being read into `entry`: those who wait can have what there is.
-    pub fn start(&self, fill: &Fill, entry: &Lease) -> Vec<Waiter> {
-        fill.move_on(Progress::Filling(entry.clone()))
+    pub fn start(&self, fill: &Fill, entry: &Lease, file: Arc<OpenFile>) -> Vec<Waiter> {
+        fill.move_on(Progress::Filling(entry.clone(), file))
     }
 
     /// `filled` bytes are there now.
@@ -213,9 +213,9 @@ impl Cache {
     }
 
     /// The file is not cached: those who wait serve it from the open file.
-    pub fn pass(&self, fill: &Arc<Fill>, uncached: Uncached) -> Vec<Waiter> {
+    pub fn pass(&self, fill: &Arc<Fill>, file: Arc<OpenFile>, reason: Reason) -> Vec<Waiter> {
         self.index.remove_fill(fill);
-        fill.move_on(Progress::Uncached(Arc::new(uncached)))
+        fill.move_on(Progress::Uncached(file, reason))
     }
 
     /// The file cannot be had: those who wait are told why.

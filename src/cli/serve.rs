@@ -61,6 +61,12 @@ pub struct ServeArgs {
           value_parser = units::duration(Duration::ZERO, DAY))]
     pub revalidate: Duration,
 
+    /// Send a file that is not cached by reference, from the page cache, only when it was left alone for this long: whoever
+    /// writes to it in place would change what is on its way
+    #[arg(long, env = "FOREBAY_SETTLED", value_name = "DURATION", default_value = "5s",
+          value_parser = units::duration(Duration::ZERO, DAY))]
+    pub settled: Duration,
+
     /// Close a connection that has been idle between requests for this long
     #[arg(long, env = "FOREBAY_IDLE_TIMEOUT", value_name = "DURATION", default_value = "60s",
           value_parser = units::duration(TICK, DAY))]
@@ -152,6 +158,8 @@ pub struct ServeOptions {
     pub read_chunk_bytes: usize,
     /// How long a cached file is served without a look at the disk; zero means always look.
     pub revalidate: Duration,
+    /// How long a file must have been left alone before it is sent by reference from the page cache.
+    pub settled: Duration,
     /// Longest idle time between requests.
     pub idle_timeout: Duration,
     /// Longest time for a whole request head.
@@ -271,6 +279,7 @@ impl ServeArgs {
             transmit: self.transmit,
             read_chunk_bytes: self.read_chunk.0 as usize, // at most 64 MiB
             revalidate: self.revalidate,
+            settled: self.settled,
             idle_timeout: self.idle_timeout,
             header_timeout: self.header_timeout,
             send_timeout: self.send_timeout,

@@ -37,7 +37,7 @@ pub fn is_resident(file: RawFd, offset: u64, len: u64) -> bool {
     // SAFETY: the kernel reads one range and writes one set of counts.
     let done = unsafe { libc::syscall(SYS_CACHESTAT, file, &raw const range, &raw mut counts, 0) };
     let pages = (offset + len).div_ceil(page) - offset / page;
-    done == 0 && counts.cached >= pages && reads_at_once(file, offset) && reads_at_once(file, offset + len - 1)
+    done == 0 && counts.cached >= pages && reads_at_once(file, offset + len - 1)
 }
 
 fn reads_at_once(file: RawFd, offset: u64) -> bool {

@@ -5,7 +5,7 @@
 
 use super::shared::Admitted;
 use crate::cache::entry::Lease;
-use crate::cache::fill::{Fill, Uncached};
+use crate::cache::fill::{Fill, OpenFile};
 use crate::http::cache_status::Forward;
 use crate::ring::lent::Lent;
 use crate::transmit::Mode;
@@ -112,13 +112,15 @@ pub(super) enum Body {
         fill: Option<Arc<Fill>>,
         mode: Mode,
     },
-    /// From a file that is not cached.
+    /// From a file that is not cached, or not yet.
     File(Stream),
 }
 
 /// A file on its way past the cache.
 pub(super) struct Stream {
-    pub uncached: Arc<Uncached>,
+    pub file: Arc<OpenFile>,
+    /// Set when the file is being read into the arena meanwhile: what is not in the page cache is sent from there.
+    pub fill: Option<(Lease, Arc<Fill>)>,
     /// The next byte to hand to the socket or to read.
     pub at: u64,
     pub end: u64,

@@ -6,7 +6,7 @@ use super::connection::{Checked, Wait};
 use super::worker::Worker;
 use crate::arena::Allocation;
 use crate::cache::entry::Lease;
-use crate::cache::fill::{Failure, Fill, Uncached};
+use crate::cache::fill::{Failure, Fill, OpenFile};
 use crate::http::representation::Representation;
 use crate::limits;
 use crate::metrics::labels::{Eviction, Fill as Step, Revalidation};
@@ -56,7 +56,7 @@ pub(super) struct FillTask {
 
 /// A fill whose file is open.
 struct Reading {
-    file: OwnedFd,
+    file: Arc<OpenFile>,
     entry: Lent<Lease>,
 }
 
@@ -122,18 +122,18 @@ impl<K: Kernel> Worker<K> {
         self.fill_identified(key, file, identity)
     }
 
-    fn fill_identified(&mut self, key: usize, file: OwnedFd, identity: Identity) -> io::Result<()> {
+    fn fill_identified(&mut self, key: usize, fd: OwnedFd, identity: Identity) -> io::Result<()> {
         let task = &mut self.fills[key];
         let representation = Representation::new(task.fill.name(), identity);
-        match self.shared.cache.reserve(&task.fill, representation.clone(), self.now) {
+        let file = Arc::new(OpenFile::new(fd, representation, self.shared.options.settled));
+        match self.shared.cache.reserve(&task.fill, &file.representation, self.now) {
             Err(reason) => {
                 let task = self.fills.remove(key);
-                let uncached = Uncached { file, representation, reason };
-                let waiters = self.shared.cache.pass(&task.fill, uncached);
+                let waiters = self.shared.cache.pass(&task.fill, file, reason);
                 self.wake_all(waiters)
             }
             Ok(entry) => {
-                let waiters = self.shared.cache.start(&task.fill, &entry);
+                let waiters = self.shared.cache.start(&task.fill, &entry, file.clone());
                 task.reading = Some(Reading { file, entry: Lent::new(entry) });
                 self.wake_all(waiters)?;
                 self.read_on(key)
@@ -150,7 +150,7 @@ impl<K: Kernel> Worker<K> {
             return self.publish_fill(key);
         }
         let (into, len) = Allocation::lend_for_fill(&mut reading.entry, size, at, chunk, |lease| lease.allocation());
-        let op = Op::Read { file: reading.file.as_raw_fd(), into, len, offset: at };
+        let op = Op::Read { file: reading.file.fd.as_raw_fd(), into, len, offset: at };
         self.kernel.submit(op, Token::new(Kind::FillRead, 0, key as u32))
     }
 
@@ -166,7 +166,7 @@ impl<K: Kernel> Worker<K> {
             error if error == -libc::EAGAIN => {
                 // A filesystem that cannot wait in the ring takes O_NONBLOCK at its word: without it, a kernel worker
                 // thread does the waiting.
-                if rustix::fs::fcntl_setfl(&reading.file, rustix::fs::OFlags::empty()).is_err() {
+                if rustix::fs::fcntl_setfl(&reading.file.fd, rustix::fs::OFlags::empty()).is_err() {
                     return self.fail_fill(key, Failure::Io(libc::EAGAIN));
                 }
                 return self.read_on(key);
@@ -175,7 +175,7 @@ impl<K: Kernel> Worker<K> {
         };
         // Nobody sees the chunk before it is known to be of the same version as what was sent already.
         let began = &reading.entry.representation().identity;
-        match self.kernel.identify(reading.file.as_fd()) {
+        match self.kernel.identify(reading.file.fd.as_fd()) {
             Ok(Found::File(now)) if now == *began => {}
             // It was replaced, renamed or deleted: those who have begun get it whole, and whoever comes now gets what is
             // there now.

@@ -4,7 +4,7 @@ use super::access_log::Served;
 use super::connection::{Body, Checked, Ending, Filling, Patience, Stream, Wait};
 use super::worker::Worker;
 use crate::cache::entry::Lease;
-use crate::cache::fill::{Failure, Fill, Progress, Uncached, Waiter};
+use crate::cache::fill::{Failure, Fill, OpenFile, Progress, Waiter};
 use crate::cache::{Found, count_hit};
 use crate::http::cache_status::{CacheStatus, Forward, Reason};
 use crate::http::conditional::Verdict;
@@ -228,17 +228,23 @@ impl<K: Kernel> Worker<K> {
             return Ok(Answer::Waits);
         };
         let Filling { fill, collapsed, forward } = filling;
+        let setting = self.shared.options.transmit;
         match progress {
             Progress::Opening => unreachable!("a fill that is being opened is no news"),
-            Progress::Filling(lease) | Progress::Ready(lease) => {
-                let (status, class) = match (collapsed, forward) {
-                    (true, _) => (CacheStatus::Collapsed { forward }, Class::MissCollapsed),
-                    (false, Forward::Stale) => (CacheStatus::Stored { forward }, Class::MissStale),
-                    (false, Forward::UriMiss) => (CacheStatus::Stored { forward }, Class::MissStored),
-                };
-                self.answer_from_arena(index, request, lease, Some(fill), status, class);
+            // Who had the file read can have it from the page cache at once; the arena is filled beside.
+            Progress::Filling(lease, file) if !collapsed && transmit::refers_to(setting, &file, &lease) => {
+                self.answer_from_file(index, request, file, Some((lease, fill)), CacheStatus::Stored { forward });
             }
-            Progress::Uncached(uncached) => self.answer_from_file(index, request, uncached, forward),
+            Progress::Filling(lease, _) | Progress::Ready(lease) => {
+                let status = match collapsed {
+                    true => CacheStatus::Collapsed { forward },
+                    false => CacheStatus::Stored { forward },
+                };
+                self.answer_from_arena(index, request, lease, Some(fill), status, Class::of(status));
+            }
+            Progress::Uncached(file, reason) => {
+                self.answer_from_file(index, request, file, None, CacheStatus::Uncached { forward, reason });
+            }
             // Once more, past the cache: a file that is being written can still be read.
             Progress::Failed(Failure::Changed) if fill.aside().is_none() => {
                 let fill = self.shared.cache.aside(name, Reason::Changed);
@@ -384,18 +390,23 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    fn answer_from_file(&mut self, index: u32, request: &Request<'_>, uncached: Arc<Uncached>, forward: Forward) {
-        let class = match uncached.reason {
-            Reason::TooLarge => Class::MissTooLarge,
-            Reason::NoRoom => Class::MissNoRoom,
-            Reason::NotAdmitted => Class::MissNotAdmitted,
-            Reason::Changed => Class::MissChanged,
-            Reason::HeadOnly | Reason::NotFound => Class::Other,
-        };
-        let status = CacheStatus::Uncached { forward, reason: uncached.reason };
-        let range = self.write_head(index, request, &uncached.representation, status, class);
+    /// Answers from the open file; with a `fill`, which reads it into the arena meanwhile.
+    fn answer_from_file(
+        &mut self,
+        index: u32,
+        request: &Request<'_>,
+        file: Arc<OpenFile>,
+        fill: Option<(Lease, Arc<Fill>)>,
+        status: CacheStatus,
+    ) {
+        let range = self.write_head(index, request, &file.representation, status, Class::of(status));
         if !range.is_empty() {
-            let stream = Stream { uncached, at: range.start, end: range.end, cold_until: 0, buffer: None };
+            if fill.is_some() {
+                let label = Mode::Reference.label();
+                self.metrics.transmit_responses[label].one();
+                self.metrics.transmit_bytes[label].add(range.end - range.start);
+            }
+            let stream = Stream { file, fill, at: range.start, end: range.end, cold_until: 0, buffer: None };
             self.connections[index as usize].body = Some(Body::File(stream));
         }
     }

@@ -11,10 +11,10 @@ use crate::origin::Found;
 use crate::ring::Completion;
 use crate::ring::kernel::{Kernel, Kind, Op, Token};
 use crate::ring::lent::Lent;
-use crate::transmit::Mode;
 use crate::transmit::batch::Batch;
 use crate::transmit::buffer::Buffer;
 use crate::transmit::zero::ZeroSend;
+use crate::transmit::{self, Mode};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
@@ -231,8 +231,8 @@ impl<K: Kernel> Worker<K> {
         let token = Token::new(Kind::Wake, self.connections[index as usize].generation, index);
         match fill.poll(Some(at), || Waiter::Connection { worker: self.number, token }) {
             None => Step::Waits,
-            Some(Progress::Filling(_) | Progress::Ready(_)) => Step::Moved,
-            Some(Progress::Opening | Progress::Uncached(_) | Progress::Failed(_)) => Step::Broken,
+            Some(Progress::Filling(..) | Progress::Ready(_)) => Step::Moved,
+            Some(Progress::Opening | Progress::Uncached(..) | Progress::Failed(_)) => Step::Broken,
         }
     }
 
@@ -309,15 +309,15 @@ impl<K: Kernel> Worker<K> {
             self.spares.keep_buffer(stream.buffer);
             return Ok((Step::Done, None));
         }
-        let file = stream.uncached.file.as_fd();
+        let file = stream.file.fd.as_fd();
         if !stream.is_same(self.kernel.identify(file)) {
             return Ok((Step::Broken, None));
         }
         let file = file.as_raw_fd();
         let window = (stream.end - stream.at).min(limits::STREAM_WINDOW);
-        let warm = window > limits::STREAM_BUFFER_BYTES as u64
-            && stream.at >= stream.cold_until
-            && self.kernel.is_resident(file, stream.at, window);
+        let worthwhile =
+            stream.file.is_settled && (stream.fill.is_some() || window > limits::STREAM_BUFFER_BYTES as u64);
+        let warm = worthwhile && stream.at >= stream.cold_until && self.kernel.is_resident(file, stream.at, window);
         if warm {
             return match self.kernel.send_file(connection.socket, file, stream.at, window as usize) {
                 Ok(0) => Ok((Step::Broken, None)), // the file is shorter now
@@ -334,7 +334,12 @@ impl<K: Kernel> Worker<K> {
                 Err(_) => Ok((Step::Broken, None)),
             };
         }
-        if window > limits::STREAM_BUFFER_BYTES as u64 && stream.at >= stream.cold_until {
+        if let Some((lease, fill)) = stream.fill {
+            let mode = transmit::choose(self.shared.options.transmit, &lease, true, connection.zerocopy_works);
+            let body = Body::Arena { lease, at: stream.at, end: stream.end, fill: Some(fill), mode };
+            return Ok((Step::Moved, Some(body)));
+        }
+        if worthwhile && stream.at >= stream.cold_until {
             stream.cold_until = stream.at + limits::STREAM_COLD;
         }
         let spares = &mut self.spares.buffers;
@@ -367,7 +372,7 @@ impl<K: Kernel> Worker<K> {
         };
         buffer.returned();
         // Once more, after the read: what was read while the file changed is not sent.
-        if !stream.is_same(self.kernel.identify(stream.uncached.file.as_fd())) {
+        if !stream.is_same(self.kernel.identify(stream.file.fd.as_fd())) {
             return self.close(index);
         }
         let Some(buffer) = &mut stream.buffer else { return self.close(index) };
@@ -386,7 +391,7 @@ impl<K: Kernel> Worker<K> {
 impl Stream {
     /// Whether the open file still is the version whose head was sent. One that only grew (a log) still begins with it.
     fn is_same(&self, found: io::Result<Found>) -> bool {
-        let sent = &self.uncached.representation.identity;
+        let sent = &self.file.representation.identity;
         match found {
             Ok(Found::File(now)) => now.size > sent.size || now.same_bytes(sent),
             Ok(Found::Directory | Found::Special) | Err(_) => false,

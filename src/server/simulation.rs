@@ -7,10 +7,11 @@ use super::auth::Guard;
 use super::shared::{Admission, Mail, Shared};
 use super::worker::Worker;
 use crate::cache::Cache;
+use crate::cache::fill::Waiter;
 use crate::cli::serve::{ServeArgs, ServeOptions, Transmit};
 use crate::metrics::Metrics;
 use crate::origin::Origin;
-use crate::ring::kernel::Kind;
+use crate::ring::kernel::{Kind, Token};
 use crate::ring::simulated::{Dice, Simulated, World};
 use clap::Parser;
 use std::cell::RefCell;
@@ -25,8 +26,9 @@ struct Command {
     args: ServeArgs,
 }
 
-fn options(root: &Path, transmit: Transmit) -> ServeOptions {
-    let args = ["forebay", "--arena", "1MiB", "--workers", "1", "--read-chunk", "16KiB"];
+/// With files that are sent from the page cache as soon as they are written, or not.
+fn options(root: &Path, transmit: Transmit, settled: &str) -> ServeOptions {
+    let args = ["forebay", "--arena", "1MiB", "--workers", "1", "--read-chunk", "16KiB", "--settled", settled];
     let mut command = Command::try_parse_from(args).unwrap();
     command.args.root = root.into();
     command.args.transmit = transmit;
@@ -134,26 +136,32 @@ impl Client {
     }
 }
 
-fn run(seed: u64, transmit: Transmit) {
-    let root = tempfile::tempdir().unwrap();
-    let mut dice = Dice::new(seed ^ 0xABCD);
-    (0..SIZES.len()).for_each(|file| write_version(root.path(), file, 0));
-    let options = options(root.path(), transmit);
-    let metrics = Metrics::new(1);
-    let packed_max = if transmit == Transmit::Splice { 0 } else { crate::limits::PACKED_MAX };
+/// The first of two workers, on a simulated kernel, and the world around it.
+fn simulate(seed: u64, options: ServeOptions) -> (Worker<Simulated>, Rc<RefCell<World>>) {
+    let metrics = Metrics::new(2);
+    let packed_max = if options.transmit == Transmit::Splice { 0 } else { crate::limits::PACKED_MAX };
     let evictions = metrics.shared.clone();
     let cache =
         Cache::new(options.arena_bytes, packed_max, options.eviction, options.miss_cost_bytes, evictions).unwrap();
-    let origin = Origin::open(root.path()).unwrap();
+    let origin = Origin::open(&options.root).unwrap();
     let connections = Admission::new(options.max_connections);
-    let mail = Mail::new(1).unwrap();
+    let mail = Mail::new(2).unwrap();
     let guard = Guard::open(None, false).unwrap();
     let access_log = AccessLog::off();
     let shared = Arc::new(Shared { options, origin, cache, metrics, connections, mail, guard, access_log });
     let world = World::new(seed);
     let kernel = Simulated(world.clone());
     let listener = std::fs::File::open("/dev/null").unwrap().into();
-    let mut worker = Worker::new(0, kernel, shared.clone(), vec![listener], Box::new(|_| panic!("no full lane here")));
+    (Worker::new(0, kernel, shared, vec![listener], Box::new(|_| panic!("no full lane here"))), world)
+}
+
+fn run(seed: u64, transmit: Transmit) {
+    let root = tempfile::tempdir().unwrap();
+    let mut dice = Dice::new(seed ^ 0xABCD);
+    (0..SIZES.len()).for_each(|file| write_version(root.path(), file, 0));
+    let settled = if dice.one_in(2) { "0s" } else { "1h" };
+    let (mut worker, world) = simulate(seed, options(root.path(), transmit, settled));
+    let shared = worker.shared.clone();
     worker.start().unwrap();
 
     let mut clients: Vec<Client> = Vec::new();
@@ -223,5 +231,34 @@ fn every_order_of_events_gives_every_client_its_bytes() {
     for seed in 0..40 {
         let modes = [Transmit::Auto, Transmit::Copy, Transmit::Splice, Transmit::Zerocopy];
         run(seed, modes[seed as usize % modes.len()]);
+    }
+}
+
+/// Those of another worker that wait for a fill of this one are woken, also if the kernel is short of memory at first, and if
+/// this is the last that this worker does.
+#[test]
+fn messages_to_other_workers_are_delivered_before_the_end() {
+    let root = tempfile::tempdir().unwrap();
+    for seed in 0..8 {
+        let (mut worker, world) = simulate(seed, options(root.path(), Transmit::Auto, "5s"));
+        worker.shared.mail.register(1, 77);
+        worker.start().unwrap();
+        let tokens: Vec<Token> = (0..10).map(|index| Token::new(Kind::Wake, 1, index)).collect();
+        let mut completions = Vec::new();
+        world.borrow_mut().tell(Kind::Shutdown);
+        while !worker.is_draining() {
+            worker.turn(&mut completions).unwrap();
+        }
+        assert!(worker.is_finished());
+        worker.wake_all(tokens.iter().map(|&token| Waiter::Connection { worker: 1, token }).collect()).unwrap();
+        for _ in 0..100_000 {
+            if worker.is_finished() {
+                break;
+            }
+            worker.turn(&mut completions).unwrap();
+        }
+        let mut delivered = world.borrow().delivered.clone();
+        delivered.sort_by_key(|(_, token)| token.index);
+        assert_eq!(delivered, tokens.iter().map(|&token| (77, token)).collect::<Vec<_>>(), "seed {seed}");
     }
 }

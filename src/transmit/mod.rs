@@ -12,6 +12,7 @@ pub mod buffer;
 pub mod zero;
 
 use crate::cache::entry::Lease;
+use crate::cache::fill::OpenFile;
 use crate::cli::serve::Transmit;
 use crate::limits;
 
@@ -21,6 +22,17 @@ pub enum Mode {
     Copy,
     Reference,
     ZeroCopy,
+}
+
+/// Whether a file that is being read into the arena is sent to the one who asked for it from the page cache, by reference: then
+/// the arena's own pages stay unreferenced, and the client does not wait for the copy.
+pub fn refers_to(setting: Transmit, file: &OpenFile, lease: &Lease) -> bool {
+    let is_worthwhile = match setting {
+        Transmit::Auto => lease.size() >= limits::REFER_MIN_BYTES,
+        Transmit::Splice => true,
+        Transmit::Copy | Transmit::Zerocopy => false,
+    };
+    is_worthwhile && file.is_settled && lease.reference().is_some()
 }
 
 /// Chooses for one body. Objects that share their pages with others are always copied: their memory is rewritten in place.

@@ -15,7 +15,7 @@ use hyper::{Method, StatusCode};
 use super::answer::{Answer, Content, PieceSender, pieces};
 use super::route::{Lane, OwnedConditions, blocking};
 use crate::cache::entry::Lease;
-use crate::cache::fill::{Failure, Fill, Progress, Uncached, Waiter};
+use crate::cache::fill::{Failure, Fill, OpenFile, Progress, Waiter};
 use crate::cache::{Found as Known, count_hit};
 use crate::http::cache_status::{CacheStatus, Forward, Reason};
 use crate::http::conditional::Verdict;
@@ -76,10 +76,9 @@ impl Lane {
         };
         match outcome {
             Progress::Ready(lease) => Ok(cached(lease, status, &conditions)),
-            Progress::Filling(lease) => Ok(filling(fill, lease, status, &conditions)),
-            Progress::Uncached(uncached) => {
-                let status = CacheStatus::Uncached { forward, reason: uncached.reason };
-                stream(&uncached, status, &conditions).await
+            Progress::Filling(lease, _) => Ok(filling(fill, lease, status, &conditions)),
+            Progress::Uncached(file, reason) => {
+                stream(&file, CacheStatus::Uncached { forward, reason }, &conditions).await
             }
             Progress::Failed(failure) => Err(refusal(name, failure, forward)),
             Progress::Opening => Err(Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "the file was not opened")),
@@ -199,8 +198,8 @@ async fn follow(fill: &Fill, span: Span, sender: &PieceSender) -> io::Result<()>
     let mut at = span.from;
     while at < span.to {
         let lease = match progress(fill, Some(at)).await {
-            Progress::Filling(lease) | Progress::Ready(lease) => lease,
-            Progress::Failed(_) | Progress::Uncached(_) | Progress::Opening => {
+            Progress::Filling(lease, _) | Progress::Ready(lease) => lease,
+            Progress::Failed(_) | Progress::Uncached(..) | Progress::Opening => {
                 return Err(io::Error::other("the file could not be read to its end, or changed meanwhile"));
             }
         };
@@ -226,15 +225,15 @@ async fn progress(fill: &Fill, seen: Option<u64>) -> Progress {
 }
 
 /// From a file that is not cached.
-async fn stream(uncached: &Uncached, status: CacheStatus, conditions: &OwnedConditions) -> Result<Answer, Answer> {
-    let (mut answer, span) = describe(&uncached.representation, status, conditions);
+async fn stream(open: &OpenFile, status: CacheStatus, conditions: &OwnedConditions) -> Result<Answer, Answer> {
+    let (mut answer, span) = describe(&open.representation, status, conditions);
     if let Some(span) = span {
-        let file = uncached.file.try_clone().map_err(|error| {
+        let file = open.fd.try_clone().map_err(|error| {
             Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, format!("the file cannot be read: {error}"))
         })?;
         let (sender, content) = pieces(Some(span.to - span.from));
         answer.content = content;
-        let identity = uncached.representation.identity;
+        let identity = open.representation.identity;
         tokio_uring::spawn(async move {
             if let Err(error) = read(File::from(file), span, identity, &sender).await {
                 let _ = sender.send(Err(error)).await;

@@ -1,0 +1,106 @@
+//! Who asks for a file that is not cached gets it from the page cache, by reference, while the arena is filled beside; unless the file
+//! was changed lately.
+
+mod harness;
+
+use harness::{Client, Server, assert_same, bytes, request};
+use std::path::Path;
+
+const SIZES: [usize; 9] =
+    [20_000, (32 << 10) - 1, 32 << 10, 64 << 10, 100_001, 256 << 10, (512 << 10) + 1, 3_000_000, 9 << 20];
+
+fn make_files(root: &Path) -> Vec<Vec<u8>> {
+    let files: Vec<Vec<u8>> = SIZES.iter().map(|&size| bytes(size as u64, size)).collect();
+    for (number, file) in files.iter().enumerate() {
+        std::fs::write(root.join(number.to_string()), file).unwrap();
+    }
+    files
+}
+
+/// Responses sent in this mode so far.
+fn responses(server: &Server, mode: &str) -> u64 {
+    let page = server.get("/.forebay/metrics").text();
+    let sample = format!("forebay_transmit_responses_total{{mode=\"{mode}\"}} ");
+    let value = page.lines().find_map(|line| line.strip_prefix(&sample));
+    value.unwrap_or_else(|| panic!("no {sample} in {page}")).parse().unwrap()
+}
+
+#[test]
+fn the_first_response_and_the_cached_one_are_the_file() {
+    let root = tempfile::tempdir().unwrap();
+    let files = make_files(root.path());
+    for (settled, expected) in [("0s", 4), ("1h", 0)] {
+        let server = Server::start(root.path(), &["--settled", settled, "--revalidate", "1h", "--workers", "2"]);
+        let mut client = server.connect();
+        let mut referred = 0;
+        for (number, file) in files.iter().enumerate() {
+            let before = responses(&server, "reference");
+            let first = client.get(&format!("/{number}"));
+            assert_eq!(first.cache_status(), "forebay; fwd=uri-miss; stored");
+            assert_same(&first.body, file, "the first response");
+            // Larger files go by reference from the arena too.
+            if file.len() <= 256 << 10 {
+                referred += responses(&server, "reference") - before;
+            }
+            harness::until("it is cached", || {
+                let later = server.get(&format!("/{number}"));
+                assert_same(&later.body, file, "a later response");
+                later.is_hit()
+            });
+        }
+        assert_eq!(referred, expected, "--settled {settled}");
+    }
+}
+
+#[test]
+fn a_part_of_a_file_that_is_not_cached() {
+    let root = tempfile::tempdir().unwrap();
+    let files = make_files(root.path());
+    let server = Server::start(root.path(), &["--settled", "0s", "--revalidate", "1h"]);
+    for (number, file) in files.iter().enumerate() {
+        let (from, to) = (file.len() / 3, file.len() - 7);
+        let range = format!("bytes={from}-{}", to - 1);
+        let part = server.connect().request("GET", &format!("/{number}"), &[("Range", &range)]);
+        assert_eq!((part.status, part.cache_status()), (206, "forebay; fwd=uri-miss; stored"));
+        assert_same(&part.body, &file[from..to], "a part");
+        assert_same(&server.get(&format!("/{number}")).body, file, "the whole file after it");
+    }
+}
+
+/// Its pages are those of the file, so what becomes of the file matters while they are under way.
+#[test]
+fn what_happens_to_the_file_meanwhile_does_not_mix_versions() {
+    let old = bytes(1, 9 << 20);
+    let new = bytes(2, 9 << 20);
+    type Change = fn(&Path, &[u8]);
+    let changes: [(&str, bool, Change); 4] = [
+        ("renamed over", true, |path, new| {
+            std::fs::write(path.with_extension("new"), new).unwrap();
+            std::fs::rename(path.with_extension("new"), path).unwrap();
+        }),
+        ("deleted", true, |path, _| std::fs::remove_file(path).unwrap()),
+        ("cut and written anew", false, |path, new| std::fs::write(path, new).unwrap()),
+        ("cut", false, |path, _| {
+            std::fs::File::options().write(true).open(path).unwrap().set_len(5 << 20).unwrap();
+        }),
+    ];
+    for (what, stays_whole, change) in changes {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("file");
+        std::fs::write(&path, &old).unwrap();
+        // An arena that is too small for it, and one that is not.
+        for arena in ["4MiB", "64MiB"] {
+            let server = Server::start(root.path(), &["--settled", "0s", "--arena", arena]);
+            let mut client = Client::narrow(server.address(), 4096);
+            client.send(request("GET", "/file", &[]));
+            assert_eq!(client.head().status, 200);
+            change(&path, &new);
+            let mut body = vec![0; old.len()];
+            match client.read_exact(&mut body) {
+                Ok(()) => assert_same(&body, &old, what),
+                Err(_) => assert!(!stays_whole, "{what}: the response broke off"),
+            }
+            std::fs::write(&path, &old).unwrap();
+        }
+    }
+}
