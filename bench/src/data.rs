@@ -178,6 +178,18 @@ fn parse_line(line: &str) -> Option<Item> {
 }
 
 impl Files {
+    /// The first of them, as many as have together `bytes`.
+    pub fn first(mut self, bytes: u64) -> Files {
+        let mut sum = 0;
+        let count = self.items.iter().take_while(|item| {
+            sum += item.size;
+            sum <= bytes
+        });
+        let count = count.count();
+        self.items.truncate(count.max(1));
+        self
+    }
+
     /// The same files, beginning with another one: run `number` of `count` does not begin where the one before did.
     pub fn rotated(&self, number: u32, count: u32) -> Files {
         let mut items = self.items.clone();
@@ -244,6 +256,13 @@ mod tests {
         assert_eq!(names.len(), 80);
         assert_eq!(files.slice(8).items, files.slice(0).items);
         assert_eq!(numbered(3).slice(7).items.len(), 1);
+    }
+
+    #[test]
+    fn the_first_are_as_many_as_have_the_bytes() {
+        assert_eq!(numbered(10).first(55).items, numbered(5).items);
+        assert_eq!(numbered(10).first(1000).items.len(), 10);
+        assert_eq!(numbered(10).first(0).items.len(), 1);
     }
 
     #[test]

@@ -144,6 +144,9 @@ pub fn run(options: &RunOptions) -> Result<bool> {
     Ok(judge(&bench, &cases, &results))
 }
 
+/// Who runs whatever was chosen; the bare loop only where there is one.
+const ALWAYS: [Peer; 2] = [Peer::Forebay, Peer::Floor];
+
 /// Forebay first, then the others in their order.
 fn wanted_peers(names: &[String]) -> Result<Vec<Peer>> {
     let known = || Peer::ALL.map(Peer::name).join(", ");
@@ -151,7 +154,7 @@ fn wanted_peers(names: &[String]) -> Result<Vec<Peer>> {
         bail!("{name} is no server that is known here; there are {}", known());
     }
     let chosen =
-        |peer: &Peer| names.is_empty() || *peer == Peer::Forebay || names.iter().any(|name| name == peer.name());
+        |peer: &Peer| names.is_empty() || ALWAYS.contains(peer) || names.iter().any(|name| name == peer.name());
     Ok(Peer::ALL.into_iter().filter(chosen).collect())
 }
 
@@ -277,7 +280,7 @@ mod tests {
     #[test]
     fn forebay_always_runs_and_unknown_names_are_refused() {
         let names = |names: &[&str]| wanted_peers(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
-        assert_eq!(names(&["nginx"]).expect("known"), [Peer::Forebay, Peer::Nginx]);
+        assert_eq!(names(&["nginx"]).expect("known"), [Peer::Forebay, Peer::Nginx, Peer::Floor]);
         assert_eq!(names(&[]).expect("all").len(), Peer::ALL.len());
         let error = names(&["apache"]).expect_err("unknown").to_string();
         assert!(error.contains("apache") && error.contains("lighttpd"), "{error}");
