@@ -67,6 +67,35 @@ fn a_part_of_a_file_that_is_not_cached() {
     }
 }
 
+/// Takes the file out of the page cache, where the file system does that (not in memory).
+fn drop_from_page_cache(path: &Path) {
+    let file = std::fs::File::open(path).unwrap();
+    file.sync_data().unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+}
+
+/// The ring reads the file, and what it has read is sent; some clients come while it does.
+#[test]
+fn a_file_that_is_not_in_the_page_cache_either() {
+    let root = tempfile::tempdir().unwrap();
+    let files = make_files(root.path());
+    for chunk in ["4KiB", "256KiB"] {
+        let server = Server::start(root.path(), &["--settled", "0s", "--read-chunk", chunk, "--workers", "2"]);
+        for (number, file) in files.iter().enumerate() {
+            drop_from_page_cache(&root.path().join(number.to_string()));
+            let mut clients: Vec<Client> = (0..4).map(|_| server.connect()).collect();
+            for client in &mut clients {
+                client.send(request("GET", &format!("/{number}"), &[]));
+            }
+            for mut client in clients {
+                let response = client.response("GET");
+                assert_eq!(response.status, 200);
+                assert_same(&response.body, file, response.cache_status());
+            }
+        }
+    }
+}
+
 /// Its pages are those of the file, so what becomes of the file matters while they are under way.
 #[test]
 fn what_happens_to_the_file_meanwhile_does_not_mix_versions() {

@@ -314,7 +314,10 @@ impl<K: Kernel> Worker<K> {
             return Ok((Step::Broken, None));
         }
         let file = file.as_raw_fd();
-        let window = (stream.end - stream.at).min(limits::STREAM_WINDOW);
+        // What the fill has read is in the page cache, as a rule; what it has not may be.
+        let filled = stream.fill.as_ref().map_or(0, |(lease, _)| lease.filled().min(stream.end));
+        let there = if filled > stream.at { filled } else { stream.end };
+        let window = (there - stream.at).min(limits::STREAM_WINDOW);
         let worthwhile =
             stream.file.is_settled && (stream.fill.is_some() || window > limits::STREAM_BUFFER_BYTES as u64);
         let warm = worthwhile && stream.at >= stream.cold_until && self.kernel.is_resident(file, stream.at, window);
@@ -334,7 +337,12 @@ impl<K: Kernel> Worker<K> {
                 Err(_) => Ok((Step::Broken, None)),
             };
         }
+        if let Some((_, fill)) = stream.fill.as_ref().filter(|_| filled <= stream.at) {
+            let fill = fill.clone();
+            return Ok((self.wait_for_bytes(index, &fill, stream.at), Some(Body::File(stream))));
+        }
         if let Some((lease, fill)) = stream.fill {
+            // Read past the page cache: this file system has its own ways.
             let mode = transmit::choose(self.shared.options.transmit, &lease, true, connection.zerocopy_works);
             let body = Body::Arena { lease, at: stream.at, end: stream.end, fill: Some(fill), mode };
             return Ok((Step::Moved, Some(body)));
