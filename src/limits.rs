@@ -100,6 +100,10 @@ pub const ACCESS_LOG_QUEUE: usize = 16 << 10;
 /// How long the access log's writer rests after a batch of lines. With the queue above it keeps up with 1.6 million a second.
 pub const ACCESS_LOG_PAUSE: Duration = Duration::from_millis(10);
 
+/// How much nicer than the workers the control side is: at 10 the scheduler gives it a tenth of a core that both could use whole
+/// (weights of 110 and 1024), so that uploads cost hits no more than that.
+pub const CONTROL_NICE: i32 = 10;
+
 /// Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn.
 pub const BACKLOG: i32 = 4096;
 

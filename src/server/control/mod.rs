@@ -33,6 +33,7 @@ use tokio::task::JoinSet;
 use super::Handoff;
 use super::peer::Peer;
 use super::shared::Shared;
+use crate::limits;
 use crate::metrics::labels::{Connection, Timeout};
 use route::Lane;
 use socket::Socket;
@@ -72,13 +73,19 @@ pub fn spawn(shared: Arc<Shared>) -> io::Result<Control> {
     let (stop, stopping) = watch::channel(None);
     let (report, started) = std::sync::mpsc::channel();
     let sender = Sender { queue, shared: shared.clone() };
-    let body = move || match tokio_uring::Runtime::new(&tokio_uring::builder()) {
-        Ok(runtime) => {
-            let _ = report.send(Ok(()));
-            runtime.block_on(run(shared, handoffs, stopping));
+    let body = move || {
+        // Linux has it for each thread, and for those that come of it: the workers come first where a core is shared.
+        if let Err(error) = rustix::process::nice(limits::CONTROL_NICE) {
+            tracing::warn!("the control side runs at the workers' priority: {error}");
         }
-        Err(error) => {
-            let _ = report.send(Err(error));
+        match tokio_uring::Runtime::new(&tokio_uring::builder()) {
+            Ok(runtime) => {
+                let _ = report.send(Ok(()));
+                runtime.block_on(run(shared, handoffs, stopping));
+            }
+            Err(error) => {
+                let _ = report.send(Err(error));
+            }
         }
     };
     let thread = thread::Builder::new().name("control".into()).spawn(body)?;
