@@ -311,7 +311,13 @@ impl<K: Kernel> Worker<K> {
         }
         let file = stream.file.fd.as_fd();
         if !stream.is_same(self.kernel.identify(file)) {
-            return Ok((Step::Broken, None));
+            // What the arena has whole is known to be of the version that was begun.
+            return Ok(match stream.fill {
+                Some((lease, fill)) if lease.filled() == lease.size() => {
+                    (Step::Moved, Some(self.go_on_from_arena(index, stream.at..stream.end, lease, fill)))
+                }
+                _ => (Step::Broken, None),
+            });
         }
         let file = file.as_raw_fd();
         // What the fill has read is in the page cache, as a rule; what it has not may be.
@@ -343,9 +349,7 @@ impl<K: Kernel> Worker<K> {
         }
         if let Some((lease, fill)) = stream.fill {
             // Read past the page cache: this file system has its own ways.
-            let mode = transmit::choose(self.shared.options.transmit, &lease, true, connection.zerocopy_works);
-            let body = Body::Arena { lease, at: stream.at, end: stream.end, fill: Some(fill), mode };
-            return Ok((Step::Moved, Some(body)));
+            return Ok((Step::Moved, Some(self.go_on_from_arena(index, stream.at..stream.end, lease, fill))));
         }
         if worthwhile && stream.at >= stream.cold_until {
             stream.cold_until = stream.at + limits::STREAM_COLD;
@@ -361,6 +365,13 @@ impl<K: Kernel> Worker<K> {
         let op = Op::Read { file, into, len, offset: stream.at };
         self.kernel.submit(op, Token::new(Kind::Stream, 0, index))?;
         Ok((Step::Waits, Some(Body::File(stream))))
+    }
+
+    /// The rest of a body that was begun from the file itself.
+    fn go_on_from_arena(&self, index: u32, rest: std::ops::Range<u64>, lease: Lease, fill: Arc<Fill>) -> Body {
+        let zerocopy_works = self.connections[index as usize].zerocopy_works;
+        let mode = transmit::choose(self.shared.options.transmit, &lease, true, zerocopy_works);
+        Body::Arena { lease, at: rest.start, end: rest.end, fill: Some(fill), mode }
     }
 
     /// A read of a streamed file is over.
@@ -397,11 +408,12 @@ impl<K: Kernel> Worker<K> {
 }
 
 impl Stream {
-    /// Whether the open file still is the version whose head was sent. One that only grew (a log) still begins with it.
+    /// Whether the open file still is the version whose head was sent. One that only grew (a log) still begins with it, and
+    /// is let pass where there is no other source.
     fn is_same(&self, found: io::Result<Found>) -> bool {
         let sent = &self.file.representation.identity;
         match found {
-            Ok(Found::File(now)) => now.size > sent.size || now.same_bytes(sent),
+            Ok(Found::File(now)) => now.same_bytes(sent) || (self.fill.is_none() && now.size > sent.size),
             Ok(Found::Directory | Found::Special) | Err(_) => false,
         }
     }
