@@ -156,10 +156,16 @@ fn a_server_that_is_killed_fails_requests_by_how_they_fail() {
 }
 
 #[test]
-fn a_miss_ratio_is_made_of_hits_and_misses() {
-    let corpus = Corpus::make(&["--count", "800", "--sizes", "fixed:16KiB"]);
+fn a_miss_ratio_comes_out_as_it_was_asked_for() {
+    let corpus = Corpus::make(&["--count", "1200", "--sizes", "fixed:16KiB"]);
     let server = Server::start(&corpus.files, &[("FOREBAY_ARENA", "4MiB")]);
-    let half = ["--paths", text(&corpus.list), "--cache-size", "4MiB", "--miss-ratio", "0.5", "-n", "3000"];
-    let counts = run_in_agreement(&server, &half);
-    assert!(counts.hits > 0 && counts.misses > 0, "{counts:?}");
+    for (ratio, threads) in [("0.1", "1"), ("0.5", "1"), ("0.1", "2"), ("0.5", "2")] {
+        let options = ["--paths", text(&corpus.list), "--cache-size", "4MiB", "--miss-ratio", ratio];
+        let requests = |count| [&options[..], &["-c", "8", "-t", threads, "-n", count]].concat();
+        // What fits the cache must be in it first.
+        run_in_agreement(&server, &requests("2000"));
+        let Counts { hits, misses } = run_in_agreement(&server, &requests("4000"));
+        let (share, wanted) = (misses as f64 / (hits + misses) as f64, ratio.parse::<f64>().unwrap());
+        assert!((share - wanted).abs() <= 0.02, "{share} of {wanted} with {threads} threads");
+    }
 }

@@ -89,7 +89,7 @@ impl<'a> Worker<'a> {
             lives: vec![0; links as usize],
             dirty: Vec::new(),
             again: VecDeque::new(),
-            chooser: plan.order.chooser(thread, plan.threads, plan.seed),
+            chooser: plan.order.chooser(thread, plan.threads, links.saturating_mul(plan.pipeline), plan.seed),
             schedule: Schedule::new(&plan.pace, thread, plan.threads, plan.seed),
             times: Times { start: far, measure: far, deadline: far, timeout, next_sweep: 0 },
             budget: plan.requests_max.map_or(u64::MAX, |whole| plan.share(whole, thread)),
@@ -350,7 +350,8 @@ impl<'a> Worker<'a> {
         if self.free.is_empty() {
             self.starved_until_ns = now_ns;
         }
-        let (tally, free, on_their_way) = (&mut self.tally, &mut self.free, &mut self.on_their_way);
+        let (tally, chooser) = (&mut self.tally, &mut self.chooser);
+        let (free, on_their_way) = (&mut self.free, &mut self.on_their_way);
         let after = self.connections[link as usize].receive(
             self.wire.bytes(received),
             now_ns,
@@ -358,7 +359,7 @@ impl<'a> Worker<'a> {
             &mut |finished| {
                 *on_their_way -= 1;
                 free.push_back((link, life));
-                record(tally, finished, now_ns);
+                record(tally, chooser, finished, now_ns);
             },
         );
         self.wire.recycle(received);
@@ -416,11 +417,11 @@ impl<'a> Worker<'a> {
 
     fn lose(&mut self, link: u32, loss: Loss, now_ns: u64) -> io::Result<()> {
         let connection = &mut self.connections[link as usize];
-        let (tally, on_their_way) = (&mut self.tally, &mut self.on_their_way);
+        let (tally, chooser, on_their_way) = (&mut self.tally, &mut self.chooser, &mut self.on_their_way);
         let (before, mut ended) = (self.again.len(), 0);
         connection.lose(loss, self.requests, &mut self.again, &mut |finished| {
             ended += 1;
-            record(tally, finished, now_ns);
+            record(tally, chooser, finished, now_ns);
         });
         *on_their_way -= ended + (self.again.len() - before);
         self.lives[link as usize] += 1;
@@ -479,7 +480,10 @@ impl<'a> Worker<'a> {
 }
 
 #[inline]
-fn record(tally: &mut Tally, finished: Finished, now_ns: u64) {
+fn record(tally: &mut Tally, chooser: &mut Chooser, finished: Finished, now_ns: u64) {
+    if let Finished::Success { class, .. } = finished {
+        chooser.observe(class);
+    }
     match finished {
         Finished::Success { flight, class, body_bytes } if flight.measured => tally.success(Success {
             class,
