@@ -63,6 +63,9 @@ pub struct RunOptions {
     /// The longest that a request may take
     #[arg(long, default_value = "10s", env = "LOADGEN_TIMEOUT", value_parser = timeout, help_heading = "Load")]
     pub timeout: Duration,
+    /// Let the kernel discard bodies instead of copying them here (TCP): cheaper from about 64 KiB on
+    #[arg(long, env = "LOADGEN_DISCARD_BODIES", conflicts_with = "verify", help_heading = "Load")]
+    pub discard_bodies: bool,
     /// A further header field of every request
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", help_heading = "Load")]
     pub headers: Vec<String>,

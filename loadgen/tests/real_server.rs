@@ -76,6 +76,21 @@ fn every_byte_is_right_and_both_sides_count_alike() {
 }
 
 #[test]
+fn bodies_that_are_discarded_count_in_full() {
+    let corpus = Corpus::make(&["--count", "100", "--sizes", "pareto:8KiB,0.5", "--max-size", "3MiB"]);
+    let files = std::fs::read_dir(&corpus.files).unwrap();
+    let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    let server = Server::start(&corpus.files, &[("FOREBAY_ARENA", "2MiB")]);
+    let options = ["--listing", "--discard-bodies", "--popularity", "sequential", "-n", "100", "-c", "3"];
+    for pipeline in ["1", "4"] {
+        let (run, status) = run(&[&[&server.address, "--pipeline", pipeline], &options[..]].concat());
+        let Counts { hits, misses } = counts(&run);
+        assert_eq!((status, hits + misses), (0, 100));
+        assert_eq!(run["classes"]["total"]["bytes"], bytes);
+    }
+}
+
+#[test]
 fn what_fits_the_cache_hits_and_what_does_not_misses() {
     let corpus = Corpus::make(&["--count", "1024", "--sizes", "fixed:16KiB"]);
     let in_turn = |requests| ["--paths", text(&corpus.list), "--popularity", "sequential", "-c", "1", "-n", requests];
