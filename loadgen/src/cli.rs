@@ -63,6 +63,9 @@ pub struct RunOptions {
     /// The longest that a request may take
     #[arg(long, default_value = "10s", env = "LOADGEN_TIMEOUT", value_parser = timeout, help_heading = "Load")]
     pub timeout: Duration,
+    /// Let the kernel discard bodies instead of copying them here (TCP): cheaper from about 64 KiB on
+    #[arg(long, env = "LOADGEN_DISCARD_BODIES", conflicts_with = "verify", help_heading = "Load")]
+    pub discard_bodies: bool,
     /// A further header field of every request
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", help_heading = "Load")]
     pub headers: Vec<String>,
@@ -92,13 +95,14 @@ pub struct RunOptions {
     /// uniform, zipf:S (the k-th name as often as 1/k^S) or sequential
     #[arg(long, default_value = "uniform", env = "LOADGEN_POPULARITY", help_heading = "Names")]
     pub popularity: Popularity,
-    /// The share of misses wanted, from 0 to 1: names that fit the cache are mixed with names that cannot be in it
+    /// The share of misses wanted, from 0 to 1: names that fit the cache are mixed with names that cannot stay in it, steered
+    /// by what the server says
     #[arg(long, env = "LOADGEN_MISS_RATIO", value_parser = share, help_heading = "Names")]
     pub miss_ratio: Option<f64>,
     /// The size of the server's cache, for --miss-ratio
     #[arg(long, default_value = "64MiB", env = "LOADGEN_CACHE_SIZE", value_parser = units::size, help_heading = "Names")]
     pub cache_size: u64,
-    /// Runs with the same seed request the same names in the same order
+    /// Runs with the same seed request the same names in the same order (but for --miss-ratio)
     #[arg(long, default_value_t = 1, env = "LOADGEN_SEED", help_heading = "Names")]
     pub seed: u64,
     /// Check every byte of every body against what `loadgen corpus` makes for that name

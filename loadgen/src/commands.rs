@@ -3,7 +3,7 @@
 use crate::{
     cli::{CompareOptions, CorpusOptions, ReportOptions, RunOptions},
     corpus::make::{self, Entry},
-    endpoint::Endpoint,
+    endpoint::{Address, Endpoint},
     exec::{self, Pace, Plan},
     report::{
         compare, hgrm, html,
@@ -15,7 +15,7 @@ use crate::{
     trace::{self, Trace},
     units,
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use std::{
@@ -79,6 +79,9 @@ fn on_signals(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
 
 fn plan(options: &RunOptions) -> Result<Plan, Failed> {
     let mut endpoint = Endpoint::parse(&options.url).map_err(Failed::Usage)?;
+    if options.discard_bodies && !matches!(endpoint.address, Address::Tcp(_)) {
+        return Err(Failed::Usage(anyhow!("only of a TCP connection can the kernel discard bodies")));
+    }
     let trace = match &options.trace {
         Some(file) => Some(trace::load(file, options.trace_format).map_err(Failed::Usage)?),
         None => None,
@@ -110,6 +113,7 @@ fn plan(options: &RunOptions) -> Result<Plan, Failed> {
         connections: options.connections.max(options.threads),
         threads: options.threads,
         pipeline: options.pipeline,
+        discards_bodies: options.discard_bodies,
         warmup: options.warmup,
         duration,
         requests_max: options.requests,
@@ -179,6 +183,7 @@ fn settings(options: &RunOptions, plan: &Plan) -> BTreeMap<String, Value> {
         ("trace_speed", json!(options.trace_speed)),
         ("seed", json!(plan.seed)),
         ("verify", json!(options.verify)),
+        ("discard_bodies", json!(plan.discards_bodies)),
         ("headers", json!(options.headers)),
     ];
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()

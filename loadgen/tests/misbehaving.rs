@@ -47,6 +47,7 @@ fn a_server_that_closes_inside_the_body() {
     let server =
         Server::start(|_, _| Reply::SendThenClose(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nnot all".to_vec()));
     all_fail_as("short_body", &server.address, &[]);
+    all_fail_as("short_body", &server.address, &["--discard-bodies"]);
 }
 
 #[test]
@@ -120,6 +121,10 @@ fn responses_in_pieces_are_whole() {
     assert_eq!(succeeds(&dripping.address, &["--pipeline", "2"])["classes"]["hit"]["bytes"], 40 * 12);
     let large = Server::start(|_, _| Reply::Send(ok("", &[7; 300_000])));
     assert_eq!(succeeds(&large.address, &[])["classes"]["total"]["bytes"], 40 * 300_000);
+    for more in [&["--discard-bodies"][..], &["--discard-bodies", "--pipeline", "3"]] {
+        assert_eq!(succeeds(&dripping.address, more)["classes"]["hit"]["bytes"], 40 * 12);
+        assert_eq!(succeeds(&large.address, more)["classes"]["total"]["bytes"], 40 * 300_000);
+    }
 }
 
 #[test]
@@ -135,6 +140,8 @@ fn wrong_usage_exits_2_and_says_why() {
         (&["run", "127.0.0.1:1", "-H", "no colon"], "Name: value"),
         (&["run", "127.0.0.1:1", "--rate", "0"], "above 0"),
         (&["run", "127.0.0.1:1", "-c", "0"], "1..="),
+        (&["run", "unix:/nonexistent", "--discard-bodies"], "TCP"),
+        (&["run", "127.0.0.1:1", "--discard-bodies", "--verify"], "--verify"),
         (&["run", "127.0.0.1:1", "--timeout", "0"], "too short"),
         (&["corpus", "/tmp/x", "--sizes", "cubic:1"], "lognormal"),
         (&["report", "-o", "x"], "RUNS"),

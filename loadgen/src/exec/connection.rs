@@ -152,6 +152,19 @@ impl Connection {
         }
     }
 
+    /// How many bytes of the body that is arriving are still to come; 0 where that is not known.
+    pub fn body_left(&self) -> u64 {
+        self.parser.body_left().unwrap_or(0)
+    }
+
+    /// Counts bytes of the body as arrived that nobody looked at; at most [`Connection::body_left`].
+    pub fn skip_body(&mut self, bytes: u64) {
+        self.parser.skip_body(bytes);
+        if let Some(arriving) = &mut self.arriving {
+            arriving.body_bytes += bytes;
+        }
+    }
+
     /// The front request has its whole response.
     #[inline]
     fn complete(&mut self, requests: &Requests, finished: &mut impl FnMut(Finished)) {

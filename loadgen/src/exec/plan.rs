@@ -38,6 +38,8 @@ pub struct Plan {
     pub threads: u32,
     /// Requests that may be on their way on one connection.
     pub pipeline: u32,
+    /// The kernel is asked to discard bodies instead of copying them.
+    pub discards_bodies: bool,
     /// Requests that start within this time are not measured.
     pub warmup: Duration,
     /// How long requests are started after the warm-up; `None`: until `requests_max` or the end of the trace.

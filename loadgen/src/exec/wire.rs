@@ -16,6 +16,12 @@ const GROUP: u16 = 0;
 /// Bytes of a provided buffer: takes a small response whole.
 const BUFFER_BYTES: usize = 32 * 1024;
 
+/// Bytes that are received of a response whose body is discarded: takes a head.
+const HEAD_BYTES: u32 = 4096;
+
+/// The most that one operation discards.
+const DISCARD_BYTES_MAX: u64 = 1 << 30;
+
 /// Bits of a token: kind, generation, number.
 const KIND_SHIFT: u32 = 62;
 const GENERATION_SHIFT: u32 = 32;
@@ -39,10 +45,16 @@ pub enum Event {
     Refused {
         link: u32,
     },
-    /// Bytes arrived: look at them with [`Wire::bytes`], then give them back with [`Wire::recycle`].
+    /// Bytes arrived: look at them with [`Wire::bytes`], give them back with [`Wire::recycle`], and go on with
+    /// [`Wire::receive`].
     Received {
         link: u32,
         bytes: Received,
+    },
+    /// So many bytes of a body arrived and were discarded; go on with [`Wire::receive`].
+    Discarded {
+        link: u32,
+        bytes: u64,
     },
     /// A send that was waited for is complete.
     Sent {
@@ -72,6 +84,8 @@ pub struct Received {
 struct Link {
     socket: Option<Socket>,
     generation: u32,
+    /// A receive is under way.
+    receiving: bool,
     /// Pipelined requests on their way; untouched while `sending`.
     out: Vec<u8>,
     sending: bool,
@@ -82,6 +96,8 @@ pub struct Wire {
     ring: Ring,
     buffers: BufferRing,
     address: Address,
+    /// Bodies are discarded unseen.
+    discards: bool,
     /// Boxed: the kernel reads it while connecting.
     socket_address: Option<Box<SockAddr>>,
     links: Vec<Link>,
@@ -92,11 +108,12 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// A ring for `links` connections to `address`. Must be called on the thread that uses it.
+    /// A ring for `links` connections to `address`; whether it `discards` bodies unseen, which TCP can. Must be called on the
+    /// thread that uses it.
     ///
     /// # Errors
     /// Why io_uring cannot be used here.
-    pub fn new(address: &Address, links: u32) -> Result<Wire> {
+    pub fn new(address: &Address, links: u32, discards: bool) -> Result<Wire> {
         let entries = (links * 2).next_power_of_two().clamp(64, 4096);
         let ring = Ring::new(entries, (entries * 4).max(1024))?;
         let buffers = (links * 2).next_power_of_two().clamp(64, 1024) as u16;
@@ -106,6 +123,7 @@ impl Wire {
             ring,
             buffers,
             address: address.clone(),
+            discards,
             socket_address: None,
             links: (0..links).map(|_| Link::default()).collect(),
             parted: Vec::new(),
@@ -134,15 +152,32 @@ impl Wire {
         unsafe { self.push(&entry) }
     }
 
-    /// Receives from now on.
+    /// Receives what comes next, unless that is under way. `body_left` bytes of a body are still to come.
     ///
     /// # Errors
     /// Those of io_uring_enter.
-    pub fn receive(&mut self, link: u32) -> io::Result<()> {
-        let Some(socket) = &self.links[link as usize].socket else { return Ok(()) };
-        let entry = opcode::RecvMulti::new(types::Fd(socket.as_raw_fd()), GROUP).build();
+    #[inline]
+    pub fn receive(&mut self, link: u32, body_left: u64) -> io::Result<()> {
+        let Link { socket: Some(socket), receiving: receiving @ false, .. } = &mut self.links[link as usize] else {
+            return Ok(());
+        };
+        *receiving = true;
+        let socket = types::Fd(socket.as_raw_fd());
+        let entry = match (self.discards, body_left) {
+            (false, _) => opcode::RecvMulti::new(socket, GROUP).build(),
+            (true, 0) => {
+                let head = opcode::Recv::new(socket, std::ptr::null_mut(), HEAD_BYTES).buf_group(GROUP).build();
+                head.flags(squeue::Flags::BUFFER_SELECT)
+            }
+            (true, _) => {
+                // Not with MSG_WAITALL: kernels that keep the operation's iterator would ask for what was discarded again.
+                let length = body_left.min(DISCARD_BYTES_MAX) as u32;
+                opcode::Recv::new(socket, std::ptr::null_mut(), length).flags(libc::MSG_TRUNC).build()
+            }
+        };
         let entry = entry.user_data(self.token(Kind::Receive, link));
-        // SAFETY: it refers to the registered buffers alone.
+        // SAFETY: it refers to the registered buffers, or to no memory: with MSG_TRUNC, TCP copies nothing, and a socket that
+        // did could only fail to.
         unsafe { self.push(&entry) }
     }
 
@@ -191,6 +226,7 @@ impl Wire {
         if std::mem::take(&mut closed.sending) {
             self.parted.push((send, std::mem::take(&mut closed.out)));
         }
+        closed.receiving = false;
         closed.generation = (closed.generation + 1) & GENERATION_MASK;
         // Operations under way keep the socket open; this is what ends them. One that is still connecting is not
         // connected enough for that, so it is cancelled too.
@@ -256,15 +292,13 @@ impl Wire {
 
     #[inline]
     fn received(&mut self, link: u32, completion: Completion) -> Event {
+        // The kernel may end a multishot receive at any completion; then it is begun anew.
+        self.links[link as usize].receiving = completion.more();
         match (completion.result, completion.buffer()) {
             (length @ 1.., Some(buffer)) => {
-                // The kernel may end a multishot receive at any completion; then it is begun anew.
-                if !completion.more() && self.receive(link).is_err() {
-                    self.buffers.recycle(buffer);
-                    return Event::Broken { link };
-                }
                 Event::Received { link, bytes: Received { buffer, length: length as usize } }
             }
+            (length @ 1.., None) => Event::Discarded { link, bytes: length as u64 },
             (0, buffer) => {
                 if let Some(buffer) = buffer {
                     self.buffers.recycle(buffer);
@@ -272,10 +306,7 @@ impl Wire {
                 Event::Closed { link }
             }
             // All buffers were in use at that moment.
-            (error, _) if error == -libc::ENOBUFS => match self.receive(link) {
-                Ok(()) => Event::Nothing,
-                Err(_) => Event::Broken { link },
-            },
+            (error, _) if error == -libc::ENOBUFS => Event::Discarded { link, bytes: 0 },
             _ => Event::Broken { link },
         }
     }

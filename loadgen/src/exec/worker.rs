@@ -83,13 +83,13 @@ impl<'a> Worker<'a> {
             plan,
             shared,
             requests: plan.requests,
-            wire: Wire::new(&plan.endpoint.address, links)?,
+            wire: Wire::new(&plan.endpoint.address, links, plan.discards_bodies)?,
             connections: (0..links).map(|_| Connection::new()).collect(),
             free: VecDeque::new(),
             lives: vec![0; links as usize],
             dirty: Vec::new(),
             again: VecDeque::new(),
-            chooser: plan.order.chooser(thread, plan.threads, plan.seed),
+            chooser: plan.order.chooser(thread, plan.threads, links.saturating_mul(plan.pipeline), plan.seed),
             schedule: Schedule::new(&plan.pace, thread, plan.threads, plan.seed),
             times: Times { start: far, measure: far, deadline: far, timeout, next_sweep: 0 },
             budget: plan.requests_max.map_or(u64::MAX, |whole| plan.share(whole, thread)),
@@ -328,7 +328,11 @@ impl<'a> Worker<'a> {
         let now_ns = self.shared.now_ns();
         while let Some(event) = self.wire.next() {
             match event {
-                Event::Received { link, bytes } => self.received(link, bytes, now_ns)?,
+                Event::Received { link, bytes } => self.received(link, Some(bytes), now_ns)?,
+                Event::Discarded { link, bytes } => {
+                    self.connections[link as usize].skip_body(bytes);
+                    self.received(link, None, now_ns)?;
+                }
                 Event::Connected { link } => self.connected(link, now_ns)?,
                 Event::Refused { link } => self.refused(link, now_ns)?,
                 Event::Sent { link } => {
@@ -344,26 +348,30 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    /// Takes what arrived: these bytes, or some of a body that were discarded.
     #[inline]
-    fn received(&mut self, link: u32, received: wire::Received, now_ns: u64) -> io::Result<()> {
+    fn received(&mut self, link: u32, received: Option<wire::Received>, now_ns: u64) -> io::Result<()> {
         let life = self.lives[link as usize];
         if self.free.is_empty() {
             self.starved_until_ns = now_ns;
         }
-        let (tally, free, on_their_way) = (&mut self.tally, &mut self.free, &mut self.on_their_way);
+        let (tally, chooser) = (&mut self.tally, &mut self.chooser);
+        let (free, on_their_way) = (&mut self.free, &mut self.on_their_way);
         let after = self.connections[link as usize].receive(
-            self.wire.bytes(received),
+            received.map_or(&[], |received| self.wire.bytes(received)),
             now_ns,
             self.requests,
             &mut |finished| {
                 *on_their_way -= 1;
                 free.push_back((link, life));
-                record(tally, finished, now_ns);
+                record(tally, chooser, finished, now_ns);
             },
         );
-        self.wire.recycle(received);
+        if let Some(received) = received {
+            self.wire.recycle(received);
+        }
         match after {
-            After::GoesOn => Ok(()),
+            After::GoesOn => self.wire.receive(link, self.connections[link as usize].body_left()),
             After::Ends => self.lose(link, Loss::Announced, now_ns),
             After::Malformed => self.lose(link, Loss::Malformed, now_ns),
         }
@@ -386,7 +394,7 @@ impl<'a> Worker<'a> {
         self.tally.connections += 1;
         let life = self.lives[link as usize];
         self.free.extend((0..self.plan.pipeline).map(|_| (link, life)));
-        self.wire.receive(link)
+        self.wire.receive(link, 0)
     }
 
     /// A connection that cannot be had fails one request, if there is one to be sent.
@@ -416,11 +424,11 @@ impl<'a> Worker<'a> {
 
     fn lose(&mut self, link: u32, loss: Loss, now_ns: u64) -> io::Result<()> {
         let connection = &mut self.connections[link as usize];
-        let (tally, on_their_way) = (&mut self.tally, &mut self.on_their_way);
+        let (tally, chooser, on_their_way) = (&mut self.tally, &mut self.chooser, &mut self.on_their_way);
         let (before, mut ended) = (self.again.len(), 0);
         connection.lose(loss, self.requests, &mut self.again, &mut |finished| {
             ended += 1;
-            record(tally, finished, now_ns);
+            record(tally, chooser, finished, now_ns);
         });
         *on_their_way -= ended + (self.again.len() - before);
         self.lives[link as usize] += 1;
@@ -479,7 +487,10 @@ impl<'a> Worker<'a> {
 }
 
 #[inline]
-fn record(tally: &mut Tally, finished: Finished, now_ns: u64) {
+fn record(tally: &mut Tally, chooser: &mut Chooser, finished: Finished, now_ns: u64) {
+    if let Finished::Success { class, .. } = finished {
+        chooser.observe(class);
+    }
     match finished {
         Finished::Success { flight, class, body_bytes } if flight.measured => tally.success(Success {
             class,

@@ -1,9 +1,10 @@
 //! Which name is asked for next: by popularity, by a share of misses, or as a trace has it.
 //!
 //! Every thread has a generator of its own, seeded from the run's seed and its number: a run with the same seed and
-//! number of threads asks for the same names in the same order on each thread.
+//! number of threads asks for the same names in the same order on each thread. Only a share of misses depends on what the
+//! server answers: it is steered by that.
 
-use crate::corpus::body::mix;
+use crate::{corpus::body::mix, stats::Class};
 use anyhow::{Result, bail};
 use rand_distr::{Distribution, Zipf};
 use rand_xoshiro::{
@@ -55,8 +56,8 @@ impl fmt::Display for Popularity {
 pub enum Order {
     /// Names 0..count by popularity.
     Popular { count: u32, popularity: Popularity },
-    /// A share of `misses` (0..=1) goes round the names hot..count, too many to stay in the cache; the others, which fit
-    /// it, are asked for by popularity.
+    /// A part of the requests goes round the names hot..count, too many to stay in the cache; the others ask for names that
+    /// fit it, by popularity. How large a part is steered so that a share of `misses` (0..=1) comes of it.
     Mixed { hot: u32, count: u32, misses: f64, popularity: Popularity },
     /// The names in a trace's order, once.
     Replay { sequence: Arc<[u32]> },
@@ -109,8 +110,8 @@ impl Order {
         }
     }
 
-    /// The choices of thread `thread` of `threads`.
-    pub fn chooser(&self, thread: u32, threads: u32, seed: u64) -> Chooser {
+    /// The choices of thread `thread` of `threads`, which has `in_flight` requests on their way at most.
+    pub fn chooser(&self, thread: u32, threads: u32, in_flight: u32, seed: u64) -> Chooser {
         let turn = |first: u32, end: u32| Turn { first, end, at: u64::from(thread), step: u64::from(threads) };
         let pick = |count: u32, popularity: Popularity| match popularity {
             Popularity::Uniform => Pick::Uniform { count },
@@ -124,7 +125,8 @@ impl Order {
         let choice = match self {
             Order::Popular { count, popularity } => Choice::Popular(pick(*count, *popularity)),
             Order::Mixed { hot, count, misses, popularity } => {
-                Choice::Mixed { misses: *misses, hot: pick((*hot).max(1), *popularity), cold: turn(*hot, *count) }
+                let steering = Steering::new(*misses, in_flight);
+                Choice::Mixed { steering, hot: pick((*hot).max(1), *popularity), cold: turn(*hot, *count) }
             }
             Order::Replay { sequence } => {
                 Choice::Replay { sequence: sequence.clone(), at: thread as usize, step: threads as usize }
@@ -145,8 +147,38 @@ pub struct Chooser {
 #[derive(Debug)]
 enum Choice {
     Popular(Pick),
-    Mixed { misses: f64, hot: Pick, cold: Turn },
+    Mixed { steering: Steering, hot: Pick, cold: Turn },
     Replay { sequence: Arc<[u32]>, at: usize, step: usize },
+}
+
+/// Finds the part of the requests that must go beyond the cache for a share of misses, by an integral controller: names
+/// that fit the cache miss too when what passes through it has pushed them out, and how often is the server's policy.
+///
+/// As long as the part is not at a bound, all its steps add up to `gain` times the misses that are lacking: after n
+/// responses the share is off by no more than 1 / (gain n).
+#[derive(Debug)]
+struct Steering {
+    wanted: f64,
+    /// The part of the requests that goes beyond the cache, from 0 to 1.
+    beyond: f64,
+    gain: f64,
+}
+
+/// Responses that one step of the steering looks back on. Fewer would follow chance, more would take long to get there.
+const STEERING_RESPONSES: f64 = 64.0;
+
+impl Steering {
+    fn new(wanted: f64, in_flight: u32) -> Steering {
+        // Responses tell of a choice made as many requests ago as are on their way. Steps so small that the part moves
+        // little meanwhile do not swing to and fro.
+        Steering { wanted, beyond: wanted, gain: 1.0 / (STEERING_RESPONSES + 2.0 * f64::from(in_flight)) }
+    }
+
+    #[inline]
+    fn observe(&mut self, missed: bool) {
+        let lacking = self.wanted - f64::from(u8::from(missed));
+        self.beyond = (self.beyond + self.gain * lacking).clamp(0.0, 1.0);
+    }
 }
 
 #[derive(Debug)]
@@ -184,6 +216,18 @@ impl Pick {
     }
 }
 
+impl Chooser {
+    /// Takes note of how a response was served, which a share of misses is steered by.
+    #[inline]
+    pub fn observe(&mut self, class: Class) {
+        if let Choice::Mixed { steering, .. } = &mut self.choice
+            && class != Class::Unclassified
+        {
+            steering.observe(class == Class::Miss);
+        }
+    }
+}
+
 impl Iterator for Chooser {
     type Item = u32;
 
@@ -192,10 +236,10 @@ impl Iterator for Chooser {
     fn next(&mut self) -> Option<u32> {
         Some(match &mut self.choice {
             Choice::Popular(pick) => pick.next(&mut self.random),
-            Choice::Mixed { misses, hot, cold } => {
+            Choice::Mixed { steering, hot, cold } => {
                 // 53 bits: a uniform number in [0, 1).
                 let uniform = (self.random.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64);
-                if uniform < *misses { cold.next() } else { hot.next(&mut self.random) }
+                if uniform < steering.beyond { cold.next() } else { hot.next(&mut self.random) }
             }
             Choice::Replay { sequence, at, step } => {
                 let name = *sequence.get(*at)?;
@@ -209,12 +253,13 @@ impl Iterator for Chooser {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::VecDeque;
 
     const DRAWS: usize = 200_000;
 
     fn counts(order: &Order, names: usize, seed: u64) -> Vec<f64> {
         let mut counts = vec![0.0; names];
-        order.chooser(0, 1, seed).take(DRAWS).for_each(|name| counts[name as usize] += 1.0);
+        order.chooser(0, 1, 1, seed).take(DRAWS).for_each(|name| counts[name as usize] += 1.0);
         counts
     }
 
@@ -249,26 +294,26 @@ mod tests {
         let (statistic, limit) = chi_square(&counts(&uniform, 50, 3), &[1.0 / 50.0; 50]);
         assert!(statistic < limit);
         let sequential = Order::Popular { count: 3, popularity: Popularity::Sequential };
-        assert_eq!(sequential.chooser(0, 1, 0).take(5).collect::<Vec<_>>(), [0, 1, 2, 0, 1]);
-        assert_eq!(sequential.chooser(1, 2, 0).take(4).collect::<Vec<_>>(), [1, 0, 2, 1]);
+        assert_eq!(sequential.chooser(0, 1, 1, 0).take(5).collect::<Vec<_>>(), [0, 1, 2, 0, 1]);
+        assert_eq!(sequential.chooser(1, 2, 1, 0).take(4).collect::<Vec<_>>(), [1, 0, 2, 1]);
     }
 
     #[test]
     fn the_same_seed_asks_for_the_same_names() {
         let order = Order::Popular { count: 1000, popularity: Popularity::Zipf { exponent: 0.8 } };
-        let names = |thread, seed| order.chooser(thread, 2, seed).take(100).collect::<Vec<_>>();
+        let names = |thread, seed| order.chooser(thread, 2, 1, seed).take(100).collect::<Vec<_>>();
         assert_eq!(names(0, 5), names(0, 5));
         assert_ne!(names(0, 5), names(1, 5));
         assert_ne!(names(0, 5), names(0, 6));
         // Fixed for good: runs of different builds can be compared.
-        assert_eq!(order.chooser(0, 1, 1).take(5).collect::<Vec<_>>(), [854, 494, 275, 9, 407]);
+        assert_eq!(order.chooser(0, 1, 1, 1).take(5).collect::<Vec<_>>(), [854, 494, 275, 9, 407]);
     }
 
     #[test]
     fn threads_share_a_trace() {
         let order = Order::Replay { sequence: (0..7).collect() };
-        assert_eq!(order.chooser(0, 2, 0).collect::<Vec<_>>(), [0, 2, 4, 6]);
-        assert_eq!(order.chooser(1, 2, 0).collect::<Vec<_>>(), [1, 3, 5]);
+        assert_eq!(order.chooser(0, 2, 1, 0).collect::<Vec<_>>(), [0, 2, 4, 6]);
+        assert_eq!(order.chooser(1, 2, 1, 0).collect::<Vec<_>>(), [1, 3, 5]);
     }
 
     #[test]
@@ -282,6 +327,32 @@ mod tests {
         assert!((cold / DRAWS as f64 - 0.25).abs() < 0.01);
         // In turn: none is asked for twice as often as another.
         assert!(counts[75..].iter().all(|count| (count - cold / 325.0).abs() <= 1.0));
+    }
+
+    #[test]
+    fn a_miss_ratio_is_steered_by_what_the_server_says() {
+        for (wanted, in_flight) in [(0.0, 8), (0.1, 1), (0.1, 64), (0.5, 8), (0.5, 1024), (0.9, 64), (1.0, 8)] {
+            let order = Order::mixed(&[Some(1000); 400], 100_000, wanted, Popularity::Uniform).unwrap();
+            let mut chooser = order.chooser(0, 1, in_flight, 5);
+            // The least recently used name leaves, so that what passes through pushes out names that fit.
+            let mut cache: VecDeque<u32> = (0..75).collect();
+            let (mut on_their_way, mut misses) = (VecDeque::new(), 0);
+            for _ in 0..DRAWS {
+                let name = chooser.next().unwrap();
+                let cached = cache.iter().position(|&cached| cached == name);
+                cached.and_then(|at| cache.remove(at));
+                cache.push_back(name);
+                cache.drain(..cache.len().saturating_sub(100));
+                misses += usize::from(cached.is_none());
+                on_their_way.push_back(if cached.is_some() { Class::Hit } else { Class::Miss });
+                if on_their_way.len() == in_flight as usize {
+                    chooser.observe(on_their_way.pop_front().unwrap());
+                    chooser.observe(Class::Unclassified);
+                }
+            }
+            let share = misses as f64 / DRAWS as f64;
+            assert!((share - wanted).abs() < 0.01, "{share} for {wanted} with {in_flight} in flight");
+        }
     }
 
     #[test]
