@@ -1,8 +1,15 @@
 //! The command line.
 
-use crate::{corpus::sizes::Sizes, exec::Arrivals, requests::Popularity, trace, units};
+use crate::{corpus::sizes::Sizes, exec::Arrivals, requests::Popularity, trace};
 use clap::{Args, Parser, Subcommand};
+use forebay::cli::units::{self, Size};
 use std::{path::PathBuf, time::Duration};
+
+/// No run is longer than thirty years.
+const LONGEST: Duration = Duration::from_secs(1_000_000_000);
+
+/// Shorter times cannot be told apart when they are waited for.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 /// Measures a file server over HTTP/1.1: the latency of cache hits and of misses apart.
 #[derive(Debug, Parser)]
@@ -39,13 +46,13 @@ pub struct RunOptions {
     #[arg(long, default_value_t = 1, env = "LOADGEN_PIPELINE", value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Load")]
     pub pipeline: u32,
     /// How long requests are started; 10s unless --requests or --trace sets another end
-    #[arg(short, long, env = "LOADGEN_DURATION", value_parser = units::duration, help_heading = "Load")]
+    #[arg(short, long, env = "LOADGEN_DURATION", value_parser = units::duration(Duration::ZERO, LONGEST), help_heading = "Load")]
     pub duration: Option<Duration>,
     /// How many requests are measured
     #[arg(short = 'n', long, env = "LOADGEN_REQUESTS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Load")]
     pub requests: Option<u64>,
     /// Send without measuring for this long first
-    #[arg(short, long, default_value = "0s", env = "LOADGEN_WARMUP", value_parser = units::duration, help_heading = "Load")]
+    #[arg(short, long, default_value = "0s", env = "LOADGEN_WARMUP", value_parser = units::duration(Duration::ZERO, LONGEST), help_heading = "Load")]
     pub warmup: Duration,
     /// Open loop: requests per second in all, whatever the server does. Latency counts from when a request was meant to start
     #[arg(short, long, env = "LOADGEN_RATE", value_parser = positive, help_heading = "Load")]
@@ -61,7 +68,7 @@ pub struct RunOptions {
     )]
     pub arrivals: Arrivals,
     /// The longest that a request may take
-    #[arg(long, default_value = "10s", env = "LOADGEN_TIMEOUT", value_parser = timeout, help_heading = "Load")]
+    #[arg(long, default_value = "10s", env = "LOADGEN_TIMEOUT", value_parser = units::duration(SHORTEST, LONGEST), help_heading = "Load")]
     pub timeout: Duration,
     /// Let the kernel discard bodies instead of copying them here (TCP): cheaper from about 64 KiB on
     #[arg(long, env = "LOADGEN_DISCARD_BODIES", conflicts_with = "verify", help_heading = "Load")]
@@ -100,8 +107,8 @@ pub struct RunOptions {
     #[arg(long, env = "LOADGEN_MISS_RATIO", value_parser = share, help_heading = "Names")]
     pub miss_ratio: Option<f64>,
     /// The size of the server's cache, for --miss-ratio
-    #[arg(long, default_value = "64MiB", env = "LOADGEN_CACHE_SIZE", value_parser = units::size, help_heading = "Names")]
-    pub cache_size: u64,
+    #[arg(long, default_value = "64MiB", env = "LOADGEN_CACHE_SIZE", help_heading = "Names")]
+    pub cache_size: Size,
     /// Runs with the same seed request the same names in the same order (but for --miss-ratio)
     #[arg(long, default_value_t = 1, env = "LOADGEN_SEED", help_heading = "Names")]
     pub seed: u64,
@@ -119,7 +126,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     pub hgrm: Option<PathBuf>,
     /// The length of the sampled intervals
-    #[arg(long, value_parser = timeout, env = "LOADGEN_INTERVAL", help_heading = "Output")]
+    #[arg(long, value_parser = units::duration(SHORTEST, LONGEST), env = "LOADGEN_INTERVAL", help_heading = "Output")]
     pub interval: Option<Duration>,
     /// A name for the run in reports
     #[arg(long, help_heading = "Output")]
@@ -140,8 +147,8 @@ pub struct CorpusOptions {
     #[arg(long, default_value = "fixed:4KiB")]
     pub sizes: Sizes,
     /// No file is larger
-    #[arg(long, default_value = "64MiB", value_parser = units::size)]
-    pub max_size: u64,
+    #[arg(long, default_value = "64MiB")]
+    pub max_size: Size,
     /// Make the objects of this trace instead
     #[arg(long, conflicts_with_all = ["count", "sizes"])]
     pub trace: Option<PathBuf>,
@@ -185,12 +192,5 @@ fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
         _ => Err(format!("`{text}` is not a number from 0 to 1")),
-    }
-}
-
-fn timeout(text: &str) -> Result<Duration, String> {
-    match units::duration(text)? {
-        duration if duration >= Duration::from_millis(1) => Ok(duration),
-        _ => Err(format!("`{text}` is too short: at least 1ms")),
     }
 }

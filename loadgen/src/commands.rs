@@ -146,7 +146,7 @@ fn order(options: &RunOptions, items: &[Item], trace: Option<&Trace>) -> Result<
         (Some(trace), _) => Order::Replay { sequence: trace.requests.clone().into() },
         (None, Some(misses)) => {
             let sizes: Vec<Option<u64>> = items.iter().map(|item| item.size).collect();
-            Order::mixed(&sizes, options.cache_size, misses, options.popularity)?
+            Order::mixed(&sizes, options.cache_size.0, misses, options.popularity)?
         }
         (None, None) => Order::Popular { count, popularity: options.popularity },
     })
@@ -179,7 +179,7 @@ fn settings(options: &RunOptions, plan: &Plan) -> BTreeMap<String, Value> {
         ("source", json!(source)),
         ("popularity", json!(options.trace.is_none().then(|| options.popularity.to_string()))),
         ("miss_ratio", json!(options.miss_ratio)),
-        ("cache_size_bytes", json!(options.miss_ratio.map(|_| options.cache_size))),
+        ("cache_size_bytes", json!(options.miss_ratio.map(|_| options.cache_size.0))),
         ("trace_speed", json!(options.trace_speed)),
         ("seed", json!(plan.seed)),
         ("verify", json!(options.verify)),
@@ -196,12 +196,12 @@ fn settings(options: &RunOptions, plan: &Plan) -> BTreeMap<String, Value> {
 pub fn corpus(options: &CorpusOptions) -> Result<(), Failed> {
     let mut skipped = 0;
     let entries = match &options.trace {
-        None => make::numbered(&options.sizes.draw(options.count, options.max_size, options.seed)),
+        None => make::numbered(&options.sizes.draw(options.count, options.max_size.0, options.seed)),
         Some(file) => {
             let trace = trace::load(file, options.trace_format).map_err(Failed::Usage)?;
             let entry = |object: &trace::Object| {
                 let name = percent_decode_str(&object.target).decode_utf8().ok()?.into_owned();
-                Some(Entry { name, size: object.size.min(options.max_size) })
+                Some(Entry { name, size: object.size.min(options.max_size.0) })
             };
             let entries: Vec<Entry> = trace.objects.iter().filter_map(entry).collect();
             skipped = (trace.objects.len() - entries.len()) as u64;

@@ -142,7 +142,7 @@ fn wrong_usage_exits_2_and_says_why() {
         (&["run", "127.0.0.1:1", "-c", "0"], "1..="),
         (&["run", "unix:/nonexistent", "--discard-bodies"], "TCP"),
         (&["run", "127.0.0.1:1", "--discard-bodies", "--verify"], "--verify"),
-        (&["run", "127.0.0.1:1", "--timeout", "0"], "too short"),
+        (&["run", "127.0.0.1:1", "--timeout", "0"], "at least 1ms"),
         (&["corpus", "/tmp/x", "--sizes", "cubic:1"], "lognormal"),
         (&["report", "-o", "x"], "RUNS"),
         (&["frobnicate"], "frobnicate"),

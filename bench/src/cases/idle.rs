@@ -6,7 +6,7 @@ use crate::{
     load::{Job, Limit, Loader, Target, http},
     measure::memory,
     peers::{Peer, Server},
-    report::{CaseResult, Failure, Sample},
+    report::{CaseResult, Sample},
     run::Bench,
 };
 use anyhow::{Context, Result, ensure};
@@ -25,10 +25,7 @@ pub fn run(case: &Case, connections: u32, bench: &Bench, result: &mut CaseResult
                 bench.tell(case, &sample);
                 result.samples.push(sample);
             }
-            Err(error) => {
-                eprintln!("bench: {}: {} failed: {error:#}", case.name, peer.name());
-                result.failures.push(Failure { peer: peer.name().into(), error: format!("{error:#}") });
-            }
+            Err(error) => result.fail(peer, &error),
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use super::Case;
 use crate::{
     peers::Server,
-    report::{CaseResult, Failure, Sample},
+    report::{CaseResult, Sample},
     run::Bench,
 };
 use anyhow::Result;
@@ -19,10 +19,7 @@ pub fn run(case: &Case, bench: &Bench, result: &mut CaseResult) -> Result<()> {
                     bench.tell(case, &sample);
                     result.samples.push(sample);
                 }
-                Err(error) => {
-                    eprintln!("bench: {}: {} failed: {error:#}", case.name, peer.name());
-                    result.failures.push(Failure { peer: peer.name().into(), error: format!("{error:#}") });
-                }
+                Err(error) => result.fail(peer, &error),
             }
         }
     }

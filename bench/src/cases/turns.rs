@@ -6,7 +6,7 @@ use crate::{
     load::{self, Job, Limit, Loader, Single, Target, http},
     measure::{cpu, memory, pagecache},
     peers::{Peer, Role, Server},
-    report::{CaseResult, Failure, Sample, median},
+    report::{CaseResult, Sample, median},
     run::Bench,
 };
 use anyhow::{Context, Result, ensure};
@@ -41,7 +41,7 @@ pub fn run(case: &Case, bench: &Bench, result: &mut CaseResult) -> Result<()> {
     for peer in bench.taking_part(case) {
         match turns.prepare(peer, result) {
             Ok(server) => servers.push(server),
-            Err(error) => fail(result, peer, &error),
+            Err(error) => result.fail(peer, &error),
         }
     }
     let rate = match case.procedure {
@@ -63,17 +63,12 @@ pub fn run(case: &Case, bench: &Bench, result: &mut CaseResult) -> Result<()> {
                 true
             }
             Err(error) => {
-                fail(result, server.peer, &error);
+                result.fail(server.peer, &error);
                 false
             }
         });
     }
     Ok(())
-}
-
-fn fail(result: &mut CaseResult, peer: Peer, error: &anyhow::Error) {
-    eprintln!("bench: {}: {} failed: {error:#}", result.name, peer.name());
-    result.failures.push(Failure { peer: peer.name().into(), error: format!("{error:#}") });
 }
 
 /// The corpus of a case, if it asks for many files.
@@ -199,7 +194,7 @@ impl Turns<'_> {
                 outcome.failures,
                 outcome.failures + outcome.requests
             );
-            fail(result, server.peer, &anyhow::anyhow!(error));
+            result.fail(server.peer, &anyhow::anyhow!(error));
         }
         Ok(Sample {
             peer: server.peer.name().into(),

@@ -55,7 +55,7 @@ pub fn run(job: &Job, port: u16) -> Result<Outcome> {
     command.args(["--threads", "1", "--connections", &job.connections.to_string()]);
     command.args(["--pipeline", &job.pipeline.to_string()]);
     match job.limit {
-        Limit::Seconds(seconds) => command.args(["--duration", &format!("{seconds}s")]),
+        Limit::Seconds(seconds) => command.args(["--duration", &format!("{seconds:.3}s")]),
         Limit::Requests(requests) => command.args(["--requests", &requests.to_string()]),
     };
     if let Some(rate) = job.rate {

@@ -11,6 +11,7 @@ use crate::{
     cases::Metric,
     load::Outcome,
     measure::{cores::Placement, folios, memory::Memory},
+    peers::Peer,
 };
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -152,6 +153,12 @@ impl Sample {
 }
 
 impl CaseResult {
+    /// Says and records that a server failed.
+    pub fn fail(&mut self, peer: Peer, error: &anyhow::Error) {
+        eprintln!("bench: {}: {} failed: {error:#}", self.name, peer.name());
+        self.failures.push(Failure { peer: peer.name().into(), error: format!("{error:#}") });
+    }
+
     /// The values of one server, by round.
     pub fn values(&self, peer: &str, metric: Metric) -> Vec<(u32, f64)> {
         let of_peer = self.samples.iter().filter(|sample| sample.peer == peer);

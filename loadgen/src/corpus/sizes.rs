@@ -1,6 +1,6 @@
 //! How large the files are.
 
-use crate::units;
+use forebay::cli::units::Size;
 use rand_distr::{Distribution, LogNormal, Pareto};
 use rand_xoshiro::{Xoshiro256PlusPlus, rand_core::SeedableRng};
 use std::str::FromStr;
@@ -30,7 +30,7 @@ impl FromStr for Sizes {
             Some((bytes, shape)) => (bytes, Some(shape.trim().parse::<f64>().map_err(|_| usage())?)),
             None => (parameters, None),
         };
-        let bytes = units::size(bytes)?;
+        let Size(bytes) = bytes.parse().map_err(|error| format!("`{text}`: {error}"))?;
         match (kind, shape) {
             ("fixed", None) => Ok(Sizes::Fixed { bytes }),
             ("lognormal", Some(sigma)) if bytes > 0 && sigma.is_finite() && sigma >= 0.0 => {

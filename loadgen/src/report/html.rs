@@ -15,12 +15,12 @@ const STYLE: &str = "
 :root { color-scheme: light dark; --text: #1c2126; --soft: #5c6670; --line: #d8dde2; --back: #fff; }
 @media (prefers-color-scheme: dark) { :root { --text: #e4e8ec; --soft: #9aa5b0; --line: #39424b; --back: #14181c; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back); max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; } h3 { font-size: 1rem; margin: 1.4rem 0 .2rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
+th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid var(--line); overflow-wrap: anywhere; min-width: 5.5rem; }
 th:first-child, td:first-child { text-align: left; } th { color: var(--soft); font-weight: 600; }
 .scroll { overflow-x: auto; } .note { color: var(--soft); }
-svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
+svg { width: 100%; height: auto; } .scroll > svg { min-width: 36rem; } svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
 svg .grid { stroke: var(--line); stroke-width: 1; } svg polyline { stroke-width: 1.8; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; margin: 0; } .legend svg { width: 28px; margin-right: .4rem; }
 ";
@@ -30,6 +30,9 @@ const COLORS: [&str; 8] = ["#0072b2", "#009e73", "#d55e00", "#8a8f94", "#cc79a7"
 
 /// Dash patterns of the runs.
 const DASHES: [&str; 4] = ["", "7 4", "2 3", "9 3 2 3"];
+
+/// The classes in the order of [`super::json::Classes::named`].
+const CLASS_NAMES: [&str; 4] = ["total", "hit", "miss", "unclassified"];
 
 /// A cell of the overview, the percentiles of one kind, and the number that a line over time shows.
 type OfRun<'a> = &'a dyn Fn(&Run) -> String;
@@ -53,7 +56,7 @@ pub fn page(runs: &[(String, Run)]) -> Result<String> {
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>loadgen: {0}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{0}</h1>\n",
-        escape(&names.join(", "))
+        escape(&names.join(" · "))
     );
     // Writing to a string does not fail; histograms may.
     write!(html, "<h2>Overview</h2>\n{}", overview(&runs))?;
@@ -123,6 +126,10 @@ fn shown(run: &Run) -> Vec<(usize, &'static str, &ClassReport)> {
         .collect()
 }
 
+fn shown_in_any(runs: &[(String, &Run)], class: usize) -> bool {
+    runs.iter().any(|(_, run)| shown(run).iter().any(|(index, ..)| *index == class))
+}
+
 /// How a line looks: by class within one run, by both where there are several.
 fn look(runs: usize, run: usize, class: usize) -> (&'static str, &'static str) {
     if runs == 1 {
@@ -166,8 +173,8 @@ fn by_percentile(runs: &[(String, &Run)]) -> Result<String> {
 
 fn percentiles(runs: &[(String, &Run)]) -> String {
     let mut html = String::new();
-    for (class, class_name) in ["total", "hit", "miss", "unclassified"].into_iter().enumerate() {
-        if runs.iter().all(|(_, run)| shown(run).iter().all(|(index, ..)| *index != class)) {
+    for (class, class_name) in CLASS_NAMES.into_iter().enumerate() {
+        if !shown_in_any(runs, class) {
             continue;
         }
         let kinds: [(&str, OfClass); 3] = [
@@ -182,7 +189,7 @@ fn percentiles(runs: &[(String, &Run)]) -> String {
                 rows.push((format!("{kind} {name}"), runs.iter().map(|(_, run)| value(run)).collect()));
             }
         }
-        html.push_str(&format!("<h2>{class_name}</h2>\n{}", table(runs, rows.into_iter())));
+        html.push_str(&format!("<h2>Percentiles: {class_name}</h2>\n{}", table(runs, rows.into_iter())));
     }
     html
 }
@@ -203,11 +210,24 @@ fn throughput(runs: &[(String, &Run)]) -> String {
     chart(&time_axis(runs), &y, &lines)
 }
 
+/// One chart for one run; where there are several, one for each class, so that their lines can be told apart.
 fn over_time(runs: &[(String, &Run)]) -> String {
+    if runs.len() == 1 {
+        return classes_over_time(runs, |_| true);
+    }
+    CLASS_NAMES
+        .into_iter()
+        .enumerate()
+        .filter(|(class, _)| shown_in_any(runs, *class))
+        .map(|(class, name)| format!("<h3>{name}</h3>\n{}", classes_over_time(runs, |index| index == class)))
+        .collect()
+}
+
+fn classes_over_time(runs: &[(String, &Run)], wanted: impl Fn(usize) -> bool) -> String {
     let mut lines = Vec::new();
     let (mut least, mut most) = (f64::MAX, 1.0f64);
     for (index, (run_name, run)) in runs.iter().enumerate() {
-        for (class, class_name, _) in shown(run) {
+        for (class, class_name, _) in shown(run).into_iter().filter(|(class, ..)| wanted(*class)) {
             let brief =
                 |sample: &Sample| -> Brief { [sample.total, sample.hit, sample.miss, sample.unclassified][class] };
             let values: [(&str, OfBrief, &'static str); 2] =

@@ -66,7 +66,11 @@ fn draw(svg: &mut String, x: &Axis, y: &Axis, lines: &[Line]) -> std::fmt::Resul
     let up = |value: f64| HEIGHT - BOTTOM - y.place(value) * (HEIGHT - TOP - BOTTOM);
     let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
     let description = format!("{} by {}", y.title, x.title);
-    writeln!(svg, "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">", escape(&description))?;
+    writeln!(
+        svg,
+        "<div class=\"scroll\"><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">",
+        escape(&description)
+    )?;
     for (value, mark) in &y.marks {
         let at = up(*value);
         writeln!(svg, "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>")?;
@@ -96,7 +100,7 @@ fn draw(svg: &mut String, x: &Axis, y: &Axis, lines: &[Line]) -> std::fmt::Resul
         }
         writeln!(svg, "\"><title>{}</title></polyline>", escape(&line.label))?;
     }
-    writeln!(svg, "</svg>\n<p class=\"legend\">")?;
+    writeln!(svg, "</svg></div>\n<p class=\"legend\">")?;
     for line in lines {
         writeln!(
             svg,
