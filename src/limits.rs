@@ -33,7 +33,10 @@ pub const BATCH_BYTES: usize = 128 << 10;
 pub const TURN_BYTES: u64 = 2 << 20;
 
 /// Bytes of a file that is streamed past the cache that are handed to the socket at a time.
-pub const STREAM_WINDOW: u64 = 512 << 10;
+pub const STREAM_WINDOW: u64 = 2 << 20;
+
+/// Bytes of such a file that are looked up in the page cache at a time, if they are all there: it is not dropped so soon after.
+pub const STREAM_WARM: u64 = 8 << 20;
 
 /// The granularity of all timeouts.
 pub const TICK: Duration = Duration::from_millis(250);
@@ -53,6 +56,7 @@ const _: () =
 const _: () = assert!(RECEIVED_AHEAD_BYTES >= RECEIVE_BUFFER_BYTES);
 const _: () = assert!(FOLIO.is_multiple_of(PAGE));
 const _: () = assert!(STREAM_WINDOW.is_multiple_of(FOLIO) && STREAM_WINDOW <= TURN_BYTES);
+const _: () = assert!(STREAM_WINDOW <= STREAM_WARM);
 
 /// How often a fill tries to take the room that was made for it, before it is served uncached.
 pub const RESERVE_ATTEMPTS: usize = 1000;

@@ -242,6 +242,15 @@ mod tests {
         }
     }
 
+    /// As lighttpd does with several workers.
+    #[test]
+    fn who_ends_its_process_group_ends_only_itself() {
+        let mut process =
+            Process::start(&available(), Command::new("sh").args(["-c", "kill -TERM 0; sleep 60"])).expect("sh starts");
+        let status = process.wait(Duration::from_secs(10)).expect("ended");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(SIGTERM));
+    }
+
     #[test]
     fn a_directory_goes_with_its_guard() {
         let outer = tempfile::tempdir().expect("a directory");

@@ -124,6 +124,8 @@ pub(super) struct Stream {
     /// The next byte to hand to the socket or to read.
     pub at: u64,
     pub end: u64,
+    /// Up to here the file was found to be in the page cache.
+    pub warm_until: u64,
     /// Up to here the file is read through the buffer: its pages are not in memory.
     pub cold_until: u64,
     pub buffer: Option<Lent<Buffer>>,

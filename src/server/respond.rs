@@ -406,7 +406,8 @@ impl<K: Kernel> Worker<K> {
                 self.metrics.transmit_responses[label].one();
                 self.metrics.transmit_bytes[label].add(range.end - range.start);
             }
-            let stream = Stream { file, fill, at: range.start, end: range.end, cold_until: 0, buffer: None };
+            let stream =
+                Stream { file, fill, at: range.start, end: range.end, warm_until: 0, cold_until: 0, buffer: None };
             self.connections[index as usize].body = Some(Body::File(stream));
         }
     }

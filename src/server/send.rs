@@ -326,7 +326,15 @@ impl<K: Kernel> Worker<K> {
         let window = (there - stream.at).min(limits::STREAM_WINDOW);
         let worthwhile =
             stream.file.is_settled && (stream.fill.is_some() || window > limits::STREAM_BUFFER_BYTES as u64);
-        let warm = worthwhile && stream.at >= stream.cold_until && self.kernel.is_resident(file, stream.at, window);
+        let warm = worthwhile && stream.at >= stream.cold_until && {
+            let is_known = stream.at + window <= stream.warm_until;
+            let ahead = (there - stream.at).min(limits::STREAM_WARM);
+            let is_found = !is_known && self.kernel.is_resident(file, stream.at, ahead);
+            if is_found {
+                stream.warm_until = stream.at + ahead;
+            }
+            is_known || is_found || (ahead > window && self.kernel.is_resident(file, stream.at, window))
+        };
         if warm {
             return match self.kernel.send_file(connection.socket, file, stream.at, window as usize) {
                 Ok(0) => Ok((Step::Broken, None)), // the file is shorter now

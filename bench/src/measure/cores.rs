@@ -5,6 +5,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 use std::{
     fs,
+    os::unix::process::CommandExt,
     process::{Child, Command},
 };
 
@@ -61,7 +62,8 @@ pub fn spawn_on(cores: &[usize], command: &mut Command) -> Result<Child> {
     let mut set = CpuSet::new();
     cores.iter().for_each(|&core| set.set(core));
     sched_setaffinity(None, &set).with_context(|| format!("cannot run on the cores {cores:?}"))?;
-    let child = command.spawn();
+    // Servers that end their whole process group (lighttpd with several workers) must not end the harness.
+    let child = command.process_group(0).spawn();
     sched_setaffinity(None, &before).context("cannot restore the affinity")?;
     child.with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))
 }

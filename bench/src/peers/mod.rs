@@ -188,9 +188,10 @@ impl Peer {
                     load.is_some_and(|load| load.loader == Loader::Loadgen && !matches!(load.what, What::Misses(_)));
                 case.workers == 1 && (hits || matches!(case.procedure, Procedure::Startup))
             }
+            // It answers one request at a time.
             Peer::Floor => {
                 case.workers == 1
-                    && load.is_some_and(|load| load.loader == Loader::Loadgen)
+                    && load.is_some_and(|load| load.loader == Loader::Loadgen && load.pipeline == 1)
                     && file.is_some_and(|file| file.size < 64 << 20)
             }
         }
