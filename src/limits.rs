@@ -89,6 +89,9 @@ const _: () = assert!(PACKED_MAX < REFER_MIN_BYTES);
 /// sending by reference.
 pub const STREAM_BUFFER_BYTES: usize = 64 << 10;
 
+/// How far ahead of a fill's reads the kernel is told to read, where the file is not in the page cache.
+pub const READ_AHEAD: u64 = 1 << 20;
+
 /// How far a stream reads through its buffer once its file was found not to be in the page cache.
 pub const STREAM_COLD: u64 = 8 << 20;
 

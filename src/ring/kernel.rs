@@ -155,6 +155,9 @@ pub trait Kernel {
     /// Whether this range of the file can be sent without waiting for the disk, as far as the kernel can tell.
     fn is_resident(&mut self, file: RawFd, offset: u64, len: u64) -> bool;
 
+    /// Has the kernel begin to read a range of the file into the page cache, without waiting for it.
+    fn read_ahead(&mut self, file: RawFd, offset: u64, len: u64);
+
     /// A count that grows while the peer takes bytes that were sent to it.
     fn progress(&mut self, socket: RawFd) -> u64;
 

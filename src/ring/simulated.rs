@@ -422,6 +422,8 @@ impl Kernel for Simulated {
         self.0.borrow_mut().dice.one_in(2)
     }
 
+    fn read_ahead(&mut self, _file: RawFd, _offset: u64, _len: u64) {}
+
     fn progress(&mut self, socket: RawFd) -> u64 {
         self.0.borrow().sockets[&socket].read.len() as u64
     }

@@ -125,6 +125,11 @@ impl Kernel for System {
         super::residency::is_resident(file, offset, len)
     }
 
+    fn read_ahead(&mut self, file: RawFd, offset: u64, len: u64) {
+        // SAFETY: takes no memory. A file system that cannot do it refuses, and nothing is lost.
+        unsafe { libc::posix_fadvise(file, offset as libc::off_t, len as libc::off_t, libc::POSIX_FADV_WILLNEED) };
+    }
+
     fn progress(&mut self, socket: RawFd) -> u64 {
         // SAFETY: all fields are integers, for which zero is valid.
         let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };

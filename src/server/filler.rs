@@ -58,6 +58,8 @@ pub(super) struct FillTask {
 struct Reading {
     file: Arc<OpenFile>,
     entry: Lent<Lease>,
+    /// Up to here the kernel was told to read ahead, if it has to read at all.
+    ahead: Option<u64>,
 }
 
 /// A comparison with the disk.
@@ -134,7 +136,12 @@ impl<K: Kernel> Worker<K> {
             }
             Ok(entry) => {
                 let waiters = self.shared.cache.start(&task.fill, &entry, file.clone());
-                task.reading = Some(Reading { file, entry: Lent::new(entry) });
+                // The storage is kept busy while chunks are copied and sent; a file of one chunk is asked for by its read.
+                let (fd, size) = (file.fd.as_raw_fd(), entry.size());
+                let is_cold = size > self.shared.options.read_chunk_bytes as u64
+                    && !self.kernel.is_resident(fd, 0, size.min(limits::READ_AHEAD));
+                let ahead = is_cold.then_some(0);
+                task.reading = Some(Reading { file, entry: Lent::new(entry), ahead });
                 self.wake_all(waiters)?;
                 self.read_on(key)
             }
@@ -148,6 +155,13 @@ impl<K: Kernel> Worker<K> {
         let (size, at) = (reading.entry.size(), reading.entry.filled());
         if at == size {
             return self.publish_fill(key);
+        }
+        if let Some(ahead) = reading.ahead
+            && ahead < size
+            && ahead < at + limits::READ_AHEAD
+        {
+            self.kernel.read_ahead(reading.file.fd.as_raw_fd(), ahead, limits::READ_AHEAD);
+            reading.ahead = Some(ahead + limits::READ_AHEAD);
         }
         let (into, len) = Allocation::lend_for_fill(&mut reading.entry, size, at, chunk, |lease| lease.allocation());
         let op = Op::Read { file: reading.file.fd.as_raw_fd(), into, len, offset: at };

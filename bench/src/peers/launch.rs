@@ -127,8 +127,8 @@ impl Start<'_> {
             ("WORKERS", self.workers.to_string()),
             ("FORKS", if self.workers > 1 { self.workers } else { 0 }.to_string()),
             ("NOFILE", files.to_string()),
-            // The rest is for connections.
-            ("OPEN_FILES", (files / 2).min(100_000).to_string()),
+            // The rest is for connections: 10,000 of them, with a common limit of 20,000.
+            ("OPEN_FILES", (files / 2).saturating_sub(512).min(100_000).to_string()),
             ("AIO", String::new()),
             ("USER", if root { "user root;" } else { "" }.to_owned()),
             ("H2O_USER", if root { "user: root" } else { "" }.to_owned()),
