@@ -104,9 +104,18 @@ fn the_seccomp_profile_permits_io_uring_and_denies_the_rest() {
         .inspect(|group| assert_eq!(group["action"], "SCMP_ACT_ALLOW"))
         .flat_map(|group| group["names"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()))
         .collect();
-    for needed in
-        ["io_uring_setup", "io_uring_enter", "io_uring_register", "openat2", "memfd_create", "sendfile", "linkat"]
-    {
+    for needed in [
+        "io_uring_setup",
+        "io_uring_enter",
+        "io_uring_register",
+        "openat2",
+        "memfd_create",
+        "sendfile",
+        "linkat",
+        "cachestat",
+        "fadvise64",
+        "setpriority",
+    ] {
         assert!(allowed.contains(&needed), "{needed}");
     }
     for never in ["mount", "ptrace", "bpf", "setns", "unshare", "init_module", "keyctl", "chroot"] {
