@@ -5,16 +5,26 @@ mod harness;
 
 use harness::{Client, Place, Server, TRANSMIT, assert_same, bytes, mix, request, until};
 use std::io::{ErrorKind, Write};
-use std::path::Path;
+use tempfile::TempDir;
 
 const LARGE: usize = 3 << 20;
 
-fn make(root: &Path) {
-    std::fs::write(root.join("small"), small()).unwrap();
-    std::fs::write(root.join("medium"), bytes(2, 100_000)).unwrap();
-    std::fs::write(root.join("large"), bytes(3, LARGE)).unwrap();
-    std::fs::write(root.join("huge"), bytes(4, 9 << 20)).unwrap();
-    std::fs::create_dir(root.join("directory")).unwrap();
+fn tree() -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("small"), small()).unwrap();
+    std::fs::write(root.path().join("medium"), bytes(2, 100_000)).unwrap();
+    std::fs::write(root.path().join("large"), bytes(3, LARGE)).unwrap();
+    std::fs::write(root.path().join("huge"), bytes(4, 9 << 20)).unwrap();
+    std::fs::create_dir(root.path().join("directory")).unwrap();
+    root
+}
+
+/// A server that has answered once, and how many descriptors it has open then.
+fn serve(root: &TempDir, args: &[&str]) -> (Server, usize) {
+    let server = Server::start(root.path(), args);
+    assert_same(&server.get("/small").body, &small(), "small");
+    let descriptors = server.descriptors();
+    (server, descriptors)
 }
 
 fn small() -> Vec<u8> {
@@ -31,12 +41,9 @@ fn assert_unharmed(server: &Server, descriptors: usize) {
 #[test]
 fn resets_in_the_middle() {
     for mode in TRANSMIT {
-        let root = tempfile::tempdir().unwrap();
-        make(root.path());
+        let root = tree();
         let args = ["--workers", "2", "--arena", "4MiB", "--transmit", mode, "--read-chunk", "16KiB"];
-        let server = Server::start(root.path(), &args);
-        assert_same(&server.get("/small").body, &small(), "small");
-        let descriptors = server.descriptors();
+        let (server, descriptors) = serve(&root, &args);
         for round in 0..240u64 {
             let target = ["/large", "/huge", "/medium", "/small", "/missing"][round as usize % 5];
             let mut client = Client::narrow(server.address(), 4096);
@@ -67,11 +74,9 @@ fn resets_in_the_middle() {
 
 #[test]
 fn connections_that_come_and_go() {
-    let root = tempfile::tempdir().unwrap();
-    make(root.path());
-    let server = Server::start(root.path(), &["--workers", "2"]);
-    assert_same(&server.get("/small").body, &small(), "small");
-    let (descriptors, memory) = (server.descriptors(), server.memory("RssAnon"));
+    let root = tree();
+    let (server, descriptors) = serve(&root, &["--workers", "2"]);
+    let memory = server.memory("RssAnon");
     for round in 0..3000 {
         let mut client = server.connect();
         match round % 4 {
@@ -91,11 +96,8 @@ fn connections_that_come_and_go() {
 
 #[test]
 fn heads_that_never_end() {
-    let root = tempfile::tempdir().unwrap();
-    make(root.path());
-    let server = Server::start(root.path(), &["--workers", "1", "--header-timeout", "500ms"]);
-    assert_same(&server.get("/small").body, &small(), "small");
-    let descriptors = server.descriptors();
+    let root = tree();
+    let (server, descriptors) = serve(&root, &["--workers", "1", "--header-timeout", "500ms"]);
     let mut slow: Vec<Client> = (0..300).map(|_| server.connect()).collect();
     let mut open = vec![true; slow.len()];
     let mut quick = server.connect();
@@ -117,12 +119,10 @@ fn heads_that_never_end() {
 /// Requests without end from clients that never read: the server stops reading before its memory grows.
 #[test]
 fn floods_of_requests() {
-    let root = tempfile::tempdir().unwrap();
-    make(root.path());
+    let root = tree();
     for mode in ["copy", "splice", "zerocopy"] {
-        let server = Server::start(root.path(), &["--workers", "1", "--transmit", mode, "--arena", "4MiB"]);
-        assert_same(&server.get("/small").body, &small(), "small");
-        let (descriptors, memory) = (server.descriptors(), server.memory("RssAnon"));
+        let (server, descriptors) = serve(&root, &["--workers", "1", "--transmit", mode, "--arena", "4MiB"]);
+        let memory = server.memory("RssAnon");
         let mut clients: Vec<Client> = (0..30).map(|_| Client::narrow(server.address(), 4096)).collect();
         for (number, client) in clients.iter_mut().enumerate() {
             let flood = request("GET", ["/small", "/medium", "/large"][number % 3], &[]).repeat(1000);
@@ -162,11 +162,8 @@ fn floods_of_requests() {
 
 #[test]
 fn nonsense() {
-    let root = tempfile::tempdir().unwrap();
-    make(root.path());
-    let server = Server::start(root.path(), &["--workers", "2", "--max-head", "2KiB"]);
-    assert_same(&server.get("/small").body, &small(), "small");
-    let descriptors = server.descriptors();
+    let root = tree();
+    let (server, descriptors) = serve(&root, &["--workers", "2", "--max-head", "2KiB"]);
     for round in 0..600u64 {
         let mut text = match round % 3 {
             0 => bytes(round, (mix(round) % 5000) as usize),
@@ -193,12 +190,9 @@ fn nonsense() {
 /// A reader that stalls is given up, however much it still sends.
 #[test]
 fn stalled_readers_are_given_up() {
-    let root = tempfile::tempdir().unwrap();
-    make(root.path());
+    let root = tree();
     for mode in TRANSMIT {
-        let server = Server::start(root.path(), &["--workers", "1", "--transmit", mode, "--send-timeout", "500ms"]);
-        assert_same(&server.get("/small").body, &small(), "small");
-        let descriptors = server.descriptors();
+        let (server, descriptors) = serve(&root, &["--workers", "1", "--transmit", mode, "--send-timeout", "500ms"]);
         let mut clients: Vec<Client> = Vec::new();
         for target in ["/huge", "/large"] {
             let mut client = Client::narrow(server.address(), 4096);
@@ -218,8 +212,7 @@ fn stalled_readers_are_given_up() {
 /// A connection leaves for the full lane only when what was asked before has been sent.
 #[test]
 fn clients_that_ask_for_a_directory_next_and_end_their_side() {
-    let root = tempfile::tempdir().unwrap();
-    make(root.path());
+    let root = tree();
     let server = Server::start(root.path(), &["--workers", "1"]);
     for round in 0..300 {
         let mut client = server.connect();
@@ -233,8 +226,7 @@ fn clients_that_ask_for_a_directory_next_and_end_their_side() {
 
 #[test]
 fn slow_readers_that_ask_for_a_directory_next() {
-    let root = tempfile::tempdir().unwrap();
-    make(root.path());
+    let root = tree();
     for mode in TRANSMIT {
         let server = Server::start(root.path(), &["--workers", "1", "--transmit", mode]);
         for target in ["/large", "/huge"] {
@@ -257,8 +249,7 @@ fn slow_readers_that_ask_for_a_directory_next() {
 
 #[test]
 fn unix_sockets_serve_the_same() {
-    let root = tempfile::tempdir().unwrap();
-    make(root.path());
+    let root = tree();
     let directory = tempfile::tempdir().unwrap();
     for mode in TRANSMIT {
         let listen = format!("unix:{}", directory.path().join(mode).display());

@@ -181,11 +181,11 @@ impl Files {
     /// The first of them, as many as have together `bytes`.
     pub fn first(mut self, bytes: u64) -> Files {
         let mut sum = 0;
-        let count = self.items.iter().take_while(|item| {
+        let fits = |item: &&Item| {
             sum += item.size;
             sum <= bytes
-        });
-        let count = count.count();
+        };
+        let count = self.items.iter().take_while(fits).count();
         self.items.truncate(count.max(1));
         self
     }

@@ -76,8 +76,23 @@ impl Bench {
         self.peers.iter().copied().filter(|peer| peer.takes_part(case)).collect()
     }
 
+    /// Records a run of a server, or that it failed; whether there is a sample.
+    pub fn record(&self, case: &Case, peer: Peer, run: Result<Sample>, result: &mut CaseResult) -> bool {
+        match run {
+            Ok(sample) => {
+                self.tell(case, &sample);
+                result.samples.push(sample);
+                true
+            }
+            Err(error) => {
+                result.fail(peer, &error);
+                false
+            }
+        }
+    }
+
     /// A line of progress.
-    pub fn tell(&self, case: &Case, sample: &Sample) {
+    fn tell(&self, case: &Case, sample: &Sample) {
         let value =
             sample.value(case.metric).map_or("no figure".into(), |value| format!("{value:.2} {}", case.metric.unit()));
         eprintln!("{:<20} {:>3}/{} {:<17} {value}", case.name, sample.round, self.scale.rounds, sample.peer);

@@ -7,6 +7,7 @@ use std::ops::Deref;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// One version of one file, in the arena as far as it is filled.
 pub struct Entry {
@@ -29,9 +30,9 @@ pub struct Entry {
     fresh: bool,
 }
 
-/// Changes within this time before the read may be indistinguishable from changes after it, nanoseconds: two ticks of a
-/// kernel built with HZ=100.
-const STAMP_PRECISION: i64 = 20_000_000;
+/// Changes within this time before the read may be indistinguishable from changes after it: two ticks of a kernel built with
+/// HZ=100.
+const STAMP_PRECISION: Duration = Duration::from_millis(20);
 
 impl Entry {
     pub(super) fn new(
@@ -41,10 +42,7 @@ impl Entry {
         allocation: Allocation,
         now: u64,
     ) -> Entry {
-        let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let wall = wall.map_or(0, |since| since.as_nanos() as i64);
-        let identity = &representation.identity;
-        let fresh = identity.mtime_ns.max(identity.ctime_ns) > wall - STAMP_PRECISION;
+        let fresh = representation.identity.was_changed_within(STAMP_PRECISION);
         Entry {
             name: name.into(),
             hash,

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// The reading of one file, from its open to its end.
 pub struct Fill {
@@ -53,10 +53,7 @@ pub struct OpenFile {
 impl OpenFile {
     /// `settled` is for how long a file must have been left alone to be [settled](OpenFile::is_settled).
     pub fn new(fd: OwnedFd, representation: Representation, settled: Duration) -> OpenFile {
-        let identity = &representation.identity;
-        let changed = u64::try_from(identity.mtime_ns.max(identity.ctime_ns)).unwrap_or(0);
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let is_settled = Duration::from_nanos(changed).saturating_add(settled) <= wall;
+        let is_settled = !representation.identity.was_changed_within(settled);
         OpenFile { fd, representation, is_settled }
     }
 }

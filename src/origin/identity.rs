@@ -82,6 +82,13 @@ impl Identity {
         (self.dev, self.ino, self.size, self.mtime_ns) == (other.dev, other.ino, other.size, other.mtime_ns)
     }
 
+    /// Whether the file was changed less than `age` ago, by its own times; also if they lie in the future.
+    pub fn was_changed_within(&self, age: Duration) -> bool {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64);
+        let age = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
+        self.mtime_ns.max(self.ctime_ns) > wall.saturating_sub(age)
+    }
+
     /// A strong entity tag (RFC 9110, 8.8.3), quotes included. The device number is left out: it can change when the machine
     /// starts anew, and a tag that outlives that lets downloads resume.
     pub fn etag(&self) -> String {

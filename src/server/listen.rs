@@ -29,8 +29,7 @@ pub struct Listening {
 /// # Errors
 /// What is wrong with which address.
 pub fn bind(addresses: &[Address], workers: usize) -> anyhow::Result<Listening> {
-    let mut listening =
-        Listening { sockets: (0..workers).map(|_| Vec::new()).collect(), bound: Vec::new(), files: Vec::new() };
+    let mut listening = Listening::new(workers);
     for address in addresses {
         let context = |error: io::Error| anyhow::anyhow!("cannot listen on {address}: {}", explain(&error));
         match address {
@@ -50,8 +49,7 @@ pub fn bind(addresses: &[Address], workers: usize) -> anyhow::Result<Listening> 
 /// # Errors
 /// Writes are allowed to anybody who can reach one of them; or it cannot be used.
 pub fn adopt(inherited: Vec<Inherited>, options: &ServeOptions) -> anyhow::Result<Listening> {
-    let mut listening =
-        Listening { sockets: (0..options.workers).map(|_| Vec::new()).collect(), bound: Vec::new(), files: Vec::new() };
+    let mut listening = Listening::new(options.workers);
     for socket in inherited {
         if options.allow_writes && options.token_file.is_none() && !socket.is_local() {
             anyhow::bail!(
@@ -70,9 +68,7 @@ pub fn adopt(inherited: Vec<Inherited>, options: &ServeOptions) -> anyhow::Resul
                 (Socket::from(socket), Address::Unix(path))
             }
         };
-        for sockets in &mut listening.sockets {
-            sockets.push(socket.try_clone()?.into());
-        }
+        listening.share(&socket)?;
         listening.bound.push(address);
     }
     Ok(listening)
@@ -87,6 +83,18 @@ fn explain(error: &io::Error) -> String {
 }
 
 impl Listening {
+    fn new(workers: usize) -> Listening {
+        Listening { sockets: (0..workers).map(|_| Vec::new()).collect(), bound: Vec::new(), files: Vec::new() }
+    }
+
+    /// All workers accept from the one socket.
+    fn share(&mut self, socket: &Socket) -> io::Result<()> {
+        for sockets in &mut self.sockets {
+            sockets.push(socket.try_clone()?.into());
+        }
+        Ok(())
+    }
+
     fn bind_tcp(&mut self, mut address: SocketAddr) -> io::Result<()> {
         if address.port() != 0 {
             // SO_REUSEPORT would let a second server take half of the first one's connections unnoticed.
@@ -116,9 +124,7 @@ impl Listening {
             socket.bind(&address)
         })?;
         socket.listen(limits::BACKLOG)?;
-        for sockets in &mut self.sockets {
-            sockets.push(socket.try_clone()?.into());
-        }
+        self.share(&socket)?;
         self.bound.push(Address::Unix(path.into()));
         self.files.push(path.into());
         Ok(())

@@ -375,18 +375,18 @@ impl<K: Kernel> Worker<K> {
         if range.is_empty() {
             return;
         }
-        let connection = &mut self.connections[index as usize];
-        let mode = transmit::choose(self.shared.options.transmit, &lease, fill.is_some(), connection.zerocopy_works);
+        let zerocopy_works = self.connections[index as usize].zerocopy_works;
+        let mode = transmit::choose(self.shared.options.transmit, &lease, fill.is_some(), zerocopy_works);
         let len = range.end - range.start;
-        self.metrics.transmit_responses[mode.label()].one();
-        self.metrics.transmit_bytes[mode.label()].add(len);
+        self.count_transmit(mode, len);
         let fits = mode == Mode::Copy && len <= limits::BATCH_BYTES as u64;
         if fits && lease.filled() >= range.end {
             let (batch, _) = self.batch(index);
             batch.push_body(lease, range.start as usize..range.end as usize);
         } else {
             let fill = fill.filter(|_| lease.filled() < lease.size());
-            connection.body = Some(Body::Arena { lease, at: range.start, end: range.end, fill, mode });
+            self.connections[index as usize].body =
+                Some(Body::Arena { lease, at: range.start, end: range.end, fill, mode });
         }
     }
 
@@ -402,14 +402,18 @@ impl<K: Kernel> Worker<K> {
         let range = self.write_head(index, request, &file.representation, status, Class::of(status));
         if !range.is_empty() {
             if fill.is_some() {
-                let label = Mode::Reference.label();
-                self.metrics.transmit_responses[label].one();
-                self.metrics.transmit_bytes[label].add(range.end - range.start);
+                self.count_transmit(Mode::Reference, range.end - range.start);
             }
             let stream =
                 Stream { file, fill, at: range.start, end: range.end, warm_until: 0, cold_until: 0, buffer: None };
             self.connections[index as usize].body = Some(Body::File(stream));
         }
+    }
+
+    /// A body of `len` bytes leaves in this mode.
+    fn count_transmit(&self, mode: Mode, len: u64) {
+        self.metrics.transmit_responses[mode.label()].one();
+        self.metrics.transmit_bytes[mode.label()].add(len);
     }
 
     /// One connection too many: an answer, and the end.

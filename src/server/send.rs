@@ -326,16 +326,7 @@ impl<K: Kernel> Worker<K> {
         let window = (there - stream.at).min(limits::STREAM_WINDOW);
         let worthwhile =
             stream.file.is_settled && (stream.fill.is_some() || window > limits::STREAM_BUFFER_BYTES as u64);
-        let warm = worthwhile && stream.at >= stream.cold_until && {
-            let is_known = stream.at + window <= stream.warm_until;
-            let ahead = (there - stream.at).min(limits::STREAM_WARM);
-            let is_found = !is_known && self.kernel.is_resident(file, stream.at, ahead);
-            if is_found {
-                stream.warm_until = stream.at + ahead;
-            }
-            is_known || is_found || (ahead > window && self.kernel.is_resident(file, stream.at, window))
-        };
-        if warm {
+        if worthwhile && stream.at >= stream.cold_until && stream.is_warm(&mut self.kernel, window, there) {
             return match self.kernel.send_file(connection.socket, file, stream.at, window as usize) {
                 Ok(0) => Ok((Step::Broken, None)), // the file is shorter now
                 Ok(sent) => {
@@ -416,6 +407,21 @@ impl<K: Kernel> Worker<K> {
 }
 
 impl Stream {
+    /// Whether the next `window` bytes are in the page cache. What lies before `there` is looked up at once, as far as that is
+    /// worth it, and remembered if it is all there.
+    fn is_warm(&mut self, kernel: &mut impl Kernel, window: u64, there: u64) -> bool {
+        if self.at + window <= self.warm_until {
+            return true;
+        }
+        let file = self.file.fd.as_raw_fd();
+        let ahead = (there - self.at).min(limits::STREAM_WARM);
+        if kernel.is_resident(file, self.at, ahead) {
+            self.warm_until = self.at + ahead;
+            return true;
+        }
+        ahead > window && kernel.is_resident(file, self.at, window)
+    }
+
     /// Whether the open file still is the version whose head was sent. One that only grew (a log) still begins with it, and
     /// is let pass where there is no other source.
     fn is_same(&self, found: io::Result<Found>) -> bool {

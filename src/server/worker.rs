@@ -45,6 +45,8 @@ pub struct Worker<K: Kernel> {
     pub(super) zero_sends: Slab<Lent<ZeroSend>>,
     /// Messages to other workers that are not known to be delivered.
     messages: Slab<Message>,
+    /// Those of them that the kernel had no memory for: the next tick tries again.
+    undelivered: Vec<usize>,
     /// Connections that go on without a completion of their own, with their generation.
     pub(super) ready: Vec<(u32, u32)>,
     pub(super) spares: Spares,
@@ -60,8 +62,6 @@ pub struct Worker<K: Kernel> {
 struct Message {
     ring: RawFd,
     token: Token,
-    /// The kernel had no memory for it: the next tick tries again.
-    is_due: bool,
 }
 
 struct Listener {
@@ -103,6 +103,7 @@ impl<K: Kernel> Worker<K> {
             checks: Slab::new(),
             zero_sends: Slab::new(),
             messages: Slab::new(),
+            undelivered: Vec::new(),
             ready: Vec::new(),
             spares: Spares::default(),
             date: Date::now(),
@@ -203,7 +204,7 @@ impl<K: Kernel> Worker<K> {
                 }
                 Waiter::Connection { worker, token } => {
                     if let Some(ring) = self.shared.mail.ring(worker) {
-                        let key = self.messages.insert(Message { ring, token, is_due: false });
+                        let key = self.messages.insert(Message { ring, token });
                         self.send_message(key)?;
                     }
                 }
@@ -214,14 +215,14 @@ impl<K: Kernel> Worker<K> {
     }
 
     fn send_message(&mut self, key: usize) -> io::Result<()> {
-        let Message { ring, token, .. } = self.messages[key];
+        let Message { ring, token } = self.messages[key];
         self.kernel.submit(Op::Message { ring, token }, Token::new(Kind::Message, 0, key as u32))
     }
 
     /// Who waits for a message that could not be delivered would wait for ever.
     fn message_over(&mut self, key: u32, result: i32) -> io::Result<()> {
         match -result {
-            libc::ENOMEM | libc::EAGAIN | libc::EOVERFLOW => self.messages[key as usize].is_due = true,
+            libc::ENOMEM | libc::EAGAIN | libc::EOVERFLOW => self.undelivered.push(key as usize),
             // Delivered; or the addressee has gone, and its connections with it.
             _ => drop(self.messages.remove(key as usize)),
         }
@@ -229,9 +230,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     fn repeat_messages(&mut self) -> io::Result<()> {
-        let due = self.messages.iter_mut().filter(|(_, message)| message.is_due);
-        let due: Vec<usize> = due.map(|(key, message)| (key, message.is_due = false).0).collect();
-        due.into_iter().try_for_each(|key| self.send_message(key))
+        std::mem::take(&mut self.undelivered).into_iter().try_for_each(|key| self.send_message(key))
     }
 
     fn arm_listeners(&mut self) -> io::Result<()> {

@@ -20,13 +20,8 @@ const ASKED: usize = 97;
 
 pub fn run(case: &Case, connections: u32, bench: &Bench, result: &mut CaseResult) -> Result<()> {
     for peer in bench.taking_part(case) {
-        match measure(case, peer, connections, bench, result) {
-            Ok(sample) => {
-                bench.tell(case, &sample);
-                result.samples.push(sample);
-            }
-            Err(error) => result.fail(peer, &error),
-        }
+        let run = measure(case, peer, connections, bench, result);
+        bench.record(case, peer, run, result);
     }
     Ok(())
 }

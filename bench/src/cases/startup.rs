@@ -12,15 +12,12 @@ pub fn run(case: &Case, bench: &Bench, result: &mut CaseResult) -> Result<()> {
     for round in 1..=bench.scale.rounds {
         for peer in bench.taking_part(case) {
             bench.folios.set(peer.large_folios());
-            match Server::start(peer, &bench.site, case.workers, &result.placement.server) {
-                Ok(server) => {
-                    let first_byte_ms = Some(server.first_byte.as_secs_f64() * 1e3);
-                    let sample = Sample { peer: peer.name().into(), round, first_byte_ms, ..Sample::default() };
-                    bench.tell(case, &sample);
-                    result.samples.push(sample);
-                }
-                Err(error) => result.fail(peer, &error),
-            }
+            let started = Server::start(peer, &bench.site, case.workers, &result.placement.server);
+            let run = started.map(|server| {
+                let first_byte_ms = Some(server.first_byte.as_secs_f64() * 1e3);
+                Sample { peer: peer.name().into(), round, first_byte_ms, ..Sample::default() }
+            });
+            bench.record(case, peer, run, result);
         }
     }
     Ok(())

@@ -56,16 +56,9 @@ pub fn run(case: &Case, bench: &Bench, result: &mut CaseResult) -> Result<()> {
     };
     result.rate = rate;
     for round in 1..=bench.scale.rounds {
-        servers.retain_mut(|server| match turns.turn(server, round, rate, result) {
-            Ok(sample) => {
-                bench.tell(case, &sample);
-                result.samples.push(sample);
-                true
-            }
-            Err(error) => {
-                result.fail(server.peer, &error);
-                false
-            }
+        servers.retain_mut(|server| {
+            let run = turns.turn(server, round, rate, result);
+            bench.record(case, server.peer, run, result)
         });
     }
     Ok(())

@@ -31,9 +31,6 @@ const COLORS: [&str; 8] = ["#0072b2", "#009e73", "#d55e00", "#8a8f94", "#cc79a7"
 /// Dash patterns of the runs.
 const DASHES: [&str; 4] = ["", "7 4", "2 3", "9 3 2 3"];
 
-/// The classes in the order of [`super::json::Classes::named`].
-const CLASS_NAMES: [&str; 4] = ["total", "hit", "miss", "unclassified"];
-
 /// A cell of the overview, the percentiles of one kind, and the number that a line over time shows.
 type OfRun<'a> = &'a dyn Fn(&Run) -> String;
 type OfClass = fn(&ClassReport) -> &Percentiles;
@@ -126,8 +123,9 @@ fn shown(run: &Run) -> Vec<(usize, &'static str, &ClassReport)> {
         .collect()
 }
 
-fn shown_in_any(runs: &[(String, &Run)], class: usize) -> bool {
-    runs.iter().any(|(_, run)| shown(run).iter().any(|(index, ..)| *index == class))
+/// Those of any run, in their order.
+fn shown_in_any(runs: &[(String, &Run)]) -> BTreeSet<(usize, &'static str)> {
+    runs.iter().flat_map(|(_, run)| shown(run)).map(|(index, name, _)| (index, name)).collect()
 }
 
 /// How a line looks: by class within one run, by both where there are several.
@@ -173,10 +171,7 @@ fn by_percentile(runs: &[(String, &Run)]) -> Result<String> {
 
 fn percentiles(runs: &[(String, &Run)]) -> String {
     let mut html = String::new();
-    for (class, class_name) in CLASS_NAMES.into_iter().enumerate() {
-        if !shown_in_any(runs, class) {
-            continue;
-        }
+    for (class, class_name) in shown_in_any(runs) {
         let kinds: [(&str, OfClass); 3] = [
             ("latency", |report| &report.latency_ns),
             ("service time", |report| &report.service_ns),
@@ -215,10 +210,8 @@ fn over_time(runs: &[(String, &Run)]) -> String {
     if runs.len() == 1 {
         return classes_over_time(runs, |_| true);
     }
-    CLASS_NAMES
+    shown_in_any(runs)
         .into_iter()
-        .enumerate()
-        .filter(|(class, _)| shown_in_any(runs, *class))
         .map(|(class, name)| format!("<h3>{name}</h3>\n{}", classes_over_time(runs, |index| index == class)))
         .collect()
 }
