@@ -89,6 +89,16 @@ const _: () = assert!(PACKED_MAX < REFER_MIN_BYTES);
 /// sending by reference.
 pub const STREAM_BUFFER_BYTES: usize = 64 << 10;
 
+/// How long a file that displaced others is kept cached without its bytes if nobody asks for it again. At most that long what
+/// is cached depends on the page cache; and where 64 MiB last longer than this, every file is read after all.
+pub const DEFER: Duration = Duration::from_millis(250);
+
+/// Files that are kept open at most to be read later: as many as the default arena holds of the smallest that are.
+pub const DEFERRED_FILES: usize = (64 << 20) / REFER_MIN_BYTES as usize;
+
+/// Fills that a worker has under way when it begins to read what was deferred and has stayed.
+pub const FILLS_AT_LEISURE: usize = 4;
+
 /// How far ahead of a fill's reads the kernel is told to read, where the file is not in the page cache.
 pub const READ_AHEAD: u64 = 1 << 20;
 

@@ -85,7 +85,7 @@ fn churn(server: &Server, files: &[Vec<u8>]) {
 fn holds_in(mode: &str, eviction: &str) {
     let root = tempfile::tempdir().unwrap();
     let files = make_files(root.path());
-    let args = ["--arena", "4MiB", "--workers", "2", "--transmit", mode, "--eviction", eviction];
+    let args = ["--arena", "4MiB", "--workers", "2", "--transmit", mode, "--eviction", eviction, "--settled", "0s"];
     let server = Server::start(root.path(), &args);
     let highest = highest_during(&server, || churn(&server, &files));
     assert!(highest <= ARENA, "{mode}, {eviction}: {highest} bytes were resident");
@@ -120,7 +120,8 @@ fn nothing_of_the_budget_is_lost() {
     let whole = bytes(999, ARENA as usize - (256 << 10));
     std::fs::write(root.path().join("whole"), &whole).unwrap();
     for mode in TRANSMIT {
-        let server = Server::start(root.path(), &["--arena", "4MiB", "--workers", "2", "--transmit", mode]);
+        let args = ["--arena", "4MiB", "--workers", "2", "--transmit", mode, "--settled", "0s"];
+        let server = Server::start(root.path(), &args);
         churn(&server, &files);
         let mut client = server.connect();
         harness::until("the large file has its room", || {
@@ -151,7 +152,8 @@ fn holds_with_large_folios() {
     for mode in TRANSMIT {
         let root = tempfile::tempdir().unwrap();
         let files = make_files(root.path());
-        let server = Server::start(root.path(), &["--arena", "4MiB", "--workers", "2", "--transmit", mode]);
+        let args = ["--arena", "4MiB", "--workers", "2", "--transmit", mode, "--settled", "0s"];
+        let server = Server::start(root.path(), &args);
         assert!(server.stderr().contains("64 KiB folios for large objects"), "{}", server.stderr());
         let highest = highest_during(&server, || churn(&server, &files));
         assert!(highest <= ARENA && highest > ARENA / 2, "{mode}: {highest} bytes were resident");

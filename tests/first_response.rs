@@ -20,10 +20,7 @@ fn make_files(root: &Path) -> Vec<Vec<u8>> {
 
 /// Responses sent in this mode so far.
 fn responses(server: &Server, mode: &str) -> u64 {
-    let page = server.get("/.forebay/metrics").text();
-    let sample = format!("forebay_transmit_responses_total{{mode=\"{mode}\"}} ");
-    let value = page.lines().find_map(|line| line.strip_prefix(&sample));
-    value.unwrap_or_else(|| panic!("no {sample} in {page}")).parse().unwrap()
+    server.sample(&format!("forebay_transmit_responses_total{{mode=\"{mode}\"}}"))
 }
 
 #[test]

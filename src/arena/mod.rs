@@ -98,6 +98,11 @@ impl Arena {
         }
     }
 
+    /// Whether objects take up three quarters of it or more: it is never much fuller than nine tenths.
+    pub fn is_nearly_full(&self) -> bool {
+        self.layout.lock().live() >= self.capacity / 4 * 3
+    }
+
     /// Bytes that are physically resident now.
     ///
     /// # Errors

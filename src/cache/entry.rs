@@ -1,12 +1,14 @@
 //! A cached file, and leases of it.
 
+use super::defer::Source;
 use super::eviction::Tag;
 use crate::arena::Allocation;
 use crate::http::representation::Representation;
+use parking_lot::Mutex;
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 /// One version of one file, in the arena as far as it is filled.
@@ -17,6 +19,8 @@ pub struct Entry {
     allocation: Allocation,
     /// Bytes that are there; written by the filler only.
     filled: AtomicU64,
+    /// Where those are that are not.
+    pub(super) source: Mutex<Source>,
     /// What the policy knows it by; set when it is published.
     tag: OnceLock<Arc<Tag>>,
     pub(super) hits: AtomicU64,
@@ -49,6 +53,7 @@ impl Entry {
             representation,
             allocation,
             filled: AtomicU64::new(0),
+            source: Mutex::new(Source::Filler),
             tag: OnceLock::new(),
             hits: AtomicU64::new(0),
             checked: AtomicU64::new(now),
@@ -99,6 +104,11 @@ impl Entry {
         self.filled.load(Ordering::Acquire)
     }
 
+    /// All bytes are there: of a cached file they are, unless they were [deferred](super::defer).
+    pub fn is_whole(&self) -> bool {
+        self.filled() == self.size()
+    }
+
     pub(super) fn set_filled(&self, filled: u64) {
         self.filled.store(filled, Ordering::Release);
     }
@@ -119,6 +129,11 @@ impl Entry {
 
     pub(super) fn tag(&self) -> Option<&Arc<Tag>> {
         self.tag.get()
+    }
+
+    /// It is cached, or was.
+    pub(super) fn was_admitted(&self) -> bool {
+        self.tag.get().is_some()
     }
 
     pub(super) fn make_tag(&self, resident: u32) -> Arc<Tag> {
@@ -156,6 +171,16 @@ pub struct Lease(Arc<Entry>);
 impl Lease {
     pub(super) fn new(entry: Arc<Entry>) -> Lease {
         Lease(entry)
+    }
+
+    /// The entry without the right to it.
+    pub fn downgrade(&self) -> Weak<Entry> {
+        Arc::downgrade(&self.0)
+    }
+
+    /// A lease, if the entry still has its memory.
+    pub fn upgrade(entry: &Weak<Entry>) -> Option<Lease> {
+        entry.upgrade().map(Lease)
     }
 
     pub(super) fn shared(&self) -> &Arc<Entry> {

@@ -5,9 +5,10 @@
 use super::entry::Lease;
 use crate::http::cache_status::Reason;
 use crate::http::representation::Representation;
+use crate::origin::Found;
 use crate::ring::kernel::Token;
 use parking_lot::Mutex;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub enum Progress {
     Opening,
     /// It is being read from the open file; [`crate::cache::entry::Entry::filled`] tells how far.
     Filling(Lease, Arc<OpenFile>),
+    /// It has its memory, and stays in the open file until it is asked for again: see [`super::defer`].
+    Deferred(Lease, Arc<OpenFile>),
     /// It is whole.
     Ready(Lease),
     /// It is served from the open file without being cached.
@@ -55,6 +58,11 @@ impl OpenFile {
     pub fn new(fd: OwnedFd, representation: Representation, settled: Duration) -> OpenFile {
         let is_settled = !representation.identity.was_changed_within(settled);
         OpenFile { fd, representation, is_settled }
+    }
+
+    /// Whether it still is that version, as far as its times can tell.
+    pub fn is_same(&self) -> bool {
+        matches!(Found::of(self.fd.as_fd()), Ok(Found::File(now)) if now.same_bytes(&self.representation.identity))
     }
 }
 
@@ -88,6 +96,30 @@ impl Fill {
         Fill { name: name.into(), hash, aside, state }
     }
 
+    /// The reading of a file that was opened before.
+    pub(super) fn resumed(entry: &Lease, file: Arc<OpenFile>) -> Fill {
+        let progress = Progress::Filling(entry.clone(), file);
+        let state = Mutex::new(Flight { progress, waiters: Vec::new() });
+        Fill { name: entry.name().into(), hash: entry.hash(), aside: None, state }
+    }
+
+    /// What is being read, and whence, once that is known.
+    pub fn reading(&self) -> Option<(Lease, Arc<OpenFile>)> {
+        match &self.state.lock().progress {
+            Progress::Filling(entry, file) => Some((entry.clone(), file.clone())),
+            Progress::Opening
+            | Progress::Deferred(..)
+            | Progress::Ready(_)
+            | Progress::Uncached(..)
+            | Progress::Failed(_) => None,
+        }
+    }
+
+    /// One connection waits for it, and nobody else.
+    pub fn is_wanted_once(&self) -> bool {
+        matches!(self.state.lock().waiters[..], [Waiter::Connection { .. }])
+    }
+
     pub fn name(&self) -> &[u8] {
         &self.name
     }
@@ -108,7 +140,7 @@ impl Fill {
         let news = match &state.progress {
             Progress::Opening => false,
             Progress::Filling(entry, _) => seen.is_none_or(|seen| entry.filled() > seen),
-            Progress::Ready(_) | Progress::Uncached(..) | Progress::Failed(_) => true,
+            Progress::Deferred(..) | Progress::Ready(_) | Progress::Uncached(..) | Progress::Failed(_) => true,
         };
         if news {
             return Some(state.progress.clone());

@@ -7,13 +7,15 @@
 //! | unknown   | nowhere                             | [`Cache::find`] of the first request: to *opening*                    |
 //! | opening   | index: `Filling`, no memory yet     | [`Cache::reserve`]: to *filling*; [`Cache::pass`]: served uncached    |
 //! | filling   | index: `Filling`, memory reserved   | [`Cache::advance`] chunk by chunk; [`Cache::publish`]: to *cached*    |
+//! | deferred  | index: `Ready`, known to the policy | [`Cache::resume`]: read at last; an eviction: to *leaving*            |
 //! | cached    | index: `Ready`, known to the policy | an eviction or [`Cache::remove`]: to *leaving*                        |
 //! | leaving   | only leases know it                 | the last lease: its memory goes back to the arena                     |
 //! | failed    | nowhere                             | [`Cache::fail`], from opening or filling                              |
 //!
-//! Locks, in the order in which they are taken: the keeper (policy and residents), a shard of the index, a fill's state,
-//! the arena's layout. A hit takes one shard's lock shared, and nothing else.
+//! Locks, in the order in which they are taken: the keeper (policy and residents), a shard of the index, an entry's source,
+//! a fill's state, the arena's layout. A hit takes one shard's lock shared, and nothing else.
 
+pub mod defer;
 pub mod entry;
 pub mod eviction;
 pub mod fill;
@@ -25,6 +27,7 @@ use crate::http::representation::Representation;
 use crate::limits;
 use crate::metrics::SharedMetrics;
 use crate::metrics::labels::Eviction as Departure;
+use defer::Quota;
 use entry::{Entry, Lease};
 use eviction::{Candidate, Eviction, Policy, Tag, Touch, Victim};
 use fill::{Failure, Fill, OpenFile, Progress, Waiter};
@@ -41,6 +44,7 @@ pub struct Cache {
     index: Index,
     keeper: Mutex<Keeper>,
     touch: Touch,
+    deferrals: Arc<Quota>,
     metrics: Arc<SharedMetrics>,
 }
 
@@ -56,7 +60,7 @@ const OWN_REFERENCES: usize = 2;
 
 /// What is known of a name.
 pub enum Found {
-    /// It is cached.
+    /// It is cached, though perhaps [deferred](defer).
     Cached(Lease),
     /// Another request has begun to read it.
     Filling(Arc<Fill>),
@@ -65,7 +69,8 @@ pub enum Found {
 }
 
 impl Cache {
-    /// An empty cache of `capacity` bytes. Objects of up to `packed_max` bytes are packed; see [`Arena::new`].
+    /// An empty cache of `capacity` bytes. Objects of up to `packed_max` bytes are packed; see [`Arena::new`]. At most `deferrals`
+    /// files are kept open to be read later.
     ///
     /// # Errors
     /// Those of [`Arena::new`].
@@ -74,6 +79,7 @@ impl Cache {
         packed_max: u64,
         eviction: Eviction,
         miss_cost: u64,
+        deferrals: usize,
         metrics: Arc<SharedMetrics>,
     ) -> io::Result<Cache> {
         let policy = eviction.build(capacity, miss_cost);
@@ -82,6 +88,7 @@ impl Cache {
             index: Index::new(),
             touch: policy.touch(),
             keeper: Mutex::new(Keeper { policy, residents: Slab::new() }),
+            deferrals: Quota::new(deferrals),
             metrics,
         })
     }
@@ -195,21 +202,38 @@ impl Cache {
 
     /// The file is whole: it is cached from now on, unless its name was removed or the fill detached meanwhile.
     pub fn publish(&self, fill: &Arc<Fill>, entry: Lease) -> Vec<Waiter> {
+        if !entry.was_admitted() {
+            self.admit(fill, &entry);
+        }
+        entry.end_source();
+        fill.move_on(Progress::Ready(entry))
+    }
+
+    /// Puts the entry in the place of its fill, and has the policy know it; false if the name was removed or the fill detached.
+    fn admit(&self, fill: &Arc<Fill>, entry: &Lease) -> bool {
         let mut keeper = self.keeper.lock();
         let Keeper { policy, residents } = &mut *keeper;
         let vacant = residents.vacant_entry();
-        let tag = entry.make_tag(vacant.key() as u32);
-        if self.index.replace(fill, entry.shared()) {
-            vacant.insert(entry.shared().clone());
-            policy.insert(tag);
+        if !self.index.replace(fill, entry.shared()) {
+            return false;
         }
-        drop(keeper);
-        fill.move_on(Progress::Ready(entry))
+        let tag = entry.make_tag(vacant.key() as u32);
+        vacant.insert(entry.shared().clone());
+        policy.insert(tag);
+        true
+    }
+
+    /// Nobody finds what this fill reads any more.
+    fn withdraw(&self, fill: &Arc<Fill>) {
+        self.index.remove_fill(fill);
+        if let Some((entry, _)) = fill.reading().filter(|(entry, _)| entry.was_admitted()) {
+            self.remove_entry(&entry, Departure::Invalidated);
+        }
     }
 
     /// The file is still being read for those who wait, but nobody joins them, and it will not be cached.
     pub fn detach(&self, fill: &Arc<Fill>) {
-        self.index.remove_fill(fill);
+        self.withdraw(fill);
     }
 
     /// The file is not cached: those who wait serve it from the open file.
@@ -220,7 +244,10 @@ impl Cache {
 
     /// The file cannot be had: those who wait are told why.
     pub fn fail(&self, fill: &Arc<Fill>, failure: Failure) -> Vec<Waiter> {
-        self.index.remove_fill(fill);
+        self.withdraw(fill);
+        if let Some((entry, _)) = fill.reading() {
+            entry.end_source();
+        }
         fill.move_on(Progress::Failed(failure))
     }
 

@@ -5,7 +5,8 @@
 use super::connection::{Checked, Wait};
 use super::worker::Worker;
 use crate::arena::Allocation;
-use crate::cache::entry::Lease;
+use crate::cache::defer::Resumed;
+use crate::cache::entry::{Entry, Lease};
 use crate::cache::fill::{Failure, Fill, OpenFile};
 use crate::http::representation::Representation;
 use crate::limits;
@@ -14,10 +15,11 @@ use crate::origin::{Found, Identity, Origin};
 use crate::ring::Completion;
 use crate::ring::kernel::{Kernel, Kind, Op, Token};
 use crate::ring::lent::Lent;
+use crate::transmit;
 use io_uring::types::OpenHow;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// A path to open beneath the root.
 pub(super) struct Open {
@@ -50,8 +52,13 @@ impl Open {
 /// A fill that this worker does.
 pub(super) struct FillTask {
     fill: Arc<Fill>,
-    open: Lent<Open>,
-    reading: Option<Reading>,
+    stage: Stage,
+}
+
+/// How far it is.
+enum Stage {
+    Opening(Lent<Open>),
+    Reading(Reading),
 }
 
 /// A fill whose file is open.
@@ -60,6 +67,13 @@ struct Reading {
     entry: Lent<Lease>,
     /// Up to here the kernel was told to read ahead, if it has to read at all.
     ahead: Option<u64>,
+}
+
+/// A file that was cached without its bytes.
+pub(super) struct Deferred {
+    entry: Weak<Entry>,
+    /// When it is to be read, if it is still cached then: monotonic nanoseconds.
+    due: u64,
 }
 
 /// A comparison with the disk.
@@ -86,9 +100,40 @@ pub(super) fn failure_of(errno: i32) -> Failure {
 impl<K: Kernel> Worker<K> {
     pub(super) fn begin_fill(&mut self, fill: Arc<Fill>) -> io::Result<()> {
         self.metrics.fills[Step::Started].one();
+        if let Some((entry, file)) = fill.reading() {
+            // It was deferred: the file is open.
+            let stage = self.begin_reading(entry, file);
+            let key = self.fills.insert(FillTask { fill, stage });
+            return self.read_on(key);
+        }
         let open = Open::new(fill.name(), Origin::open_how());
-        let key = self.fills.insert(FillTask { fill, open, reading: None });
+        let key = self.fills.insert(FillTask { fill, stage: Stage::Opening(open) });
         self.open_for_fill(key)
+    }
+
+    /// The fill of an entry whose bytes are not there, or not yet: begun now, if it was deferred. `None` if there is none.
+    pub(super) fn resume(&mut self, entry: &Lease) -> io::Result<Option<Arc<Fill>>> {
+        match self.shared.cache.resume(entry) {
+            None => Ok(None),
+            Some(Resumed::Joined(fill)) => Ok(Some(fill)),
+            Some(Resumed::Begun(fill)) => {
+                self.begin_fill(fill.clone())?;
+                Ok(Some(fill))
+            }
+        }
+    }
+
+    /// Reads what was deferred and has stayed, a few files at a time.
+    pub(super) fn resume_due(&mut self) -> io::Result<()> {
+        while self.fills.len() < limits::FILLS_AT_LEISURE
+            && self.deferred.front().is_some_and(|deferred| deferred.due <= self.now)
+            && let Some(deferred) = self.deferred.pop_front()
+        {
+            if let Some(entry) = Lease::upgrade(&deferred.entry) {
+                self.resume(&entry)?;
+            }
+        }
+        Ok(())
     }
 
     /// Fills that the control side has begun.
@@ -100,16 +145,17 @@ impl<K: Kernel> Worker<K> {
     }
 
     fn open_for_fill(&mut self, key: usize) -> io::Result<()> {
-        let op = Open::op(&mut self.fills[key].open, &self.shared.origin);
+        let Stage::Opening(open) = &mut self.fills[key].stage else { return Ok(()) };
+        let op = Open::op(open, &self.shared.origin);
         self.kernel.submit(op, Token::new(Kind::FillOpen, 0, key as u32))
     }
 
     pub(super) fn fill_opened(&mut self, key: u32, completion: &Completion) -> io::Result<()> {
         let key = key as usize;
-        let Some(task) = self.fills.get_mut(key) else { return Ok(()) };
-        task.open.returned();
+        let Some(FillTask { stage: Stage::Opening(open), .. }) = self.fills.get_mut(key) else { return Ok(()) };
+        open.returned();
         if completion.result < 0 {
-            if task.open.get_mut().is_worth_another(completion.result) {
+            if open.get_mut().is_worth_another(completion.result) {
                 return self.open_for_fill(key);
             }
             return self.fail_fill(key, failure_of(-completion.result));
@@ -135,23 +181,45 @@ impl<K: Kernel> Worker<K> {
                 self.wake_all(waiters)
             }
             Ok(entry) => {
-                let waiters = self.shared.cache.start(&task.fill, &entry, file.clone());
-                // The storage is kept busy while chunks are copied and sent; a file of one chunk is asked for by its read.
-                let (fd, size) = (file.fd.as_raw_fd(), entry.size());
-                let is_cold = size > self.shared.options.read_chunk_bytes as u64
-                    && !self.kernel.is_resident(fd, 0, size.min(limits::READ_AHEAD));
-                let ahead = is_cold.then_some(0);
-                task.reading = Some(Reading { file, entry: Lent::new(entry), ahead });
+                let fill = self.fills[key].fill.clone();
+                if self.may_wait(&entry, &file, &fill)
+                    && let Some(waiters) = self.shared.cache.defer(&fill, &entry, &file)
+                {
+                    self.metrics.fills[Step::Deferred].one();
+                    self.fills.remove(key);
+                    let due = self.now + limits::DEFER.as_nanos() as u64;
+                    self.deferred.push_back(Deferred { entry: entry.downgrade(), due });
+                    return self.wake_all(waiters);
+                }
+                let waiters = self.shared.cache.start(&fill, &entry, file.clone());
+                self.fills[key].stage = self.begin_reading(entry, file);
                 self.wake_all(waiters)?;
                 self.read_on(key)
             }
         }
     }
 
+    /// Whether the file need not be read now: it can be sent to the one who asked for it from the page cache, and for all that
+    /// is known it will have to make room before it is asked for again.
+    fn may_wait(&mut self, entry: &Lease, file: &OpenFile, fill: &Fill) -> bool {
+        self.shared.cache.arena().is_nearly_full()
+            && transmit::refers_to(self.shared.options.transmit, file, entry)
+            && fill.is_wanted_once()
+            && self.kernel.is_resident(file.fd.as_raw_fd(), 0, entry.size())
+    }
+
+    fn begin_reading(&mut self, entry: Lease, file: Arc<OpenFile>) -> Stage {
+        // The storage is kept busy while chunks are copied and sent; a file of one chunk is asked for by its read.
+        let (fd, size) = (file.fd.as_raw_fd(), entry.size());
+        let is_cold = size > self.shared.options.read_chunk_bytes as u64
+            && !self.kernel.is_resident(fd, 0, size.min(limits::READ_AHEAD));
+        Stage::Reading(Reading { file, entry: Lent::new(entry), ahead: is_cold.then_some(0) })
+    }
+
     /// Reads the next chunk, or publishes what is whole.
     fn read_on(&mut self, key: usize) -> io::Result<()> {
         let chunk = self.shared.options.read_chunk_bytes as u64;
-        let Some(reading) = &mut self.fills[key].reading else { return Ok(()) };
+        let Stage::Reading(reading) = &mut self.fills[key].stage else { return Ok(()) };
         let (size, at) = (reading.entry.size(), reading.entry.filled());
         if at == size {
             return self.publish_fill(key);
@@ -170,7 +238,7 @@ impl<K: Kernel> Worker<K> {
 
     pub(super) fn fill_read(&mut self, key: u32, completion: &Completion) -> io::Result<()> {
         let key = key as usize;
-        let Some(FillTask { fill, reading: Some(reading), .. }) = self.fills.get_mut(key) else { return Ok(()) };
+        let Some(FillTask { fill, stage: Stage::Reading(reading) }) = self.fills.get_mut(key) else { return Ok(()) };
         reading.entry.returned();
         let read = match completion.result {
             read @ 1.. => read as u64,
@@ -209,10 +277,11 @@ impl<K: Kernel> Worker<K> {
 
     fn publish_fill(&mut self, key: usize) -> io::Result<()> {
         let task = self.fills.remove(key);
-        let Some(reading) = task.reading else { return Ok(()) };
+        let Stage::Reading(reading) = task.stage else { return Ok(()) };
         self.metrics.fills[Step::Finished].one();
         let waiters = self.shared.cache.publish(&task.fill, reading.entry.clone());
-        self.wake_all(waiters)
+        self.wake_all(waiters)?;
+        self.resume_due()
     }
 
     /// The file changed while it was read.
@@ -225,7 +294,8 @@ impl<K: Kernel> Worker<K> {
         let task = self.fills.remove(key);
         self.metrics.fills[Step::Failed].one();
         let waiters = self.shared.cache.fail(&task.fill, failure);
-        self.wake_all(waiters)
+        self.wake_all(waiters)?;
+        self.resume_due()
     }
 
     /// Looks whether the disk still holds what is cached; `waits` is the connection that waits for the answer.

@@ -62,14 +62,22 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
         options.transmit = Transmit::Copy;
     }
     logging::start(options.log);
-    raise_descriptor_limit(options.max_connections);
+    let descriptors = raise_descriptor_limit(options.max_connections);
     let guard = Guard::open(options.token_file.as_deref(), options.token_reads)?;
     let origin = Origin::open(&options.root).with_context(|| format!("cannot serve {}", options.root.display()))?;
     let metrics = Metrics::new(options.workers);
     let packed_max = if options.transmit == Transmit::Splice { 0 } else { limits::PACKED_MAX };
-    let cache =
-        Cache::new(options.arena_bytes, packed_max, options.eviction, options.miss_cost_bytes, metrics.shared.clone())
-            .context("cannot make the arena")?;
+    // Connections come first where descriptors are few.
+    let deferrals = limits::DEFERRED_FILES.min(descriptors as usize / 8);
+    let cache = Cache::new(
+        options.arena_bytes,
+        packed_max,
+        options.eviction,
+        options.miss_cost_bytes,
+        deferrals,
+        metrics.shared.clone(),
+    )
+    .context("cannot make the arena")?;
     let access_log = match &options.access_log {
         None => AccessLog::off(),
         Some(log) => AccessLog::open(log.target.clone(), log.format, metrics.shared.clone())
@@ -154,16 +162,18 @@ fn spawn_worker(
     Ok(thread)
 }
 
-/// As many descriptors as the connections may need, as far as the hard limit lets.
-fn raise_descriptor_limit(connections: usize) {
+/// As many descriptors as the connections and the cache may need, as far as the hard limit lets. Returns how many that is.
+fn raise_descriptor_limit(connections: usize) -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    let wanted = connections as u64 * 2 + 256;
+    let wanted = (connections * 2 + limits::DEFERRED_FILES + 256) as u64;
     let reachable = limit.maximum.map_or(wanted, |maximum| wanted.min(maximum));
     if limit.current.is_some_and(|current| current < reachable) {
         let raised = Rlimit { current: Some(reachable), maximum: limit.maximum };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
             eprintln!("forebay: the limit on open files stays at {:?}: {error}", limit.current);
+            return limit.current.unwrap_or(reachable);
         }
     }
+    reachable
 }

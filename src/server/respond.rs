@@ -142,8 +142,7 @@ impl<K: Kernel> Worker<K> {
         match std::mem::replace(&mut connection.wait, Wait::None) {
             Wait::None => self.look_up(index, request, &name, Forward::UriMiss),
             Wait::Check { lease, verdict: Some(Checked::Current) } => {
-                self.answer_hit(index, request, lease, Class::HitRevalidated);
-                Ok(Answer::Given)
+                self.answer_hit(index, request, lease, Class::HitRevalidated)
             }
             Wait::Check { verdict: Some(Checked::Stale), .. } => self.look_up(index, request, &name, Forward::Stale),
             Wait::Fill(filling) => self.follow(index, request, &name, filling),
@@ -193,14 +192,37 @@ impl<K: Kernel> Worker<K> {
         if age > interval / 2 && lease.begin_check() {
             self.begin_check(lease.clone(), None)?;
         }
-        self.answer_hit(index, request, lease, Class::Hit);
-        Ok(Answer::Given)
+        self.answer_hit(index, request, lease, Class::Hit)
     }
 
-    fn answer_hit(&mut self, index: u32, request: &Request<'_>, lease: Lease, class: Class) {
+    fn answer_hit(&mut self, index: u32, request: &Request<'_>, lease: Lease, class: Class) -> io::Result<Answer> {
+        if !lease.is_whole() && request.method == Method::Get {
+            return self.answer_deferred(index, request, lease, class);
+        }
         count_hit(&self.touch, &lease);
         self.hits += 1;
         self.answer_from_arena(index, request, lease, None, CacheStatus::Hit, class);
+        Ok(Answer::Given)
+    }
+
+    /// A hit on a file that is cached without its bytes: it is read now, and sent from the page cache meanwhile.
+    fn answer_deferred(&mut self, index: u32, request: &Request<'_>, lease: Lease, class: Class) -> io::Result<Answer> {
+        let Some(fill) = self.resume(&lease)? else {
+            // Whole by now; or the reading has failed, and with it the entry has left the cache.
+            return match lease.is_whole() {
+                true => self.answer_hit(index, request, lease, class),
+                false => self.look_up(index, request, lease.name(), Forward::Stale),
+            };
+        };
+        count_hit(&self.touch, &lease);
+        self.hits += 1;
+        match fill.reading() {
+            Some((_, file)) => {
+                self.answer_from_file(index, request, file, Some((lease, fill)), CacheStatus::Hit, class);
+            }
+            None => self.answer_from_arena(index, request, lease, Some(fill), CacheStatus::Hit, class),
+        }
+        Ok(Answer::Given)
     }
 
     fn follow_own(
@@ -229,21 +251,27 @@ impl<K: Kernel> Worker<K> {
         };
         let Filling { fill, collapsed, forward } = filling;
         let setting = self.shared.options.transmit;
+        let status = match collapsed {
+            true => CacheStatus::Collapsed { forward },
+            false => CacheStatus::Stored { forward },
+        };
         match progress {
             Progress::Opening => unreachable!("a fill that is being opened is no news"),
             // Who had the file read can have it from the page cache at once; the arena is filled beside.
             Progress::Filling(lease, file) if !collapsed && transmit::refers_to(setting, &file, &lease) => {
-                self.answer_from_file(index, request, file, Some((lease, fill)), CacheStatus::Stored { forward });
+                self.answer_from_file(index, request, file, Some((lease, fill)), status, Class::of(status));
+            }
+            Progress::Deferred(lease, file) => {
+                // Who joined another's fill is the second to ask.
+                let fill = if collapsed { self.resume(&lease)?.unwrap_or(fill) } else { fill };
+                self.answer_from_file(index, request, file, Some((lease, fill)), status, Class::of(status));
             }
             Progress::Filling(lease, _) | Progress::Ready(lease) => {
-                let status = match collapsed {
-                    true => CacheStatus::Collapsed { forward },
-                    false => CacheStatus::Stored { forward },
-                };
                 self.answer_from_arena(index, request, lease, Some(fill), status, Class::of(status));
             }
             Progress::Uncached(file, reason) => {
-                self.answer_from_file(index, request, file, None, CacheStatus::Uncached { forward, reason });
+                let status = CacheStatus::Uncached { forward, reason };
+                self.answer_from_file(index, request, file, None, status, Class::of(status));
             }
             // Once more, past the cache: a file that is being written can still be read.
             Progress::Failed(Failure::Changed) if fill.aside().is_none() => {
@@ -398,8 +426,9 @@ impl<K: Kernel> Worker<K> {
         file: Arc<OpenFile>,
         fill: Option<(Lease, Arc<Fill>)>,
         status: CacheStatus,
+        class: Class,
     ) {
-        let range = self.write_head(index, request, &file.representation, status, Class::of(status));
+        let range = self.write_head(index, request, &file.representation, status, class);
         if !range.is_empty() {
             if fill.is_some() {
                 self.count_transmit(Mode::Reference, range.end - range.start);

@@ -161,9 +161,9 @@ impl<K: Kernel> Worker<K> {
         if lease.filled() <= at {
             // What is there of the head goes out while the storage is waited for.
             let flushed = self.flush(index, true)?;
-            let step = match (&fill, flushed) {
+            let step = match (&mut fill, flushed) {
                 (_, false) => Step::Waits,
-                (Some(fill), true) => self.wait_for_bytes(index, fill, at),
+                (Some(fill), true) => self.wait_for_bytes(index, fill, at)?,
                 (None, true) => Step::Broken,
             };
             return Ok((step, Some(Body::Arena { lease, at, end, fill, mode })));
@@ -227,12 +227,22 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// Waits until more than the first `at` bytes of the file are there.
-    fn wait_for_bytes(&mut self, index: u32, fill: &Fill, at: u64) -> Step {
+    fn wait_for_bytes(&mut self, index: u32, fill: &mut Arc<Fill>, at: u64) -> io::Result<Step> {
         let token = Token::new(Kind::Wake, self.connections[index as usize].generation, index);
-        match fill.poll(Some(at), || Waiter::Connection { worker: self.number, token }) {
-            None => Step::Waits,
-            Some(Progress::Filling(..) | Progress::Ready(_)) => Step::Moved,
-            Some(Progress::Opening | Progress::Uncached(..) | Progress::Failed(_)) => Step::Broken,
+        loop {
+            return Ok(match fill.poll(Some(at), || Waiter::Connection { worker: self.number, token }) {
+                None => Step::Waits,
+                Some(Progress::Filling(..) | Progress::Ready(_)) => Step::Moved,
+                Some(Progress::Deferred(lease, _)) => match self.resume(&lease)? {
+                    Some(resumed) => {
+                        *fill = resumed;
+                        continue;
+                    }
+                    None if lease.is_whole() => Step::Moved,
+                    None => Step::Broken,
+                },
+                Some(Progress::Opening | Progress::Uncached(..) | Progress::Failed(_)) => Step::Broken,
+            });
         }
     }
 
@@ -342,9 +352,8 @@ impl<K: Kernel> Worker<K> {
                 Err(_) => Ok((Step::Broken, None)),
             };
         }
-        if let Some((_, fill)) = stream.fill.as_ref().filter(|_| filled <= stream.at) {
-            let fill = fill.clone();
-            return Ok((self.wait_for_bytes(index, &fill, stream.at), Some(Body::File(stream))));
+        if let Some((_, fill)) = stream.fill.as_mut().filter(|_| filled <= stream.at) {
+            return Ok((self.wait_for_bytes(index, fill, stream.at)?, Some(Body::File(stream))));
         }
         if let Some((lease, fill)) = stream.fill {
             // Read past the page cache: this file system has its own ways.

@@ -142,7 +142,7 @@ fn simulate(seed: u64, options: ServeOptions) -> (Worker<Simulated>, Rc<RefCell<
     let packed_max = if options.transmit == Transmit::Splice { 0 } else { crate::limits::PACKED_MAX };
     let evictions = metrics.shared.clone();
     let cache =
-        Cache::new(options.arena_bytes, packed_max, options.eviction, options.miss_cost_bytes, evictions).unwrap();
+        Cache::new(options.arena_bytes, packed_max, options.eviction, options.miss_cost_bytes, 8, evictions).unwrap();
     let origin = Origin::open(&options.root).unwrap();
     let connections = Admission::new(options.max_connections);
     let mail = Mail::new(2).unwrap();

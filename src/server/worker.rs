@@ -5,7 +5,7 @@
 //! responses), `send` (bytes out), `filler` (storage).
 
 use super::connection::{Connection, Ending, InFlight, Patience, Receiving, Wait};
-use super::filler::{Check, FillTask};
+use super::filler::{Check, Deferred, FillTask};
 use super::shared::Shared;
 use crate::cache::eviction::Touch;
 use crate::cache::fill::Waiter;
@@ -20,6 +20,7 @@ use crate::transmit::batch::Batch;
 use crate::transmit::buffer::Buffer;
 use crate::transmit::zero::ZeroSend;
 use slab::Slab;
+use std::collections::VecDeque;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -41,6 +42,8 @@ pub struct Worker<K: Kernel> {
     generations: u32,
     refused: usize,
     pub(super) fills: Slab<FillTask>,
+    /// The oldest first.
+    pub(super) deferred: VecDeque<Deferred>,
     pub(super) checks: Slab<Check>,
     pub(super) zero_sends: Slab<Lent<ZeroSend>>,
     /// Messages to other workers that are not known to be delivered.
@@ -100,6 +103,7 @@ impl<K: Kernel> Worker<K> {
             generations: 0,
             refused: 0,
             fills: Slab::new(),
+            deferred: VecDeque::new(),
             checks: Slab::new(),
             zero_sends: Slab::new(),
             messages: Slab::new(),
@@ -343,7 +347,10 @@ impl<K: Kernel> Worker<K> {
         self.date.refresh();
         self.repeat_messages()?;
         match self.draining {
-            None => self.arm_listeners()?,
+            None => {
+                self.arm_listeners()?;
+                self.resume_due()?;
+            }
             Some(until) if self.now >= until => {
                 let all: Vec<u32> = self.connections.iter().map(|(index, _)| index as u32).collect();
                 for index in all {

@@ -140,6 +140,13 @@ impl Server {
         self.connect().get(target)
     }
 
+    /// A sample of the metrics page: `name{labels}`, as it stands there.
+    pub fn sample(&self, sample: &str) -> u64 {
+        let page = self.get("/.forebay/metrics").text();
+        let value = page.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {sample} in {page}")).parse().unwrap()
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

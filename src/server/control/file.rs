@@ -14,6 +14,7 @@ use hyper::{Method, StatusCode};
 
 use super::answer::{Answer, Content, PieceSender, pieces};
 use super::route::{Lane, OwnedConditions, blocking};
+use crate::cache::defer::Resumed;
 use crate::cache::entry::Lease;
 use crate::cache::fill::{Failure, Fill, OpenFile, Progress, Waiter};
 use crate::cache::{Found as Known, count_hit};
@@ -42,9 +43,10 @@ impl Lane {
         let is_head = parts.method == Method::HEAD;
         let mut forward = Forward::UriMiss;
         if let Some(lease) = self.shared.cache.get(name) {
-            if self.is_current(&lease).await? {
-                count_hit(&self.touch, &lease);
-                return Ok(cached(lease, CacheStatus::Hit, &conditions));
+            if self.is_current(&lease).await?
+                && let Some(answer) = self.hit(lease, &conditions)
+            {
+                return Ok(answer);
             }
             forward = Forward::Stale;
         }
@@ -53,8 +55,7 @@ impl Lane {
         }
         let (fill, status) = match self.shared.cache.find(name) {
             Known::Cached(lease) => {
-                count_hit(&self.touch, &lease);
-                return Ok(cached(lease, CacheStatus::Hit, &conditions));
+                return self.hit(lease, &conditions).ok_or_else(|| refusal(name, Failure::Changed, forward));
             }
             Known::Filling(fill) => {
                 self.shared.metrics.control.collapsed_waiters.one();
@@ -77,11 +78,41 @@ impl Lane {
         match outcome {
             Progress::Ready(lease) => Ok(cached(lease, status, &conditions)),
             Progress::Filling(lease, _) => Ok(filling(fill, lease, status, &conditions)),
+            // Wanted by two at the same time, then.
+            Progress::Deferred(lease, _) => match self.resume(&lease) {
+                Some(fill) => Ok(filling(fill, lease, status, &conditions)),
+                None if lease.is_whole() => Ok(cached(lease, status, &conditions)),
+                None => Err(refusal(name, Failure::Changed, forward)),
+            },
             Progress::Uncached(file, reason) => {
                 stream(&file, CacheStatus::Uncached { forward, reason }, &conditions).await
             }
             Progress::Failed(failure) => Err(refusal(name, failure, forward)),
             Progress::Opening => Err(Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "the file was not opened")),
+        }
+    }
+
+    /// Answers from the cache. `None`: the file was still to be read, and could not be; it is cached no more.
+    fn hit(&self, lease: Lease, conditions: &OwnedConditions) -> Option<Answer> {
+        let fill = self.resume(&lease);
+        if fill.is_none() && !lease.is_whole() {
+            return None;
+        }
+        count_hit(&self.touch, &lease);
+        Some(match fill {
+            Some(fill) => filling(fill, lease, CacheStatus::Hit, conditions),
+            None => cached(lease, CacheStatus::Hit, conditions),
+        })
+    }
+
+    /// The fill of an entry whose bytes are not there yet; `None` if there is none.
+    fn resume(&self, lease: &Lease) -> Option<Arc<Fill>> {
+        match self.shared.cache.resume(lease)? {
+            Resumed::Joined(fill) => Some(fill),
+            Resumed::Begun(fill) => {
+                self.begin(&fill);
+                Some(fill)
+            }
         }
     }
 
@@ -199,7 +230,7 @@ async fn follow(fill: &Fill, span: Span, sender: &PieceSender) -> io::Result<()>
     while at < span.to {
         let lease = match progress(fill, Some(at)).await {
             Progress::Filling(lease, _) | Progress::Ready(lease) => lease,
-            Progress::Failed(_) | Progress::Uncached(..) | Progress::Opening => {
+            Progress::Failed(_) | Progress::Uncached(..) | Progress::Deferred(..) | Progress::Opening => {
                 return Err(io::Error::other("the file could not be read to its end, or changed meanwhile"));
             }
         };
