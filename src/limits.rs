@@ -93,8 +93,19 @@ pub const STREAM_BUFFER_BYTES: usize = 64 << 10;
 /// is cached depends on the page cache; and where 64 MiB last longer than this, every file is read after all.
 pub const DEFER: Duration = Duration::from_millis(250);
 
-/// Files that are kept open at most to be read later: as many as the default arena holds of the smallest that are.
-pub const DEFERRED_FILES: usize = (64 << 20) / REFER_MIN_BYTES as usize;
+/// Files that the cache keeps open at most: those that are cached without their bytes, and those that were.
+pub const OPEN_FILES: usize = 16 << 10;
+
+/// Descriptors that the server needs for itself.
+pub const OWN_DESCRIPTORS: usize = 256;
+
+/// How long a file stays open at most after it was found under its name, if it is not cached any more. One that was deleted
+/// takes room on the disk for that long.
+pub const OPEN_TIME: Duration = Duration::from_secs(2);
+
+/// For how long a file that was found to be in the page cache as a whole is taken to be there: it was used then, and the kernel
+/// drops what has not been used for longest.
+pub const WARM: Duration = Duration::from_millis(250);
 
 /// Fills that a worker has under way when it begins to read what was deferred and has stayed.
 pub const FILLS_AT_LEISURE: usize = 4;

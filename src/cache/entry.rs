@@ -2,6 +2,7 @@
 
 use super::defer::Source;
 use super::eviction::Tag;
+use super::fill::Fill;
 use crate::arena::Allocation;
 use crate::http::representation::Representation;
 use parking_lot::Mutex;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 /// One version of one file, in the arena as far as it is filled.
 pub struct Entry {
-    name: Box<[u8]>,
+    name: Arc<[u8]>,
     hash: u64,
     representation: Representation,
     allocation: Allocation,
@@ -40,23 +41,23 @@ const STAMP_PRECISION: Duration = Duration::from_millis(20);
 
 impl Entry {
     pub(super) fn new(
-        name: &[u8],
-        hash: u64,
+        fill: &Fill,
         representation: Representation,
         allocation: Allocation,
+        checked: u64,
         now: u64,
     ) -> Entry {
         let fresh = representation.identity.was_changed_within(STAMP_PRECISION);
         Entry {
-            name: name.into(),
-            hash,
+            name: fill.shared_name().clone(),
+            hash: fill.hash(),
             representation,
             allocation,
             filled: AtomicU64::new(0),
             source: Mutex::new(Source::Filler),
             tag: OnceLock::new(),
             hits: AtomicU64::new(0),
-            checked: AtomicU64::new(now),
+            checked: AtomicU64::new(checked),
             checking: AtomicBool::new(false),
             born: now,
             fresh,
@@ -64,6 +65,10 @@ impl Entry {
     }
 
     pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    pub(super) fn shared_name(&self) -> &Arc<[u8]> {
         &self.name
     }
 

@@ -3,22 +3,27 @@
 //! A fill belongs to nobody's connection. Whoever goes away, the reading goes on, and whoever waits learns how it ends.
 
 use super::entry::Lease;
+use super::opened::{Kept, Opened};
 use crate::http::cache_status::Reason;
 use crate::http::representation::Representation;
+use crate::limits;
 use crate::origin::Found;
 use crate::ring::kernel::Token;
 use parking_lot::Mutex;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::Waker;
 use std::time::Duration;
 
 /// The reading of one file, from its open to its end.
 pub struct Fill {
-    name: Box<[u8]>,
+    name: Arc<[u8]>,
     hash: u64,
     /// Set for a fill that is not in the index: nobody joins it, and why it will not be cached.
     aside: Option<Reason>,
+    /// The file, if it was still open.
+    opened: Mutex<Option<Opened>>,
     state: Mutex<Flight>,
 }
 
@@ -51,18 +56,44 @@ pub struct OpenFile {
     /// It was last changed so long ago that nobody seems to be writing to it: its pages in the page cache may be sent by
     /// reference.
     pub is_settled: bool,
+    /// When it was last found to be that version: monotonic nanoseconds.
+    compared: AtomicU64,
+    /// When it was last found to be in the page cache as a whole: monotonic nanoseconds.
+    warm: AtomicU64,
 }
 
 impl OpenFile {
-    /// `settled` is for how long a file must have been left alone to be [settled](OpenFile::is_settled).
-    pub fn new(fd: OwnedFd, representation: Representation, settled: Duration) -> OpenFile {
+    /// The file was found to be this version `now`. `settled` is for how long a file must have been left alone to be
+    /// [settled](OpenFile::is_settled).
+    pub fn new(fd: OwnedFd, representation: Representation, settled: Duration, now: u64) -> OpenFile {
         let is_settled = !representation.identity.was_changed_within(settled);
-        OpenFile { fd, representation, is_settled }
+        OpenFile { fd, representation, is_settled, compared: AtomicU64::new(now), warm: AtomicU64::new(0) }
+    }
+
+    /// All of it was found to be in the page cache.
+    pub fn found_warm(&self, now: u64) {
+        self.warm.store(now, Relaxed);
+    }
+
+    /// Whether that is not long ago.
+    pub fn is_warm(&self, now: u64) -> bool {
+        let found = self.warm.load(Relaxed);
+        found > 0 && now.saturating_sub(found) <= limits::WARM.as_nanos() as u64
     }
 
     /// Whether it still is that version, as far as its times can tell.
-    pub fn is_same(&self) -> bool {
-        matches!(Found::of(self.fd.as_fd()), Ok(Found::File(now)) if now.same_bytes(&self.representation.identity))
+    pub fn is_same(&self, now: u64) -> bool {
+        let found = Found::of(self.fd.as_fd());
+        let same = matches!(found, Ok(Found::File(found)) if found.same_bytes(&self.representation.identity));
+        if same {
+            self.compared.store(now, Relaxed);
+        }
+        same
+    }
+
+    /// Whether it was found to be that version at this very time: in this turn of an event loop.
+    pub fn was_compared(&self, now: u64) -> bool {
+        self.compared.load(Relaxed) == now
     }
 }
 
@@ -91,16 +122,35 @@ pub enum Waiter {
 }
 
 impl Fill {
-    pub(super) fn new(name: &[u8], hash: u64, aside: Option<Reason>) -> Fill {
-        let state = Mutex::new(Flight { progress: Progress::Opening, waiters: Vec::new() });
-        Fill { name: name.into(), hash, aside, state }
+    fn new(name: Arc<[u8]>, hash: u64, progress: Progress) -> Fill {
+        let state = Mutex::new(Flight { progress, waiters: Vec::new() });
+        Fill { name, hash, aside: None, opened: Mutex::new(None), state }
     }
 
-    /// The reading of a file that was opened before.
+    /// The reading of a file of which nothing is known.
+    pub(super) fn begun(name: &[u8], hash: u64) -> Fill {
+        Fill::new(name.into(), hash, Progress::Opening)
+    }
+
+    /// One that no other request joins, as its file will not be cached.
+    pub(super) fn set_aside(name: &[u8], hash: u64, reason: Reason) -> Fill {
+        Fill { aside: Some(reason), ..Fill::begun(name, hash) }
+    }
+
+    /// The reading of a file that was cached lately, and is open still.
+    pub(super) fn reopened(kept: &Kept, opened: Opened) -> Fill {
+        let fill = Fill::new(kept.shared_name().clone(), kept.hash(), Progress::Opening);
+        Fill { opened: Mutex::new(Some(opened)), ..fill }
+    }
+
+    /// The reading of a file that is cached without its bytes.
     pub(super) fn resumed(entry: &Lease, file: Arc<OpenFile>) -> Fill {
-        let progress = Progress::Filling(entry.clone(), file);
-        let state = Mutex::new(Flight { progress, waiters: Vec::new() });
-        Fill { name: entry.name().into(), hash: entry.hash(), aside: None, state }
+        Fill::new(entry.shared_name().clone(), entry.hash(), Progress::Filling(entry.clone(), file))
+    }
+
+    /// The file, if it was still open when the fill was begun.
+    pub fn take_opened(&self) -> Option<Opened> {
+        self.opened.lock().take()
     }
 
     /// What is being read, and whence, once that is known.
@@ -115,12 +165,17 @@ impl Fill {
         }
     }
 
-    /// One connection waits for it, and nobody else.
-    pub fn is_wanted_once(&self) -> bool {
-        matches!(self.state.lock().waiters[..], [Waiter::Connection { .. }])
+    /// So many connections wait for it, and nobody else.
+    pub fn is_waited_for_by(&self, connections: usize) -> bool {
+        let waiters = &self.state.lock().waiters;
+        waiters.len() == connections && waiters.iter().all(|waiter| matches!(waiter, Waiter::Connection { .. }))
     }
 
     pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    pub(super) fn shared_name(&self) -> &Arc<[u8]> {
         &self.name
     }
 

@@ -3,6 +3,7 @@
 
 use super::entry::Entry;
 use super::fill::Fill;
+use super::opened::Kept;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Place;
@@ -18,6 +19,8 @@ const SHARDS: usize = 256;
 pub(super) enum State {
     Ready(Arc<Entry>),
     Filling(Arc<Fill>),
+    /// It is not cached any more, and its file is open.
+    Open(Arc<Kept>),
 }
 
 impl State {
@@ -25,6 +28,7 @@ impl State {
         match self {
             State::Ready(entry) => entry.name(),
             State::Filling(fill) => fill.name(),
+            State::Open(kept) => kept.shared_name(),
         }
     }
 
@@ -32,11 +36,16 @@ impl State {
         match self {
             State::Ready(entry) => entry.hash(),
             State::Filling(fill) => fill.hash(),
+            State::Open(kept) => kept.hash(),
         }
     }
 
     fn is_entry(&self, entry: &Arc<Entry>) -> bool {
         matches!(self, State::Ready(own) if Arc::ptr_eq(own, entry))
+    }
+
+    fn is_kept(&self, kept: &Arc<Kept>) -> bool {
+        matches!(self, State::Open(own) if Arc::ptr_eq(own, kept))
     }
 
     fn is_fill(&self, fill: &Arc<Fill>) -> bool {
@@ -85,13 +94,33 @@ impl Index {
     pub fn begin(&self, hash: u64, name: &[u8]) -> Begin {
         let mut shard = self.shard(hash).write();
         match shard.entry(hash, |state| state.name() == name, State::hash) {
-            Place::Occupied(place) => Begin::Already(place.get().clone()),
+            Place::Occupied(mut place) => {
+                let State::Open(kept) = place.get() else { return Begin::Already(place.get().clone()) };
+                let fill = Arc::new(match kept.take() {
+                    Some(opened) => Fill::reopened(kept, opened),
+                    None => Fill::begun(name, hash),
+                });
+                *place.get_mut() = State::Filling(fill.clone());
+                Begin::Begun(fill)
+            }
             Place::Vacant(place) => {
-                let fill = Arc::new(Fill::new(name, hash, None));
+                let fill = Arc::new(Fill::begun(name, hash));
                 place.insert(State::Filling(fill.clone()));
                 Begin::Begun(fill)
             }
         }
+    }
+
+    /// Puts the open file in the place of its entry.
+    pub fn keep(&self, entry: &Arc<Entry>, kept: &Arc<Kept>) {
+        let mut shard = self.shard(entry.hash()).write();
+        if let Some(state) = shard.find_mut(entry.hash(), |state| state.is_entry(entry)) {
+            *state = State::Open(kept.clone());
+        }
+    }
+
+    pub fn remove_kept(&self, kept: &Arc<Kept>) {
+        self.remove_if(kept.hash(), |state| state.is_kept(kept));
     }
 
     /// Puts the entry in the place of its fill; false if that is no longer there.

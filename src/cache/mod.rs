@@ -20,6 +20,7 @@ pub mod entry;
 pub mod eviction;
 pub mod fill;
 pub mod index;
+pub mod opened;
 
 use crate::arena::{Arena, Usage};
 use crate::http::cache_status::Reason;
@@ -27,16 +28,18 @@ use crate::http::representation::Representation;
 use crate::limits;
 use crate::metrics::SharedMetrics;
 use crate::metrics::labels::Eviction as Departure;
-use defer::Quota;
 use entry::{Entry, Lease};
 use eviction::{Candidate, Eviction, Policy, Tag, Touch, Victim};
 use fill::{Failure, Fill, OpenFile, Progress, Waiter};
 use index::{Begin, Index, State};
+use opened::{Kept, Quota};
 use parking_lot::Mutex;
 use slab::Slab;
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// What is kept in the arena, shared by all threads.
 pub struct Cache {
@@ -44,7 +47,9 @@ pub struct Cache {
     index: Index,
     keeper: Mutex<Keeper>,
     touch: Touch,
-    deferrals: Arc<Quota>,
+    open_files: Arc<Quota>,
+    /// How long a file stays open that is not cached any more.
+    open_time: Duration,
     metrics: Arc<SharedMetrics>,
 }
 
@@ -53,6 +58,8 @@ struct Keeper {
     policy: Box<dyn Policy>,
     /// Every cached entry, by the number in its tag.
     residents: Slab<Arc<Entry>>,
+    /// Files that are open without being cached, the oldest first; and some that are so no more.
+    kept: VecDeque<Arc<Kept>>,
 }
 
 /// References to a cached entry that are no leases: the index's and the keeper's.
@@ -69,8 +76,8 @@ pub enum Found {
 }
 
 impl Cache {
-    /// An empty cache of `capacity` bytes. Objects of up to `packed_max` bytes are packed; see [`Arena::new`]. At most `deferrals`
-    /// files are kept open to be read later.
+    /// An empty cache of `capacity` bytes. Objects of up to `packed_max` bytes are packed; see [`Arena::new`]. `open_files`
+    /// is for those that are not read, or not cached any more.
     ///
     /// # Errors
     /// Those of [`Arena::new`].
@@ -79,7 +86,7 @@ impl Cache {
         packed_max: u64,
         eviction: Eviction,
         miss_cost: u64,
-        deferrals: usize,
+        open_time: Duration,
         metrics: Arc<SharedMetrics>,
     ) -> io::Result<Cache> {
         let policy = eviction.build(capacity, miss_cost);
@@ -87,8 +94,9 @@ impl Cache {
             arena: Arena::new(capacity, packed_max)?,
             index: Index::new(),
             touch: policy.touch(),
-            keeper: Mutex::new(Keeper { policy, residents: Slab::new() }),
-            deferrals: Quota::new(deferrals),
+            keeper: Mutex::new(Keeper { policy, residents: Slab::new(), kept: VecDeque::new() }),
+            open_files: Quota::new(),
+            open_time,
             metrics,
         })
     }
@@ -114,8 +122,8 @@ impl Cache {
     pub fn find(&self, name: &[u8]) -> Found {
         let hash = self.index.hash(name);
         let state = match self.index.get(hash, name) {
-            Some(state) => state,
-            None => match self.index.begin(hash, name) {
+            Some(state @ (State::Ready(_) | State::Filling(_))) => state,
+            Some(State::Open(_)) | None => match self.index.begin(hash, name) {
                 Begin::Already(state) => state,
                 Begin::Begun(fill) => return Found::Begun(fill),
             },
@@ -123,19 +131,26 @@ impl Cache {
         match state {
             State::Ready(entry) => Found::Cached(Lease::new(entry)),
             State::Filling(fill) => Found::Filling(fill),
+            State::Open(_) => unreachable!("it is in a fill's hands by now"),
         }
     }
 
     /// A fill that no other request joins and that will not be cached.
     pub fn aside(&self, name: &[u8], reason: Reason) -> Arc<Fill> {
-        Arc::new(Fill::new(name, self.index.hash(name), Some(reason)))
+        Arc::new(Fill::set_aside(name, self.index.hash(name), reason))
     }
 
-    /// The file is open: memory is reserved for it, evicting what the policy gives up.
+    /// The file is open, and was found under its name at `checked`: memory is reserved for it, evicting what the policy gives up.
     ///
     /// # Errors
     /// Why the file is served uncached.
-    pub fn reserve(&self, fill: &Arc<Fill>, representation: &Representation, now: u64) -> Result<Lease, Reason> {
+    pub fn reserve(
+        &self,
+        fill: &Arc<Fill>,
+        representation: &Representation,
+        checked: u64,
+        now: u64,
+    ) -> Result<Lease, Reason> {
         if let Some(reason) = fill.aside() {
             return Err(reason);
         }
@@ -149,7 +164,7 @@ impl Cache {
                 let mut keeper = self.keeper.lock();
                 let shortage = match self.arena.take(size) {
                     Ok(allocation) => {
-                        let entry = Entry::new(fill.name(), fill.hash(), representation.clone(), allocation, now);
+                        let entry = Entry::new(fill, representation.clone(), allocation, checked, now);
                         return Ok(Lease::new(Arc::new(entry)));
                     }
                     Err(shortage) => shortage,
@@ -164,7 +179,7 @@ impl Cache {
 
     /// Takes victims out of the cache until their charge covers `shortage`.
     fn make_room(&self, keeper: &mut Keeper, wanted: &Candidate, shortage: u64) -> Result<Vec<Arc<Entry>>, Reason> {
-        let Keeper { policy, residents } = keeper;
+        let Keeper { policy, residents, kept } = keeper;
         let mut leaving = Vec::new();
         let mut freed = 0;
         while freed < shortage {
@@ -175,7 +190,17 @@ impl Cache {
                 Victim::Evict(tag) => {
                     freed += tag.charged;
                     let entry = residents.remove(tag.resident as usize);
-                    self.index.remove_entry(&entry);
+                    match entry.take_file() {
+                        // None is closed for another: of files that come in turn, the oldest is the one needed next.
+                        Some((file, place)) if !self.open_files.is_used_up() => {
+                            let open = Arc::new(Kept::new(&entry, file, place, self.open_time));
+                            self.index.keep(&entry, &open);
+                            // Those that were needed again are closed, as far as this queue is concerned.
+                            while kept.pop_front_if(|oldest| oldest.is_taken()).is_some() {}
+                            kept.push_back(open);
+                        }
+                        _ => drop(self.index.remove_entry(&entry)),
+                    }
                     self.metrics.evictions[Departure::Room].one();
                     leaving.push(entry);
                 }
@@ -212,7 +237,7 @@ impl Cache {
     /// Puts the entry in the place of its fill, and has the policy know it; false if the name was removed or the fill detached.
     fn admit(&self, fill: &Arc<Fill>, entry: &Lease) -> bool {
         let mut keeper = self.keeper.lock();
-        let Keeper { policy, residents } = &mut *keeper;
+        let Keeper { policy, residents, .. } = &mut *keeper;
         let vacant = residents.vacant_entry();
         if !self.index.replace(fill, entry.shared()) {
             return false;
@@ -255,11 +280,31 @@ impl Cache {
     pub fn remove(&self, name: &[u8], why: Departure) {
         let mut keeper = self.keeper.lock();
         let state = self.index.remove(self.index.hash(name), name);
-        if let Some(State::Ready(entry)) = &state {
-            keeper.forget(entry);
-            self.metrics.evictions[why].one();
+        match &state {
+            Some(State::Ready(entry)) => {
+                keeper.forget(entry);
+                self.metrics.evictions[why].one();
+            }
+            Some(State::Open(kept)) => drop(kept.take()),
+            Some(State::Filling(_)) | None => {}
         }
         drop(keeper);
+    }
+
+    /// Keeps at most `limit` files open from now on, and closes those that are not cached and have been open for long enough.
+    pub fn tend_open_files(&self, limit: usize, now: u64) {
+        self.open_files.set_limit(limit);
+        let mut keeper = self.keeper.lock();
+        let expired = keeper.kept.iter().take_while(|kept| kept.until() <= now).count();
+        let closing = expired.max(self.open_files.excess()).min(keeper.kept.len());
+        let closing: Vec<Arc<Kept>> = keeper.kept.drain(..closing).collect();
+        drop(keeper);
+        closing.iter().for_each(|kept| self.close(kept));
+    }
+
+    fn close(&self, kept: &Arc<Kept>) {
+        self.index.remove_kept(kept);
+        drop(kept.take());
     }
 
     /// Removes one version of a name, if it still is the one that is cached.

@@ -1,13 +1,14 @@
 //! The representation of a file: its version, and the header fields that describe it.
 
 use crate::origin::Identity;
+use std::sync::Arc;
 
 /// What every response about one version of one file says. Formatted once, sent many times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Representation {
     pub identity: Identity,
     /// `ETag: "…"`, `Last-Modified`, `Content-Type` and `Accept-Ranges`, each line with its CRLF.
-    fields: Box<[u8]>,
+    fields: Arc<[u8]>,
     etag_len: u16,
 }
 

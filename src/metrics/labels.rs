@@ -186,6 +186,8 @@ labels! {
     Fill, ByFill, SharedByFill {
         Started => r#"event="started""#,
         Finished => r#"event="finished""#,
+        /// Its file had stayed open since it was cached before.
+        Reopened => r#"event="reopened""#,
         /// Put off: the file is cached without its bytes, which are read when it is asked for again or has stayed for a while.
         Deferred => r#"event="deferred""#,
         /// The file could not be read to its end.

@@ -8,17 +8,18 @@ use crate::arena::Allocation;
 use crate::cache::defer::Resumed;
 use crate::cache::entry::{Entry, Lease};
 use crate::cache::fill::{Failure, Fill, OpenFile};
+use crate::cache::opened::Opened;
 use crate::http::representation::Representation;
 use crate::limits;
 use crate::metrics::labels::{Eviction, Fill as Step, Revalidation};
-use crate::origin::{Found, Identity, Origin};
+use crate::origin::{Found, Origin};
 use crate::ring::Completion;
 use crate::ring::kernel::{Kernel, Kind, Op, Token};
 use crate::ring::lent::Lent;
 use crate::transmit;
 use io_uring::types::OpenHow;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Arc, Weak};
 
 /// A path to open beneath the root.
@@ -101,10 +102,14 @@ impl<K: Kernel> Worker<K> {
     pub(super) fn begin_fill(&mut self, fill: Arc<Fill>) -> io::Result<()> {
         self.metrics.fills[Step::Started].one();
         if let Some((entry, file)) = fill.reading() {
-            // It was deferred: the file is open.
-            let stage = self.begin_reading(entry, file);
-            let key = self.fills.insert(FillTask { fill, stage });
-            return self.read_on(key);
+            return self.begin_reading(fill, entry, file);
+        }
+        if let Some(Opened { file, checked, .. }) = fill.take_opened()
+            && self.now.saturating_sub(checked) < self.shared.options.revalidate.as_nanos() as u64
+            && file.is_same(self.now)
+        {
+            self.metrics.fills[Step::Reopened].one();
+            return self.fill_from(fill, file, checked, 0);
         }
         let open = Open::new(fill.name(), Origin::open_how());
         let key = self.fills.insert(FillTask { fill, stage: Stage::Opening(open) });
@@ -113,7 +118,7 @@ impl<K: Kernel> Worker<K> {
 
     /// The fill of an entry whose bytes are not there, or not yet: begun now, if it was deferred. `None` if there is none.
     pub(super) fn resume(&mut self, entry: &Lease) -> io::Result<Option<Arc<Fill>>> {
-        match self.shared.cache.resume(entry) {
+        match self.shared.cache.resume(entry, self.now) {
             None => Ok(None),
             Some(Resumed::Joined(fill)) => Ok(Some(fill)),
             Some(Resumed::Begun(fill)) => {
@@ -139,6 +144,8 @@ impl<K: Kernel> Worker<K> {
     /// Fills that the control side has begun.
     pub(super) fn begin_delegated(&mut self) -> io::Result<()> {
         for fill in self.shared.mail.take_delegated() {
+            // That side waits for bytes: a file that could be sent as it is is of no use to it.
+            drop(fill.take_opened());
             self.begin_fill(fill)?;
         }
         Ok(())
@@ -167,53 +174,58 @@ impl<K: Kernel> Worker<K> {
             Ok(Found::Special) => return self.fail_fill(key, Failure::Forbidden),
             Err(error) => return self.fail_fill(key, Failure::Io(error.raw_os_error().unwrap_or(libc::EIO))),
         };
-        self.fill_identified(key, file, identity)
+        let fill = self.fills.remove(key).fill;
+        let representation = Representation::new(fill.name(), identity);
+        let file = Arc::new(OpenFile::new(file, representation, self.shared.options.settled, self.now));
+        self.fill_from(fill, file, self.now, 1)
     }
 
-    fn fill_identified(&mut self, key: usize, fd: OwnedFd, identity: Identity) -> io::Result<()> {
-        let task = &mut self.fills[key];
-        let representation = Representation::new(task.fill.name(), identity);
-        let file = Arc::new(OpenFile::new(fd, representation, self.shared.options.settled));
-        match self.shared.cache.reserve(&task.fill, &file.representation, self.now) {
+    /// The file of a fill is open, and was found under its name at `checked`; `own` connections of this worker wait for it.
+    fn fill_from(&mut self, fill: Arc<Fill>, file: Arc<OpenFile>, checked: u64, own: usize) -> io::Result<()> {
+        match self.shared.cache.reserve(&fill, &file.representation, checked, self.now) {
             Err(reason) => {
-                let task = self.fills.remove(key);
-                let waiters = self.shared.cache.pass(&task.fill, file, reason);
+                let waiters = self.shared.cache.pass(&fill, file, reason);
                 self.wake_all(waiters)
             }
             Ok(entry) => {
-                let fill = self.fills[key].fill.clone();
-                if self.may_wait(&entry, &file, &fill)
+                if fill.is_waited_for_by(own)
+                    && self.may_wait(&entry, &file)
                     && let Some(waiters) = self.shared.cache.defer(&fill, &entry, &file)
                 {
                     self.metrics.fills[Step::Deferred].one();
-                    self.fills.remove(key);
                     let due = self.now + limits::DEFER.as_nanos() as u64;
                     self.deferred.push_back(Deferred { entry: entry.downgrade(), due });
                     return self.wake_all(waiters);
                 }
                 let waiters = self.shared.cache.start(&fill, &entry, file.clone());
-                self.fills[key].stage = self.begin_reading(entry, file);
                 self.wake_all(waiters)?;
-                self.read_on(key)
+                self.begin_reading(fill, entry, file)
             }
         }
     }
 
     /// Whether the file need not be read now: it can be sent to the one who asked for it from the page cache, and for all that
     /// is known it will have to make room before it is asked for again.
-    fn may_wait(&mut self, entry: &Lease, file: &OpenFile, fill: &Fill) -> bool {
+    fn may_wait(&mut self, entry: &Lease, file: &OpenFile) -> bool {
         self.shared.cache.arena().is_nearly_full()
-            && transmit::refers_to(self.shared.options.transmit, file, entry)
-            && fill.is_wanted_once()
-            && self.kernel.is_resident(file.fd.as_raw_fd(), 0, entry.size())
+            && transmit::may_refer(self.shared.options.transmit, file, entry)
+            && (file.is_warm(self.now) || {
+                let warm = self.kernel.is_resident(file.fd.as_raw_fd(), 0, entry.size());
+                if warm {
+                    file.found_warm(self.now);
+                }
+                warm
+            })
     }
 
-    fn begin_reading(&mut self, entry: Lease, file: Arc<OpenFile>) -> Stage {
+    fn begin_reading(&mut self, fill: Arc<Fill>, entry: Lease, file: Arc<OpenFile>) -> io::Result<()> {
         // The storage is kept busy while chunks are copied and sent; a file of one chunk is asked for by its read.
         let (fd, size) = (file.fd.as_raw_fd(), entry.size());
         let is_cold = size > self.shared.options.read_chunk_bytes as u64
             && !self.kernel.is_resident(fd, 0, size.min(limits::READ_AHEAD));
-        Stage::Reading(Reading { file, entry: Lent::new(entry), ahead: is_cold.then_some(0) })
+        let reading = Reading { file, entry: Lent::new(entry), ahead: is_cold.then_some(0) };
+        let key = self.fills.insert(FillTask { fill, stage: Stage::Reading(reading) });
+        self.read_on(key)
     }
 
     /// Reads the next chunk, or publishes what is whole.

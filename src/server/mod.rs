@@ -67,14 +67,12 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     let origin = Origin::open(&options.root).with_context(|| format!("cannot serve {}", options.root.display()))?;
     let metrics = Metrics::new(options.workers);
     let packed_max = if options.transmit == Transmit::Splice { 0 } else { limits::PACKED_MAX };
-    // Connections come first where descriptors are few.
-    let deferrals = limits::DEFERRED_FILES.min(descriptors as usize / 8);
     let cache = Cache::new(
         options.arena_bytes,
         packed_max,
         options.eviction,
         options.miss_cost_bytes,
-        deferrals,
+        limits::OPEN_TIME.min(options.revalidate),
         metrics.shared.clone(),
     )
     .context("cannot make the arena")?;
@@ -90,7 +88,8 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     };
     let connections = Admission::new(options.max_connections);
     let mail = Mail::new(options.workers)?;
-    let shared = Arc::new(Shared { options, origin, cache, metrics, connections, mail, guard, access_log });
+    let shared =
+        Arc::new(Shared { options, origin, cache, metrics, connections, mail, guard, access_log, descriptors });
     eprintln!("forebay: {}", shared.cache.arena().folios().describe());
     if shared.options.allow_writes {
         let swept = shared.origin.sweep();
@@ -162,18 +161,20 @@ fn spawn_worker(
     Ok(thread)
 }
 
-/// As many descriptors as the connections and the cache may need, as far as the hard limit lets. Returns how many that is.
-fn raise_descriptor_limit(connections: usize) -> u64 {
+/// As many descriptors as the connections and the cache may need, as far as the system lets: beyond the hard limit only who has
+/// CAP_SYS_RESOURCE. Returns how many there are.
+fn raise_descriptor_limit(connections: usize) -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = (connections * 2 + limits::DEFERRED_FILES + 256) as u64;
-    let reachable = limit.maximum.map_or(wanted, |maximum| wanted.min(maximum));
-    if limit.current.is_some_and(|current| current < reachable) {
-        let raised = Rlimit { current: Some(reachable), maximum: limit.maximum };
-        if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            eprintln!("forebay: the limit on open files stays at {:?}: {error}", limit.current);
-            return limit.current.unwrap_or(reachable);
-        }
-    }
-    reachable
+    // A connection may have a file of its own, past the cache.
+    let wanted = (connections * 2 + limits::OPEN_FILES + limits::OWN_DESCRIPTORS) as u64;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raise = |to: u64| {
+        let raised = Rlimit { current: Some(to), maximum: maximum.map(|maximum| maximum.max(to)) };
+        setrlimit(Resource::Nofile, raised).is_ok().then_some(to)
+    };
+    let reached = match current {
+        Some(current) if current < wanted => raise(wanted).or_else(|| raise(maximum?.min(wanted))).unwrap_or(current),
+        _ => wanted,
+    };
+    reached as usize
 }

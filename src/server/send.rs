@@ -320,7 +320,7 @@ impl<K: Kernel> Worker<K> {
             return Ok((Step::Done, None));
         }
         let file = stream.file.fd.as_fd();
-        if !stream.is_same(self.kernel.identify(file)) {
+        if !stream.file.was_compared(self.now) && !stream.is_same(self.kernel.identify(file)) {
             // What the arena has whole is known to be of the version that was begun.
             return Ok(match stream.fill {
                 Some((lease, fill)) if lease.filled() == lease.size() => {
@@ -336,7 +336,7 @@ impl<K: Kernel> Worker<K> {
         let window = (there - stream.at).min(limits::STREAM_WINDOW);
         let worthwhile =
             stream.file.is_settled && (stream.fill.is_some() || window > limits::STREAM_BUFFER_BYTES as u64);
-        if worthwhile && stream.at >= stream.cold_until && stream.is_warm(&mut self.kernel, window, there) {
+        if worthwhile && stream.at >= stream.cold_until && stream.is_warm(&mut self.kernel, window, there, self.now) {
             return match self.kernel.send_file(connection.socket, file, stream.at, window as usize) {
                 Ok(0) => Ok((Step::Broken, None)), // the file is shorter now
                 Ok(sent) => {
@@ -418,8 +418,8 @@ impl<K: Kernel> Worker<K> {
 impl Stream {
     /// Whether the next `window` bytes are in the page cache. What lies before `there` is looked up at once, as far as that is
     /// worth it, and remembered if it is all there.
-    fn is_warm(&mut self, kernel: &mut impl Kernel, window: u64, there: u64) -> bool {
-        if self.at + window <= self.warm_until {
+    fn is_warm(&mut self, kernel: &mut impl Kernel, window: u64, there: u64, now: u64) -> bool {
+        if self.at + window <= self.warm_until || self.file.is_warm(now) {
             return true;
         }
         let file = self.file.fd.as_raw_fd();

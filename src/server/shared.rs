@@ -5,6 +5,7 @@ use super::auth::Guard;
 use crate::cache::Cache;
 use crate::cache::fill::{Fill, Waiter};
 use crate::cli::serve::ServeOptions;
+use crate::limits;
 use crate::metrics::Metrics;
 use crate::origin::Origin;
 use crate::ring::kernel::{Kind, Token};
@@ -26,6 +27,16 @@ pub struct Shared {
     pub mail: Mail,
     pub guard: Guard,
     pub access_log: AccessLog,
+    /// How many the process may have.
+    pub descriptors: usize,
+}
+
+impl Shared {
+    /// Descriptors that the cache may use now: connections, and some that may come at once, go first.
+    pub fn descriptors_for_cache(&self) -> usize {
+        let connections = (self.connections.open() * 2).max(self.descriptors / 4);
+        self.descriptors.saturating_sub(limits::OWN_DESCRIPTORS + connections).min(limits::OPEN_FILES)
+    }
 }
 
 /// The count of connections of both lanes, and its limit.

@@ -9,6 +9,7 @@ use super::worker::Worker;
 use crate::cache::Cache;
 use crate::cache::fill::Waiter;
 use crate::cli::serve::{ServeArgs, ServeOptions, Transmit};
+use crate::limits;
 use crate::metrics::Metrics;
 use crate::origin::Origin;
 use crate::ring::kernel::{Kind, Token};
@@ -139,16 +140,18 @@ impl Client {
 /// The first of two workers, on a simulated kernel, and the world around it.
 fn simulate(seed: u64, options: ServeOptions) -> (Worker<Simulated>, Rc<RefCell<World>>) {
     let metrics = Metrics::new(2);
-    let packed_max = if options.transmit == Transmit::Splice { 0 } else { crate::limits::PACKED_MAX };
+    let packed_max = if options.transmit == Transmit::Splice { 0 } else { limits::PACKED_MAX };
     let evictions = metrics.shared.clone();
-    let cache =
-        Cache::new(options.arena_bytes, packed_max, options.eviction, options.miss_cost_bytes, 8, evictions).unwrap();
+    let (bytes, cost) = (options.arena_bytes, options.miss_cost_bytes);
+    let cache = Cache::new(bytes, packed_max, options.eviction, cost, options.revalidate, evictions).unwrap();
     let origin = Origin::open(&options.root).unwrap();
     let connections = Admission::new(options.max_connections);
     let mail = Mail::new(2).unwrap();
     let guard = Guard::open(None, false).unwrap();
     let access_log = AccessLog::off();
-    let shared = Arc::new(Shared { options, origin, cache, metrics, connections, mail, guard, access_log });
+    let descriptors = limits::OWN_DESCRIPTORS * 4 / 3 + 8;
+    let shared =
+        Arc::new(Shared { options, origin, cache, metrics, connections, mail, guard, access_log, descriptors });
     let world = World::new(seed);
     let kernel = Simulated(world.clone());
     let listener = std::fs::File::open("/dev/null").unwrap().into();

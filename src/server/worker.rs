@@ -132,6 +132,7 @@ impl<K: Kernel> Worker<K> {
     /// Arms the listeners and the clock.
     pub(super) fn start(&mut self) -> io::Result<()> {
         self.arm_listeners()?;
+        self.tend_open_files();
         self.kernel.submit(Op::Tick, Token::new(Kind::Tick, 0, 0))
     }
 
@@ -350,6 +351,7 @@ impl<K: Kernel> Worker<K> {
             None => {
                 self.arm_listeners()?;
                 self.resume_due()?;
+                self.tend_open_files();
             }
             Some(until) if self.now >= until => {
                 let all: Vec<u32> = self.connections.iter().map(|(index, _)| index as u32).collect();
@@ -368,6 +370,13 @@ impl<K: Kernel> Worker<K> {
             self.out_of_patience(index)?;
         }
         Ok(())
+    }
+
+    /// One worker does this for all.
+    fn tend_open_files(&self) {
+        if self.number == 0 {
+            self.shared.cache.tend_open_files(self.shared.descriptors_for_cache(), self.now);
+        }
     }
 
     fn out_of_patience(&mut self, index: u32) -> io::Result<()> {

@@ -24,15 +24,16 @@ pub enum Mode {
     ZeroCopy,
 }
 
-/// Whether a file that is being read into the arena is sent to the one who asked for it from the page cache, by reference: then
-/// the arena's own pages stay unreferenced, and the client does not wait for the copy.
+/// Whether a file may be sent from the page cache, by reference, to the one who asked for it first, instead of from the arena.
+pub fn may_refer(setting: Transmit, file: &OpenFile, lease: &Lease) -> bool {
+    matches!(setting, Transmit::Auto | Transmit::Splice) && file.is_settled && lease.reference().is_some()
+}
+
+/// Whether it is worth doing so while it is being read into the arena anyway: then the arena's own pages stay unreferenced, and
+/// the client does not wait for the copy.
 pub fn refers_to(setting: Transmit, file: &OpenFile, lease: &Lease) -> bool {
-    let is_worthwhile = match setting {
-        Transmit::Auto => lease.size() >= limits::REFER_MIN_BYTES,
-        Transmit::Splice => true,
-        Transmit::Copy | Transmit::Zerocopy => false,
-    };
-    is_worthwhile && file.is_settled && lease.reference().is_some()
+    let is_worthwhile = setting == Transmit::Splice || lease.size() >= limits::REFER_MIN_BYTES;
+    is_worthwhile && may_refer(setting, file, lease)
 }
 
 /// Chooses for one body. Objects that share their pages with others are always copied: their memory is rewritten in place.

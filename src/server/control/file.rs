@@ -107,7 +107,7 @@ impl Lane {
 
     /// The fill of an entry whose bytes are not there yet; `None` if there is none.
     fn resume(&self, lease: &Lease) -> Option<Arc<Fill>> {
-        match self.shared.cache.resume(lease)? {
+        match self.shared.cache.resume(lease, monotonic())? {
             Resumed::Joined(fill) => Some(fill),
             Resumed::Begun(fill) => {
                 self.begin(&fill);

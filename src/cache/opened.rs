@@ -1,0 +1,99 @@
+//! Files that stay open for a while after they were evicted unread: who asks for one again spares its open.
+//!
+//! A working set larger than the arena is asked for in turns that the arena does not last. As long as such a file was compared
+//! with the disk within the revalidation interval, its name need not be looked up again.
+
+use super::entry::Entry;
+use super::fill::OpenFile;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+/// The count of open files.
+pub(super) struct Quota {
+    open: AtomicUsize,
+    limit: AtomicUsize,
+}
+
+/// One of them; given back when dropped.
+pub(super) struct Place(Arc<Quota>);
+
+impl Quota {
+    /// With a limit of zero.
+    pub fn new() -> Arc<Quota> {
+        Arc::new(Quota { open: AtomicUsize::new(0), limit: AtomicUsize::new(0) })
+    }
+
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Relaxed);
+    }
+
+    /// How many are open beyond the limit.
+    pub fn excess(&self) -> usize {
+        self.open.load(Relaxed).saturating_sub(self.limit.load(Relaxed))
+    }
+
+    pub fn is_used_up(&self) -> bool {
+        self.open.load(Relaxed) >= self.limit.load(Relaxed)
+    }
+
+    pub fn take(self: &Arc<Self>) -> Option<Place> {
+        let place = Place(self.clone());
+        (self.open.fetch_add(1, Relaxed) < self.limit.load(Relaxed)).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// An open file, and what is known of it.
+pub struct Opened {
+    pub file: Arc<OpenFile>,
+    /// When it was last found under its name: monotonic nanoseconds.
+    pub checked: u64,
+    pub(super) _place: Place,
+}
+
+/// The place of such a file in the index.
+pub(super) struct Kept {
+    name: Arc<[u8]>,
+    hash: u64,
+    opened: Mutex<Option<Opened>>,
+    /// When it is closed: monotonic nanoseconds.
+    until: u64,
+}
+
+impl Kept {
+    /// What stays of `entry`.
+    pub fn new(entry: &Entry, file: Arc<OpenFile>, place: Place, time: Duration) -> Kept {
+        let checked = entry.checked();
+        let until = checked.saturating_add(time.as_nanos() as u64);
+        let opened = Mutex::new(Some(Opened { file, checked, _place: place }));
+        Kept { name: entry.shared_name().clone(), hash: entry.hash(), opened, until }
+    }
+
+    pub fn shared_name(&self) -> &Arc<[u8]> {
+        &self.name
+    }
+
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    pub fn until(&self) -> u64 {
+        self.until
+    }
+
+    pub fn is_taken(&self) -> bool {
+        self.opened.lock().is_none()
+    }
+
+    /// The file, for the one who needs it; `None` if it was taken before.
+    pub fn take(&self) -> Option<Opened> {
+        self.opened.lock().take()
+    }
+}
