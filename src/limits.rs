@@ -110,8 +110,21 @@ pub const WARM: Duration = Duration::from_millis(250);
 /// Fills that a worker has under way when it begins to read what was deferred and has stayed.
 pub const FILLS_AT_LEISURE: usize = 4;
 
+/// Bytes of a file that is not in the page cache that are sent from there at a time, as its storage brings them.
+pub const FETCH_BYTES: u64 = 128 << 10;
+
+/// Fetches in a row after which files that do not stay in the page cache are not fetched there any more: their file system has
+/// its own ways.
+pub const USELESS_FETCHES: u32 = 3;
+
 /// How far ahead of a fill's reads the kernel is told to read, where the file is not in the page cache.
 pub const READ_AHEAD: u64 = 1 << 20;
+
+/// How much of that is asked for at a time: one request to the storage is over before any of it can be sent (1 MiB files, one
+/// client: 1.26 times as long in one piece).
+pub const READ_AHEAD_PIECE: u64 = 256 << 10;
+
+const _: () = assert!(READ_AHEAD.is_multiple_of(READ_AHEAD_PIECE) && READ_AHEAD_PIECE.is_multiple_of(FETCH_BYTES));
 
 /// How far a stream reads through its buffer once its file was found not to be in the page cache.
 pub const STREAM_COLD: u64 = 8 << 20;

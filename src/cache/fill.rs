@@ -12,7 +12,8 @@ use crate::ring::kernel::Token;
 use parking_lot::Mutex;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub enum Progress {
     Opening,
     /// It is being read from the open file; [`crate::cache::entry::Entry::filled`] tells how far.
     Filling(Lease, Arc<OpenFile>),
+    /// It has its memory, and is being read into the page cache only; [`OpenFile::fetched`] tells how far.
+    Fetching(Lease, Arc<OpenFile>),
     /// It has its memory, and stays in the open file until it is asked for again: see [`super::defer`].
     Deferred(Lease, Arc<OpenFile>),
     /// It is whole.
@@ -60,14 +63,36 @@ pub struct OpenFile {
     compared: AtomicU64,
     /// When it was last found to be in the page cache as a whole: monotonic nanoseconds.
     warm: AtomicU64,
+    /// Bytes that were read into the page cache; see [`NOT_FETCHED`].
+    fetched: AtomicU64,
 }
+
+/// What [`OpenFile::fetched`] counts while nobody fetches the file.
+const NOT_FETCHED: u64 = u64::MAX;
 
 impl OpenFile {
     /// The file was found to be this version `now`. `settled` is for how long a file must have been left alone to be
     /// [settled](OpenFile::is_settled).
     pub fn new(fd: OwnedFd, representation: Representation, settled: Duration, now: u64) -> OpenFile {
         let is_settled = !representation.identity.was_changed_within(settled);
-        OpenFile { fd, representation, is_settled, compared: AtomicU64::new(now), warm: AtomicU64::new(0) }
+        OpenFile {
+            fd,
+            representation,
+            is_settled,
+            compared: AtomicU64::new(now),
+            warm: AtomicU64::new(0),
+            fetched: AtomicU64::new(NOT_FETCHED),
+        }
+    }
+
+    /// How far it was read into the page cache, while it is.
+    pub fn fetched(&self) -> Option<u64> {
+        Some(self.fetched.load(Acquire)).filter(|&to| to != NOT_FETCHED)
+    }
+
+    /// It is being read into the page cache, and is there up to this byte; `None`: nobody reads it there any more.
+    pub fn set_fetched(&self, to: Option<u64>) {
+        self.fetched.store(to.unwrap_or(NOT_FETCHED), Release);
     }
 
     /// All of it was found to be in the page cache.
@@ -158,6 +183,7 @@ impl Fill {
         match &self.state.lock().progress {
             Progress::Filling(entry, file) => Some((entry.clone(), file.clone())),
             Progress::Opening
+            | Progress::Fetching(..)
             | Progress::Deferred(..)
             | Progress::Ready(_)
             | Progress::Uncached(..)
@@ -195,6 +221,7 @@ impl Fill {
         let news = match &state.progress {
             Progress::Opening => false,
             Progress::Filling(entry, _) => seen.is_none_or(|seen| entry.filled() > seen),
+            Progress::Fetching(_, file) => seen.is_none_or(|seen| file.fetched().is_some_and(|to| to > seen)),
             Progress::Deferred(..) | Progress::Ready(_) | Progress::Uncached(..) | Progress::Failed(_) => true,
         };
         if news {
@@ -207,6 +234,12 @@ impl Fill {
     pub(super) fn advance(&self, entry: &Lease, filled: u64) -> Vec<Waiter> {
         let mut state = self.state.lock();
         entry.set_filled(filled);
+        std::mem::take(&mut state.waiters)
+    }
+
+    pub(super) fn fetched(&self, file: &OpenFile, to: u64) -> Vec<Waiter> {
+        let mut state = self.state.lock();
+        file.set_fetched(Some(to));
         std::mem::take(&mut state.waiters)
     }
 

@@ -6,6 +6,7 @@
 //! |-----------|-------------------------------------|-----------------------------------------------------------------------|
 //! | unknown   | nowhere                             | [`Cache::find`] of the first request: to *opening*                    |
 //! | opening   | index: `Filling`, no memory yet     | [`Cache::reserve`]: to *filling*; [`Cache::pass`]: served uncached    |
+//! | fetching  | index: `Filling`, memory reserved   | [`Cache::fetched`] step by step; [`Cache::defer`]: to *deferred*      |
 //! | filling   | index: `Filling`, memory reserved   | [`Cache::advance`] chunk by chunk; [`Cache::publish`]: to *cached*    |
 //! | deferred  | index: `Ready`, known to the policy | [`Cache::resume`]: read at last; an eviction: to *leaving*            |
 //! | cached    | index: `Ready`, known to the policy | an eviction or [`Cache::remove`]: to *leaving*                        |
@@ -218,6 +219,17 @@ impl Cache {
     /// The file is being read into `entry`: those who wait can have what there is.
     pub fn start(&self, fill: &Fill, entry: &Lease, file: Arc<OpenFile>) -> Vec<Waiter> {
         fill.move_on(Progress::Filling(entry.clone(), file))
+    }
+
+    /// The file is being read into the page cache: those who wait can have it from there as far as it is.
+    pub fn fetch(&self, fill: &Fill, entry: &Lease, file: Arc<OpenFile>) -> Vec<Waiter> {
+        file.set_fetched(Some(0));
+        fill.move_on(Progress::Fetching(entry.clone(), file))
+    }
+
+    /// It is there up to byte `to` now.
+    pub fn fetched(&self, fill: &Fill, file: &OpenFile, to: u64) -> Vec<Waiter> {
+        fill.fetched(file, to)
     }
 
     /// `filled` bytes are there now.

@@ -19,7 +19,8 @@ use crate::ring::lent::Lent;
 use crate::transmit;
 use io_uring::types::OpenHow;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::{Arc, Weak};
 
 /// A path to open beneath the root.
@@ -59,7 +60,20 @@ pub(super) struct FillTask {
 /// How far it is.
 enum Stage {
     Opening(Lent<Open>),
+    Fetching(Fetching),
     Reading(Reading),
+}
+
+/// A file that is read into the page cache only. One byte of each step is read, as it waits for the others that are on their
+/// way.
+struct Fetching {
+    file: Arc<OpenFile>,
+    entry: Lease,
+    byte: Lent<u8>,
+    /// Bytes that are there.
+    at: u64,
+    /// Up to here the kernel was told to read ahead.
+    ahead: u64,
 }
 
 /// A fill whose file is open.
@@ -95,6 +109,14 @@ pub(super) fn failure_of(errno: i32) -> Failure {
         }
         libc::EACCES | libc::EPERM | libc::ENXIO | libc::ENODEV => Failure::Forbidden,
         errno => Failure::Io(errno),
+    }
+}
+
+/// Has the kernel read ahead of what is `left` of a file, whose bytes before `ahead` it was told to read before.
+fn read_ahead(kernel: &mut impl Kernel, file: RawFd, ahead: &mut u64, left: Range<u64>) {
+    while *ahead < left.end && *ahead < left.start + limits::READ_AHEAD {
+        kernel.read_ahead(file, *ahead, limits::READ_AHEAD_PIECE);
+        *ahead += limits::READ_AHEAD_PIECE;
     }
 }
 
@@ -188,34 +210,125 @@ impl<K: Kernel> Worker<K> {
                 self.wake_all(waiters)
             }
             Ok(entry) => {
-                if fill.is_waited_for_by(own)
-                    && self.may_wait(&entry, &file)
-                    && let Some(waiters) = self.shared.cache.defer(&fill, &entry, &file)
-                {
-                    self.metrics.fills[Step::Deferred].one();
-                    let due = self.now + limits::DEFER.as_nanos() as u64;
-                    self.deferred.push_back(Deferred { entry: entry.downgrade(), due });
-                    return self.wake_all(waiters);
+                let may_refer = transmit::may_refer(self.shared.options.transmit, &file, &entry);
+                if may_refer && fill.is_waited_for_by(own) {
+                    let is_warm = self.is_warm(&file, entry.size());
+                    if is_warm && self.shared.cache.arena().is_nearly_full() {
+                        return self.defer_fill(fill, entry, file);
+                    }
+                    if !is_warm
+                        && entry.size() >= limits::REFER_MIN_BYTES
+                        && self.useless_fetches < limits::USELESS_FETCHES
+                    {
+                        return self.begin_fetching(fill, entry, file);
+                    }
                 }
-                let waiters = self.shared.cache.start(&fill, &entry, file.clone());
-                self.wake_all(waiters)?;
-                self.begin_reading(fill, entry, file)
+                self.start_reading(fill, entry, file)
             }
         }
     }
 
-    /// Whether the file need not be read now: it can be sent to the one who asked for it from the page cache, and for all that
-    /// is known it will have to make room before it is asked for again.
-    fn may_wait(&mut self, entry: &Lease, file: &OpenFile) -> bool {
-        self.shared.cache.arena().is_nearly_full()
-            && transmit::may_refer(self.shared.options.transmit, file, entry)
-            && (file.is_warm(self.now) || {
-                let warm = self.kernel.is_resident(file.fd.as_raw_fd(), 0, entry.size());
-                if warm {
-                    file.found_warm(self.now);
-                }
-                warm
-            })
+    /// Whether the whole file is in the page cache.
+    fn is_warm(&mut self, file: &OpenFile, size: u64) -> bool {
+        if file.is_warm(self.now) {
+            return true;
+        }
+        let is_warm = self.kernel.is_resident(file.fd.as_raw_fd(), 0, size);
+        if is_warm {
+            file.found_warm(self.now);
+        }
+        is_warm
+    }
+
+    /// The file is cached without being read, as far as that is possible.
+    fn defer_fill(&mut self, fill: Arc<Fill>, entry: Lease, file: Arc<OpenFile>) -> io::Result<()> {
+        let Some(waiters) = self.shared.cache.defer(&fill, &entry, &file) else {
+            return self.start_reading(fill, entry, file);
+        };
+        self.metrics.fills[Step::Deferred].one();
+        let due = self.now + limits::DEFER.as_nanos() as u64;
+        self.deferred.push_back(Deferred { entry: entry.downgrade(), due });
+        self.wake_all(waiters)
+    }
+
+    fn begin_fetching(&mut self, fill: Arc<Fill>, entry: Lease, file: Arc<OpenFile>) -> io::Result<()> {
+        let waiters = self.shared.cache.fetch(&fill, &entry, file.clone());
+        let stage = Stage::Fetching(Fetching { file, entry, byte: Lent::new(0), at: 0, ahead: 0 });
+        let key = self.fills.insert(FillTask { fill, stage });
+        self.wake_all(waiters)?;
+        self.fetch_on(key)
+    }
+
+    /// Fetches the next step.
+    fn fetch_on(&mut self, key: usize) -> io::Result<()> {
+        let Stage::Fetching(fetching) = &mut self.fills[key].stage else { return Ok(()) };
+        let (fd, size) = (fetching.file.fd.as_raw_fd(), fetching.entry.size());
+        read_ahead(&mut self.kernel, fd, &mut fetching.ahead, fetching.at..size);
+        let last = (fetching.at + limits::FETCH_BYTES).min(size) - 1;
+        let into = fetching.byte.lend(|byte| byte);
+        self.kernel.submit(Op::Read { file: fd, into, len: 1, offset: last }, Token::new(Kind::FillRead, 0, key as u32))
+    }
+
+    /// A step is there, or not.
+    fn fetched(&mut self, key: usize, result: i32) -> io::Result<()> {
+        let FillTask { fill, stage: Stage::Fetching(fetching) } = &mut self.fills[key] else { return Ok(()) };
+        fetching.byte.returned();
+        let (fill, file) = (fill.clone(), fetching.file.clone());
+        let (at, size) = (fetching.at, fetching.entry.size());
+        let to = (at + limits::FETCH_BYTES).min(size);
+        if !self.is_still_the_same(&fill, &file) {
+            return self.tear_fill(key);
+        }
+        if result != 1 || !self.kernel.is_resident(file.fd.as_raw_fd(), at, to - at) {
+            // The page cache does not keep this file, or it cannot be read; that shows when it is read into the arena.
+            self.useless_fetches += 1;
+            return self.end_fetching(key, false);
+        }
+        if let Stage::Fetching(fetching) = &mut self.fills[key].stage {
+            fetching.at = to;
+        }
+        let waiters = self.shared.cache.fetched(&fill, &file, to);
+        self.wake_all(waiters)?;
+        if to < size {
+            return self.fetch_on(key);
+        }
+        self.useless_fetches = 0;
+        file.found_warm(self.now);
+        self.end_fetching(key, true)
+    }
+
+    /// The file is in the page cache, or is not going to be.
+    fn end_fetching(&mut self, key: usize, is_warm: bool) -> io::Result<()> {
+        let FillTask { fill, stage: Stage::Fetching(Fetching { file, entry, .. }) } = self.fills.remove(key) else {
+            return Ok(());
+        };
+        match is_warm {
+            true => self.defer_fill(fill, entry, file.clone())?,
+            false => self.start_reading(fill, entry, file.clone())?,
+        }
+        file.set_fetched(None);
+        self.resume_due()
+    }
+
+    /// Whether the open file still is the version that was begun, so that what was read of it may be sent.
+    fn is_still_the_same(&mut self, fill: &Arc<Fill>, file: &OpenFile) -> bool {
+        let began = &file.representation.identity;
+        match self.kernel.identify(file.fd.as_fd()) {
+            Ok(Found::File(now)) if now == *began => true,
+            // It was replaced, renamed or deleted: those who have begun get it whole, and whoever comes now gets what is
+            // there now.
+            Ok(Found::File(now)) if now.same_bytes(began) => {
+                self.shared.cache.detach(fill);
+                true
+            }
+            Ok(_) | Err(_) => false,
+        }
+    }
+
+    fn start_reading(&mut self, fill: Arc<Fill>, entry: Lease, file: Arc<OpenFile>) -> io::Result<()> {
+        let waiters = self.shared.cache.start(&fill, &entry, file.clone());
+        self.wake_all(waiters)?;
+        self.begin_reading(fill, entry, file)
     }
 
     fn begin_reading(&mut self, fill: Arc<Fill>, entry: Lease, file: Arc<OpenFile>) -> io::Result<()> {
@@ -236,12 +349,8 @@ impl<K: Kernel> Worker<K> {
         if at == size {
             return self.publish_fill(key);
         }
-        if let Some(ahead) = reading.ahead
-            && ahead < size
-            && ahead < at + limits::READ_AHEAD
-        {
-            self.kernel.read_ahead(reading.file.fd.as_raw_fd(), ahead, limits::READ_AHEAD);
-            reading.ahead = Some(ahead + limits::READ_AHEAD);
+        if let Some(ahead) = &mut reading.ahead {
+            read_ahead(&mut self.kernel, reading.file.fd.as_raw_fd(), ahead, at..size);
         }
         let (into, len) = Allocation::lend_for_fill(&mut reading.entry, size, at, chunk, |lease| lease.allocation());
         let op = Op::Read { file: reading.file.fd.as_raw_fd(), into, len, offset: at };
@@ -250,7 +359,11 @@ impl<K: Kernel> Worker<K> {
 
     pub(super) fn fill_read(&mut self, key: u32, completion: &Completion) -> io::Result<()> {
         let key = key as usize;
-        let Some(FillTask { fill, stage: Stage::Reading(reading) }) = self.fills.get_mut(key) else { return Ok(()) };
+        let (fill, reading) = match self.fills.get_mut(key) {
+            Some(FillTask { fill, stage: Stage::Reading(reading) }) => (fill, reading),
+            Some(FillTask { stage: Stage::Fetching(_), .. }) => return self.fetched(key, completion.result),
+            Some(FillTask { stage: Stage::Opening(_), .. }) | None => return Ok(()),
+        };
         reading.entry.returned();
         let read = match completion.result {
             read @ 1.. => read as u64,
@@ -267,24 +380,18 @@ impl<K: Kernel> Worker<K> {
             }
             error => return self.fail_fill(key, Failure::Io(-error)),
         };
+        let (fill, file, entry) = (fill.clone(), reading.file.clone(), reading.entry.clone());
         // Nobody sees the chunk before it is known to be of the same version as what was sent already.
-        let began = &reading.entry.representation().identity;
-        match self.kernel.identify(reading.file.fd.as_fd()) {
-            Ok(Found::File(now)) if now == *began => {}
-            // It was replaced, renamed or deleted: those who have begun get it whole, and whoever comes now gets what is
-            // there now.
-            Ok(Found::File(now)) if now.same_bytes(began) => self.shared.cache.detach(fill),
-            Ok(_) | Err(_) => return self.tear_fill(key),
+        if !self.is_still_the_same(&fill, &file) {
+            return self.tear_fill(key);
         }
-        let filled = reading.entry.filled() + read;
-        if filled < reading.entry.size() {
-            let waiters = self.shared.cache.advance(fill, &reading.entry, filled);
-            self.wake_all(waiters)?;
-            return self.read_on(key);
-        }
-        let waiters = self.shared.cache.advance(fill, &reading.entry, filled);
+        let filled = entry.filled() + read;
+        let waiters = self.shared.cache.advance(&fill, &entry, filled);
         self.wake_all(waiters)?;
-        self.publish_fill(key)
+        match filled < entry.size() {
+            true => self.read_on(key),
+            false => self.publish_fill(key),
+        }
     }
 
     fn publish_fill(&mut self, key: usize) -> io::Result<()> {

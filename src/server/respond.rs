@@ -261,6 +261,10 @@ impl<K: Kernel> Worker<K> {
             Progress::Filling(lease, file) if !collapsed && transmit::refers_to(setting, &file, &lease) => {
                 self.answer_from_file(index, request, file, Some((lease, fill)), status, Class::of(status));
             }
+            // What the page cache has of it already is sent from there, to all who ask.
+            Progress::Fetching(lease, file) => {
+                self.answer_from_file(index, request, file, Some((lease, fill)), status, Class::of(status));
+            }
             Progress::Deferred(lease, file) => {
                 // Who joined another's fill is the second to ask.
                 let fill = if collapsed { self.resume(&lease)?.unwrap_or(fill) } else { fill };

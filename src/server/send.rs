@@ -232,7 +232,8 @@ impl<K: Kernel> Worker<K> {
         loop {
             return Ok(match fill.poll(Some(at), || Waiter::Connection { worker: self.number, token }) {
                 None => Step::Waits,
-                Some(Progress::Filling(..) | Progress::Ready(_)) => Step::Moved,
+                Some(Progress::Filling(..) | Progress::Fetching(..) | Progress::Ready(_)) => Step::Moved,
+                Some(Progress::Deferred(_, file)) if file.is_warm(self.now) => Step::Moved,
                 Some(Progress::Deferred(lease, _)) => match self.resume(&lease)? {
                     Some(resumed) => {
                         *fill = resumed;
@@ -330,8 +331,13 @@ impl<K: Kernel> Worker<K> {
             });
         }
         let file = file.as_raw_fd();
-        // What the fill has read is in the page cache, as a rule; what it has not may be.
-        let filled = stream.fill.as_ref().map_or(0, |(lease, _)| lease.filled().min(stream.end));
+        // What the fill has read is in the page cache, as a rule; what it has not may be, if it is not just that which is read.
+        let fetched = stream.file.fetched().filter(|_| stream.fill.is_some());
+        let filled = stream.fill.as_ref().map_or(0, |(lease, _)| lease.filled());
+        let filled = filled.max(fetched.unwrap_or(0)).min(stream.end);
+        if let Some((_, fill)) = stream.fill.as_mut().filter(|_| fetched.is_some() && filled <= stream.at) {
+            return Ok((self.wait_for_bytes(index, fill, stream.at)?, Some(Body::File(stream))));
+        }
         let there = if filled > stream.at { filled } else { stream.end };
         let window = (there - stream.at).min(limits::STREAM_WINDOW);
         let worthwhile =
@@ -419,7 +425,8 @@ impl Stream {
     /// Whether the next `window` bytes are in the page cache. What lies before `there` is looked up at once, as far as that is
     /// worth it, and remembered if it is all there.
     fn is_warm(&mut self, kernel: &mut impl Kernel, window: u64, there: u64, now: u64) -> bool {
-        if self.at + window <= self.warm_until || self.file.is_warm(now) {
+        let is_fetched = self.file.fetched().is_some_and(|to| self.at + window <= to);
+        if self.at + window <= self.warm_until || self.file.is_warm(now) || is_fetched {
             return true;
         }
         let file = self.file.fd.as_raw_fd();

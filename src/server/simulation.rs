@@ -170,7 +170,7 @@ fn run(seed: u64, transmit: Transmit) {
     let mut clients: Vec<Client> = Vec::new();
     let mut versions = 1;
     let mut completions = Vec::new();
-    for _ in 0..200_000 {
+    for _ in 0..2_000_000 {
         if clients.len() < 8 && dice.one_in(4) {
             clients.push(Client::connect(&world, &mut dice));
         }

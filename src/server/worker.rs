@@ -42,6 +42,8 @@ pub struct Worker<K: Kernel> {
     generations: u32,
     refused: usize,
     pub(super) fills: Slab<FillTask>,
+    /// Fetches in a row after which the page cache did not have the file.
+    pub(super) useless_fetches: u32,
     /// The oldest first.
     pub(super) deferred: VecDeque<Deferred>,
     pub(super) checks: Slab<Check>,
@@ -103,6 +105,7 @@ impl<K: Kernel> Worker<K> {
             generations: 0,
             refused: 0,
             fills: Slab::new(),
+            useless_fetches: 0,
             deferred: VecDeque::new(),
             checks: Slab::new(),
             zero_sends: Slab::new(),

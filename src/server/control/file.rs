@@ -73,6 +73,8 @@ impl Lane {
                 self.begin(&fill);
                 progress(&fill, None).await
             }
+            // The rest of it is not to be sent from the page cache here.
+            Progress::Fetching(lease, _) => progress(&fill, Some(lease.size())).await,
             outcome => outcome,
         };
         match outcome {
@@ -88,7 +90,9 @@ impl Lane {
                 stream(&file, CacheStatus::Uncached { forward, reason }, &conditions).await
             }
             Progress::Failed(failure) => Err(refusal(name, failure, forward)),
-            Progress::Opening => Err(Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "the file was not opened")),
+            Progress::Opening | Progress::Fetching(..) => {
+                Err(Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "the file was not opened"))
+            }
         }
     }
 
@@ -230,7 +234,11 @@ async fn follow(fill: &Fill, span: Span, sender: &PieceSender) -> io::Result<()>
     while at < span.to {
         let lease = match progress(fill, Some(at)).await {
             Progress::Filling(lease, _) | Progress::Ready(lease) => lease,
-            Progress::Failed(_) | Progress::Uncached(..) | Progress::Deferred(..) | Progress::Opening => {
+            Progress::Failed(_)
+            | Progress::Uncached(..)
+            | Progress::Fetching(..)
+            | Progress::Deferred(..)
+            | Progress::Opening => {
                 return Err(io::Error::other("the file could not be read to its end, or changed meanwhile"));
             }
         };
