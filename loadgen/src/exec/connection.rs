@@ -28,7 +28,7 @@ pub struct Flight {
     pub repeats: u8,
 }
 
-/// How often a request that stood behind others on a connection is sent again.
+/// How often a request is sent again at most.
 const REPEATS_MAX: u8 = 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,11 +209,10 @@ impl Connection {
         let unsent_from = self.flights.len() - self.unsent.min(self.flights.len());
         for (index, mut flight) in std::mem::take(&mut self.flights).into_iter().enumerate() {
             let cut_off = index == 0 && begun;
-            // A server that answers nothing at all on a connection does not mean "send it again". One that closes on
-            // the next request may have closed an idle connection, but not twice in a row; requests that stood behind
-            // others, or were announced not to be answered, may well meet the end of a connection more than once.
-            let repeats_max = if index == 0 && loss != Loss::Announced { 1 } else { REPEATS_MAX };
-            let may_repeat = (self.responses > 0 && flight.repeats < repeats_max) || index >= unsent_from;
+            // A server that answers nothing at all on a connection does not mean "send it again". One that answered others
+            // on it may have closed it while it was idle, or after them; and so it may with the next connection that the
+            // request is sent on, as long as that has answered others too.
+            let may_repeat = (self.responses > 0 && flight.repeats < REPEATS_MAX) || index >= unsent_from;
             let kind = match loss {
                 Loss::Timeout { sent_before_ns } if flight.sent_ns <= sent_before_ns => Failure::Timeout,
                 Loss::Malformed if cut_off => Failure::Malformed,
@@ -354,6 +353,22 @@ mod tests {
         connection.unsent = 0;
         assert_eq!(lose(&mut connection, Loss::Closed), (vec!["reset unclassified".into(); 3], 0));
         assert_eq!(connection.backoff_ns(), 10_000_000);
+    }
+
+    /// Connections that a server closes while they are idle can be as many as there are.
+    #[test]
+    fn a_request_may_meet_the_end_of_several_connections_that_worked() {
+        let mut again = VecDeque::from([flight(1)]);
+        for repeats in 0..=REPEATS_MAX {
+            let mut connection = open(1);
+            connection.receive(HIT, 7, &requests(false), &mut |_| {});
+            connection.flights = std::mem::take(&mut again);
+            assert_eq!(connection.flights[0].repeats, repeats);
+            let mut seen = Vec::new();
+            connection.lose(Loss::Closed, &requests(false), &mut again, &mut short(&mut seen));
+            assert_eq!(seen.len(), usize::from(repeats == REPEATS_MAX));
+            assert_eq!(again.len(), usize::from(repeats < REPEATS_MAX));
+        }
     }
 
     #[test]
