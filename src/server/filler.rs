@@ -150,15 +150,27 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Reads what was deferred and has stayed, a few files at a time.
+    /// Reads what was deferred and has stayed, a few files at a time: when not much else is being read, or else when it has
+    /// waited for several times as long as it should.
     pub(super) fn resume_due(&mut self) -> io::Result<()> {
-        while self.fills.len() < limits::FILLS_AT_LEISURE
-            && self.deferred.front().is_some_and(|deferred| deferred.due <= self.now)
-            && let Some(deferred) = self.deferred.pop_front()
+        let mut overdue = limits::FILLS_AT_LEISURE;
+        while let Some(deferred) = self.deferred.front()
+            && deferred.due <= self.now
         {
-            if let Some(entry) = Lease::upgrade(&deferred.entry) {
-                self.resume(&entry)?;
+            // What has been evicted meanwhile is forgotten at once, so that the queue stays short.
+            let Some(entry) = Lease::upgrade(&deferred.entry) else {
+                self.deferred.pop_front();
+                continue;
+            };
+            if self.fills.len() >= limits::FILLS_AT_LEISURE {
+                let is_overdue = self.now - deferred.due > 4 * limits::DEFER.as_nanos() as u64;
+                if !is_overdue || overdue == 0 {
+                    break;
+                }
+                overdue -= 1;
             }
+            self.deferred.pop_front();
+            self.resume(&entry)?;
         }
         Ok(())
     }
