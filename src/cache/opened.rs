@@ -97,3 +97,22 @@ impl Kept {
         self.opened.lock().take()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_given_back() {
+        let quota = Quota::new();
+        assert!(quota.take().is_none() && quota.is_used_up());
+        quota.set_limit(2);
+        let places: Vec<Place> = std::iter::from_fn(|| quota.take()).collect();
+        assert_eq!((places.len(), quota.is_used_up(), quota.excess()), (2, true, 0));
+        quota.set_limit(1);
+        assert_eq!(quota.excess(), 1);
+        drop(places);
+        assert_eq!((quota.is_used_up(), quota.excess()), (false, 0));
+        assert!(quota.take().is_some());
+    }
+}
