@@ -89,7 +89,7 @@ const _: () = assert!(PACKED_MAX < REFER_MIN_BYTES);
 /// sending by reference.
 pub const STREAM_BUFFER_BYTES: usize = 64 << 10;
 
-/// How long a file that displaced others is kept cached without its bytes if nobody asks for it again. At most that long what
+/// How long a file is kept cached without its bytes in a nearly full arena if nobody asks for it again. At most that long what
 /// is cached depends on the page cache; and where 64 MiB last longer than this, every file is read after all.
 pub const DEFER: Duration = Duration::from_millis(250);
 

@@ -19,16 +19,18 @@ fn make_files(root: &Path) -> Vec<Vec<u8>> {
     files
 }
 
-/// A server whose arena is full of the first half of the files.
-fn start(root: &Path, args: &[&str]) -> Server {
+/// The files, and a server whose arena is full of the first half of them.
+fn start(args: &[&str]) -> (tempfile::TempDir, Vec<Vec<u8>>, Server) {
+    let root = tempfile::tempdir().unwrap();
+    let files = make_files(root.path());
     // A policy that refuses nobody.
     let own = ["--arena", "1MiB", "--settled", "0s", "--workers", "1", "--eviction", "lru"];
-    let server = Server::start(root, &[&own[..], args].concat());
+    let server = Server::start(root.path(), &[&own[..], args].concat());
     let mut client = server.connect();
     for number in 0..FILES / 2 {
         assert_eq!(client.get(&format!("/{number}")).cache_status(), "forebay; fwd=uri-miss; stored");
     }
-    server
+    (root, files, server)
 }
 
 fn fills(server: &Server, event: &str) -> u64 {
@@ -41,9 +43,7 @@ fn is_listed(server: &Server, name: &str) -> bool {
 
 #[test]
 fn it_is_cached_at_once_and_read_when_it_is_asked_for_again() {
-    let root = tempfile::tempdir().unwrap();
-    let files = make_files(root.path());
-    let server = start(root.path(), &["--revalidate", "1h"]);
+    let (_root, files, server) = start(&["--revalidate", "1h"]);
     let mut client = server.connect();
     for (number, file) in files.iter().enumerate().skip(FILES / 2) {
         let target = format!("/{number}");
@@ -69,9 +69,7 @@ fn it_is_cached_at_once_and_read_when_it_is_asked_for_again() {
 
 #[test]
 fn it_is_read_in_the_end_if_nobody_asks_again() {
-    let root = tempfile::tempdir().unwrap();
-    let files = make_files(root.path());
-    let server = start(root.path(), &["--revalidate", "1h"]);
+    let (_root, files, server) = start(&["--revalidate", "1h"]);
     let mut client = server.connect();
     for number in FILES / 2..FILES {
         client.get(&format!("/{number}"));
@@ -96,9 +94,7 @@ fn it_is_read_in_the_end_if_nobody_asks_again() {
 
 #[test]
 fn the_full_lane_reads_it_too() {
-    let root = tempfile::tempdir().unwrap();
-    let files = make_files(root.path());
-    let server = start(root.path(), &["--revalidate", "1h"]);
+    let (_root, files, server) = start(&["--revalidate", "1h"]);
     let mut client = server.connect();
     let mut full = server.connect();
     full.get("/.forebay/health");
@@ -139,9 +135,7 @@ fn what_becomes_of_the_file_meanwhile_is_noticed() {
     for revalidate in ["0s", "1h"] {
         for (what, change) in &changes {
             for full_lane in [false, true] {
-                let root = tempfile::tempdir().unwrap();
-                let files = make_files(root.path());
-                let server = start(root.path(), &["--revalidate", revalidate]);
+                let (root, files, server) = start(&["--revalidate", revalidate]);
                 let mut client = server.connect();
                 if full_lane {
                     client.get("/.forebay/health");
@@ -209,9 +203,7 @@ fn go_round(server: &Server, files: &[Vec<u8>], rounds: usize) {
 
 #[test]
 fn a_file_that_went_unread_is_still_open_when_its_turn_comes() {
-    let root = tempfile::tempdir().unwrap();
-    let mut files = make_files(root.path());
-    let server = start(root.path(), &["--revalidate", "1h", "--allow-writes"]);
+    let (_root, mut files, server) = start(&["--revalidate", "1h", "--allow-writes"]);
     go_round(&server, &files, 3);
     assert!(fills(&server, "reopened") > 0);
     // What a PUT replaces is served new at once.
@@ -227,9 +219,7 @@ fn a_file_that_went_unread_is_still_open_when_its_turn_comes() {
 
 #[test]
 fn what_is_replaced_is_served_new_within_the_interval() {
-    let root = tempfile::tempdir().unwrap();
-    let mut files = make_files(root.path());
-    let server = start(root.path(), &["--revalidate", "300ms"]);
+    let (root, mut files, server) = start(&["--revalidate", "300ms"]);
     go_round(&server, &files, 2);
     for (number, file) in files.iter_mut().enumerate() {
         *file = bytes(number as u64 + 100, SIZE);
@@ -244,9 +234,7 @@ fn what_is_replaced_is_served_new_within_the_interval() {
 
 #[test]
 fn a_file_that_was_deleted_is_closed_soon() {
-    let root = tempfile::tempdir().unwrap();
-    let files = make_files(root.path());
-    let server = start(root.path(), &["--revalidate", "1h"]);
+    let (root, files, server) = start(&["--revalidate", "1h"]);
     go_round(&server, &files, 2);
     let open = |server: &Server| {
         let links = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap();

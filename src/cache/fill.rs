@@ -3,7 +3,7 @@
 //! A fill belongs to nobody's connection. Whoever goes away, the reading goes on, and whoever waits learns how it ends.
 
 use super::entry::Lease;
-use super::opened::{Kept, Opened};
+use super::opened::Opened;
 use crate::http::cache_status::Reason;
 use crate::http::representation::Representation;
 use crate::limits;
@@ -152,20 +152,14 @@ impl Fill {
         Fill { name, hash, aside: None, opened: Mutex::new(None), state }
     }
 
-    /// The reading of a file of which nothing is known.
-    pub(super) fn begun(name: &[u8], hash: u64) -> Fill {
-        Fill::new(name.into(), hash, Progress::Opening)
+    /// The reading of a file of which nothing is known, or which is `opened` still.
+    pub(super) fn begun(name: Arc<[u8]>, hash: u64, opened: Option<Opened>) -> Fill {
+        Fill { opened: Mutex::new(opened), ..Fill::new(name, hash, Progress::Opening) }
     }
 
     /// One that no other request joins, as its file will not be cached.
     pub(super) fn set_aside(name: &[u8], hash: u64, reason: Reason) -> Fill {
-        Fill { aside: Some(reason), ..Fill::begun(name, hash) }
-    }
-
-    /// The reading of a file that was cached lately, and is open still.
-    pub(super) fn reopened(kept: &Kept, opened: Opened) -> Fill {
-        let fill = Fill::new(kept.shared_name().clone(), kept.hash(), Progress::Opening);
-        Fill { opened: Mutex::new(Some(opened)), ..fill }
+        Fill { aside: Some(reason), ..Fill::new(name.into(), hash, Progress::Opening) }
     }
 
     /// The reading of a file that is cached without its bytes.

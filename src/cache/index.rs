@@ -1,7 +1,8 @@
 //! The index: from a name to what is cached under it. Sharded, so that workers seldom meet; a lookup takes one shard's lock
 //! shared and for as long as a comparison of names takes.
 
-use super::entry::Entry;
+use super::Found;
+use super::entry::{Entry, Lease};
 use super::fill::Fill;
 use super::opened::Kept;
 use foldhash::fast::RandomState;
@@ -53,14 +54,6 @@ impl State {
     }
 }
 
-/// What [`Index::begin`] found.
-pub(super) enum Begin {
-    /// The name is known by now.
-    Already(State),
-    /// It was not: this fill is its state now.
-    Begun(Arc<Fill>),
-}
-
 /// On cache lines of its own: two shards never fight over one.
 #[repr(align(128))]
 struct Shard(RwLock<HashTable<State>>);
@@ -90,23 +83,23 @@ impl Index {
         self.shard(hash).read().find(hash, |state| state.name() == name).cloned()
     }
 
-    /// What is known of the name; if nothing is, a new fill.
-    pub fn begin(&self, hash: u64, name: &[u8]) -> Begin {
+    /// What is known of the name; if nothing is, or no more than its file, a new fill.
+    pub fn begin(&self, hash: u64, name: &[u8]) -> Found {
         let mut shard = self.shard(hash).write();
         match shard.entry(hash, |state| state.name() == name, State::hash) {
             Place::Occupied(mut place) => {
-                let State::Open(kept) = place.get() else { return Begin::Already(place.get().clone()) };
-                let fill = Arc::new(match kept.take() {
-                    Some(opened) => Fill::reopened(kept, opened),
-                    None => Fill::begun(name, hash),
-                });
+                let fill = match place.get() {
+                    State::Ready(entry) => return Found::Cached(Lease::new(entry.clone())),
+                    State::Filling(fill) => return Found::Filling(fill.clone()),
+                    State::Open(kept) => Arc::new(Fill::begun(kept.shared_name().clone(), hash, kept.take())),
+                };
                 *place.get_mut() = State::Filling(fill.clone());
-                Begin::Begun(fill)
+                Found::Begun(fill)
             }
             Place::Vacant(place) => {
-                let fill = Arc::new(Fill::begun(name, hash));
+                let fill = Arc::new(Fill::begun(name.into(), hash, None));
                 place.insert(State::Filling(fill.clone()));
-                Begin::Begun(fill)
+                Found::Begun(fill)
             }
         }
     }

@@ -32,7 +32,7 @@ use crate::metrics::labels::Eviction as Departure;
 use entry::{Entry, Lease};
 use eviction::{Candidate, Eviction, Policy, Tag, Touch, Victim};
 use fill::{Failure, Fill, OpenFile, Progress, Waiter};
-use index::{Begin, Index, State};
+use index::{Index, State};
 use opened::{Kept, Quota};
 use parking_lot::Mutex;
 use slab::Slab;
@@ -77,8 +77,8 @@ pub enum Found {
 }
 
 impl Cache {
-    /// An empty cache of `capacity` bytes. Objects of up to `packed_max` bytes are packed; see [`Arena::new`]. `open_files`
-    /// is for those that are not read, or not cached any more.
+    /// An empty cache of `capacity` bytes. Objects of up to `packed_max` bytes are packed; see [`Arena::new`]. A file that
+    /// is not cached any more stays open for `open_time` after it was found under its name; see [`Cache::tend_open_files`].
     ///
     /// # Errors
     /// Those of [`Arena::new`].
@@ -122,17 +122,10 @@ impl Cache {
     /// What is known of `name`. If nothing is, a fill is begun, which the caller must bring to an end.
     pub fn find(&self, name: &[u8]) -> Found {
         let hash = self.index.hash(name);
-        let state = match self.index.get(hash, name) {
-            Some(state @ (State::Ready(_) | State::Filling(_))) => state,
-            Some(State::Open(_)) | None => match self.index.begin(hash, name) {
-                Begin::Already(state) => state,
-                Begin::Begun(fill) => return Found::Begun(fill),
-            },
-        };
-        match state {
-            State::Ready(entry) => Found::Cached(Lease::new(entry)),
-            State::Filling(fill) => Found::Filling(fill),
-            State::Open(_) => unreachable!("it is in a fill's hands by now"),
+        match self.index.get(hash, name) {
+            Some(State::Ready(entry)) => Found::Cached(Lease::new(entry)),
+            Some(State::Filling(fill)) => Found::Filling(fill),
+            Some(State::Open(_)) | None => self.index.begin(hash, name),
         }
     }
 

@@ -347,6 +347,7 @@ impl<K: Kernel> Worker<K> {
         // The storage is kept busy while chunks are copied and sent; a file of one chunk is asked for by its read.
         let (fd, size) = (file.fd.as_raw_fd(), entry.size());
         let is_cold = size > self.shared.options.read_chunk_bytes as u64
+            && !file.is_warm(self.now)
             && !self.kernel.is_resident(fd, 0, size.min(limits::READ_AHEAD));
         let reading = Reading { file, entry: Lent::new(entry), ahead: is_cold.then_some(0) };
         let key = self.fills.insert(FillTask { fill, stage: Stage::Reading(reading) });

@@ -170,10 +170,16 @@ fn raise_descriptor_limit(connections: usize) -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raise = |to: u64| {
         let raised = Rlimit { current: Some(to), maximum: maximum.map(|maximum| maximum.max(to)) };
-        setrlimit(Resource::Nofile, raised).is_ok().then_some(to)
+        setrlimit(Resource::Nofile, raised).map(|()| to)
     };
+    let within_the_hard_limit = maximum.map_or(wanted, |maximum| maximum.min(wanted));
     let reached = match current {
-        Some(current) if current < wanted => raise(wanted).or_else(|| raise(maximum?.min(wanted))).unwrap_or(current),
+        Some(current) if current < wanted => {
+            raise(wanted).or_else(|_| raise(within_the_hard_limit)).unwrap_or_else(|error| {
+                eprintln!("forebay: the limit on open files stays at {current}: {error}");
+                current
+            })
+        }
         _ => wanted,
     };
     reached as usize

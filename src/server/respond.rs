@@ -416,7 +416,7 @@ impl<K: Kernel> Worker<K> {
             let (batch, _) = self.batch(index);
             batch.push_body(lease, range.start as usize..range.end as usize);
         } else {
-            let fill = fill.filter(|_| lease.filled() < lease.size());
+            let fill = fill.filter(|_| !lease.is_whole());
             self.connections[index as usize].body =
                 Some(Body::Arena { lease, at: range.start, end: range.end, fill, mode });
         }

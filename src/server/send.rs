@@ -324,7 +324,7 @@ impl<K: Kernel> Worker<K> {
         if !stream.file.was_compared(self.now) && !stream.is_same(self.kernel.identify(file)) {
             // What the arena has whole is known to be of the version that was begun.
             return Ok(match stream.fill {
-                Some((lease, fill)) if lease.filled() == lease.size() => {
+                Some((lease, fill)) if lease.is_whole() => {
                     (Step::Moved, Some(self.go_on_from_arena(index, stream.at..stream.end, lease, fill)))
                 }
                 _ => (Step::Broken, None),
@@ -335,13 +335,12 @@ impl<K: Kernel> Worker<K> {
         let fetched = stream.file.fetched().filter(|_| stream.fill.is_some());
         let filled = stream.fill.as_ref().map_or(0, |(lease, _)| lease.filled());
         let filled = filled.max(fetched.unwrap_or(0)).min(stream.end);
-        if let Some((_, fill)) = stream.fill.as_mut().filter(|_| fetched.is_some() && filled <= stream.at) {
-            return Ok((self.wait_for_bytes(index, fill, stream.at)?, Some(Body::File(stream))));
-        }
         let there = if filled > stream.at { filled } else { stream.end };
         let window = (there - stream.at).min(limits::STREAM_WINDOW);
-        let worthwhile =
-            stream.file.is_settled && (stream.fill.is_some() || window > limits::STREAM_BUFFER_BYTES as u64);
+        let is_on_its_way = fetched.is_some() && filled <= stream.at;
+        let worthwhile = stream.file.is_settled
+            && !is_on_its_way
+            && (stream.fill.is_some() || window > limits::STREAM_BUFFER_BYTES as u64);
         if worthwhile && stream.at >= stream.cold_until && stream.is_warm(&mut self.kernel, window, there, self.now) {
             return match self.kernel.send_file(connection.socket, file, stream.at, window as usize) {
                 Ok(0) => Ok((Step::Broken, None)), // the file is shorter now

@@ -61,10 +61,8 @@ pub enum Finished {
 /// Why a connection ends before its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// The server closed it.
+    /// The server closed it, or said that its last response was the last one: it has not looked at what follows.
     Closed,
-    /// The server said that its last response was the last one: it has not looked at what follows.
-    Announced,
     /// An error of the socket.
     Error,
     /// What arrived is not HTTP.

@@ -372,7 +372,7 @@ impl<'a> Worker<'a> {
         }
         match after {
             After::GoesOn => self.wire.receive(link, self.connections[link as usize].body_left()),
-            After::Ends => self.lose(link, Loss::Announced, now_ns),
+            After::Ends => self.lose(link, Loss::Closed, now_ns),
             After::Malformed => self.lose(link, Loss::Malformed, now_ns),
         }
     }
