@@ -4,6 +4,7 @@ pub mod arena;
 pub mod cache;
 pub mod cli;
 pub mod client;
+pub mod exchange;
 pub mod http;
 pub mod limits;
 pub mod metrics;

@@ -10,6 +10,7 @@ use crate::limits;
 use crate::origin::Found;
 use crate::ring::kernel::Token;
 use parking_lot::Mutex;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -135,6 +136,25 @@ pub enum Failure {
     Changed,
     /// The origin failed with this errno.
     Io(i32),
+}
+
+impl Failure {
+    /// What an error of the origin means, by its errno.
+    pub fn of_errno(errno: i32) -> Failure {
+        match errno {
+            // ELOOP and EXDEV: a link that leads in circles or out of the root.
+            libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::EXDEV | libc::ENAMETOOLONG | libc::EINVAL => {
+                Failure::NotFound
+            }
+            libc::EACCES | libc::EPERM | libc::ENXIO | libc::ENODEV => Failure::Forbidden,
+            errno => Failure::Io(errno),
+        }
+    }
+
+    /// What an error of the origin means.
+    pub fn of(error: &io::Error) -> Failure {
+        Failure::of_errno(error.raw_os_error().unwrap_or(libc::EIO))
+    }
 }
 
 /// Who is told when a fill has moved on.

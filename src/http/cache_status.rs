@@ -6,6 +6,8 @@
 pub enum CacheStatus {
     /// From the cache.
     Hit,
+    /// From the cache, after it was compared with the origin.
+    HitRevalidated,
     /// Read from the origin and stored.
     Stored { forward: Forward },
     /// Waited for a read of the same file that another request had begun.
@@ -58,7 +60,7 @@ impl CacheStatus {
     pub fn as_str(self) -> &'static str {
         use {CacheStatus::*, Forward::*};
         match self {
-            Hit => "forebay; hit",
+            Hit | HitRevalidated => "forebay; hit",
             Stored { forward: UriMiss } => "forebay; fwd=uri-miss; stored",
             Stored { forward: Stale } => "forebay; fwd=stale; stored",
             Collapsed { forward: UriMiss } => "forebay; fwd=uri-miss; collapsed",

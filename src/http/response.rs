@@ -40,6 +40,18 @@ pub enum Content {
     Failed,
 }
 
+impl Content {
+    pub fn status(self) -> u16 {
+        match self {
+            Content::Whole => 200,
+            Content::Part { .. } => 206,
+            Content::NotModified => 304,
+            Content::Unsatisfiable => 416,
+            Content::Failed => 412,
+        }
+    }
+}
+
 /// Appends the head of a response about a file.
 pub fn write_file_head(
     out: &mut Vec<u8>,
@@ -49,14 +61,32 @@ pub fn write_file_head(
     date: &Date,
     persistence: Persistence,
 ) {
+    out.extend_from_slice(match content {
+        Content::Whole => b"HTTP/1.1 200 OK\r\n".as_slice(),
+        Content::Part { .. } => b"HTTP/1.1 206 Partial Content\r\n",
+        Content::NotModified => b"HTTP/1.1 304 Not Modified\r\n",
+        Content::Unsatisfiable => b"HTTP/1.1 416 Range Not Satisfiable\r\n",
+        Content::Failed => b"HTTP/1.1 412 Precondition Failed\r\n",
+    });
+    write_file_fields(out, content, representation, status);
+    out.extend_from_slice(b"Date: ");
+    out.extend_from_slice(date.text());
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(persistence.field());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the fields that say what a response about a file is, each line with its CRLF.
+pub fn write_file_fields(out: &mut Vec<u8>, content: Content, representation: &Representation, status: CacheStatus) {
     let size = representation.identity.size;
     match content {
         Content::Whole => {
-            out.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Length: ");
+            out.extend_from_slice(b"Content-Length: ");
             write_number(out, size);
+            out.extend_from_slice(b"\r\n");
         }
         Content::Part { from, to } => {
-            out.extend_from_slice(b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes ");
+            out.extend_from_slice(b"Content-Range: bytes ");
             write_number(out, from);
             out.push(b'-');
             write_number(out, to - 1);
@@ -64,23 +94,19 @@ pub fn write_file_head(
             write_number(out, size);
             out.extend_from_slice(b"\r\nContent-Length: ");
             write_number(out, to - from);
+            out.extend_from_slice(b"\r\n");
         }
-        Content::NotModified => out.extend_from_slice(b"HTTP/1.1 304 Not Modified"),
+        Content::NotModified => {}
         Content::Unsatisfiable => {
-            out.extend_from_slice(b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */");
+            out.extend_from_slice(b"Content-Range: bytes */");
             write_number(out, size);
-            out.extend_from_slice(b"\r\nContent-Length: 0");
+            out.extend_from_slice(b"\r\nContent-Length: 0\r\n");
         }
-        Content::Failed => out.extend_from_slice(b"HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0"),
+        Content::Failed => out.extend_from_slice(b"Content-Length: 0\r\n"),
     }
-    out.extend_from_slice(b"\r\n");
     out.extend_from_slice(representation.fields());
     out.extend_from_slice(b"Cache-Status: ");
     out.extend_from_slice(status.as_str().as_bytes());
-    out.extend_from_slice(b"\r\nDate: ");
-    out.extend_from_slice(date.text());
-    out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(persistence.field());
     out.extend_from_slice(b"\r\n");
 }
 
@@ -97,6 +123,11 @@ pub struct Problem {
 impl Problem {
     pub fn new(status: u16, text: impl Into<String>) -> Problem {
         Problem { status, text: text.into(), field: None, cache_status: None }
+    }
+
+    /// With one further field: its name and value, without the CRLF.
+    pub fn with_field(self, field: &str) -> Problem {
+        Problem { field: Some(format!("{field}\r\n")), ..self }
     }
 
     /// The refusal of a head.

@@ -101,10 +101,11 @@ labels! {
 }
 
 impl Class {
-    /// The class of a file's response. (A hit that was compared with the disk first is told apart by who knows of it.)
+    /// The class of a file's response.
     pub fn of(status: CacheStatus) -> Class {
         match status {
             CacheStatus::Hit => Class::Hit,
+            CacheStatus::HitRevalidated => Class::HitRevalidated,
             CacheStatus::Stored { forward: Forward::UriMiss } => Class::MissStored,
             CacheStatus::Stored { forward: Forward::Stale } => Class::MissStale,
             CacheStatus::Collapsed { .. } => Class::MissCollapsed,

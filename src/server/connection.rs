@@ -6,7 +6,7 @@
 use super::shared::Admitted;
 use crate::cache::entry::Lease;
 use crate::cache::fill::{Fill, OpenFile};
-use crate::http::cache_status::Forward;
+use crate::exchange::Exchange;
 use crate::ring::lent::Lent;
 use crate::transmit::Mode;
 use crate::transmit::batch::Batch;
@@ -74,31 +74,10 @@ pub(super) enum InFlight {
 /// What the oldest request, parsed but not consumed, waits for.
 pub(super) enum Wait {
     None,
-    /// A comparison of what is cached with the disk.
-    Check {
-        lease: Lease,
-        verdict: Option<Checked>,
-    },
-    /// A fill: it is not known yet what the file is.
-    Fill(Filling),
+    /// A check or a fill.
+    Exchange(Exchange),
     /// The end of the receive: then the connection leaves for the full lane.
     Handoff,
-}
-
-/// A fill from the view of one request.
-#[derive(Clone)]
-pub(super) struct Filling {
-    pub fill: Arc<Fill>,
-    /// Another request had begun it.
-    pub collapsed: bool,
-    pub forward: Forward,
-}
-
-/// What a check found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Checked {
-    Current,
-    Stale,
 }
 
 /// A body that does not leave with its head.

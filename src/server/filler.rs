@@ -2,16 +2,17 @@
 //!
 //! Both belong to the worker, not to a connection: whoever asked may leave, and they go on.
 
-use super::connection::{Checked, Wait};
+use super::connection::Wait;
 use super::worker::Worker;
 use crate::arena::Allocation;
 use crate::cache::defer::Resumed;
 use crate::cache::entry::{Entry, Lease};
 use crate::cache::fill::{Failure, Fill, OpenFile};
 use crate::cache::opened::Opened;
+use crate::exchange::revalidate::{self, Checked};
 use crate::http::representation::Representation;
 use crate::limits;
-use crate::metrics::labels::{Eviction, Fill as Step, Revalidation};
+use crate::metrics::labels::Fill as Step;
 use crate::origin::{Found, Origin};
 use crate::ring::Completion;
 use crate::ring::kernel::{Kernel, Kind, Op, Token};
@@ -98,18 +99,6 @@ pub(super) struct Check {
     /// The connection that waits for it, if it does: index and generation.
     waits: Option<(u32, u32)>,
     open: Lent<Open>,
-}
-
-/// What an open's failure means.
-pub(super) fn failure_of(errno: i32) -> Failure {
-    match errno {
-        // ELOOP and EXDEV: a link that leads in circles or out of the root.
-        libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::EXDEV | libc::ENAMETOOLONG | libc::EINVAL => {
-            Failure::NotFound
-        }
-        libc::EACCES | libc::EPERM | libc::ENXIO | libc::ENODEV => Failure::Forbidden,
-        errno => Failure::Io(errno),
-    }
 }
 
 /// Has the kernel read ahead of what is `left` of a file, whose bytes before `ahead` it was told to read before.
@@ -199,7 +188,7 @@ impl<K: Kernel> Worker<K> {
             if open.get_mut().is_worth_another(completion.result) {
                 return self.open_for_fill(key);
             }
-            return self.fail_fill(key, failure_of(-completion.result));
+            return self.fail_fill(key, Failure::of_errno(-completion.result));
         }
         let file = self.kernel.adopt(completion.result);
         let identity = match self.kernel.identify(file.as_fd()) {
@@ -458,20 +447,8 @@ impl<K: Kernel> Worker<K> {
             }
             error => Err(io::Error::from_raw_os_error(-error)),
         };
-        let (outcome, departure) = match found {
-            Ok(Found::File(identity)) if check.lease.is_current(identity) => (Revalidation::Unchanged, None),
-            Ok(_) => (Revalidation::Changed, Some(Eviction::Invalidated)),
-            Err(error) if error.raw_os_error().map(failure_of) == Some(Failure::NotFound) => {
-                (Revalidation::Gone, Some(Eviction::Deleted))
-            }
-            Err(_) => (Revalidation::Failed, Some(Eviction::Invalidated)),
-        };
-        self.metrics.revalidations[outcome].one();
-        check.lease.end_check(check.began, departure.is_none());
-        if let Some(departure) = departure {
-            self.shared.cache.remove_entry(&check.lease, departure);
-        }
-        let checked = if departure.is_none() { Checked::Current } else { Checked::Stale };
+        let checked = revalidate::conclude(&self.shared.cache, &check.lease, check.began, found);
+        self.metrics.revalidations[checked.into()].one();
         self.answer_check(check.waits, checked)
     }
 
@@ -479,8 +456,8 @@ impl<K: Kernel> Worker<K> {
         let Some((index, generation)) = waits else { return Ok(()) };
         match self.connections.get_mut(index as usize) {
             Some(connection) if connection.generation == generation => {
-                if let Wait::Check { verdict, .. } = &mut connection.wait {
-                    *verdict = Some(checked);
+                if let Wait::Exchange(exchange) = &mut connection.wait {
+                    exchange.checked(checked);
                     return self.pump(index);
                 }
                 Ok(())

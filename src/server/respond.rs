@@ -1,23 +1,22 @@
 //! Requests to responses.
 
 use super::access_log::Served;
-use super::connection::{Body, Checked, Ending, Filling, Patience, Stream, Wait};
+use super::connection::{Body, Ending, Patience, Stream, Wait};
 use super::worker::Worker;
 use crate::cache::entry::Lease;
-use crate::cache::fill::{Failure, Fill, OpenFile, Progress, Waiter};
-use crate::cache::{Found, count_hit};
-use crate::http::cache_status::{CacheStatus, Forward, Reason};
-use crate::http::conditional::Verdict;
-use crate::http::representation::Representation;
+use crate::cache::fill::{Fill, OpenFile, Waiter};
+use crate::exchange::plan::{Plan, Source};
+use crate::exchange::{Action, Ask, Exchange, Terms, route};
+use crate::http::cache_status::CacheStatus;
 use crate::http::request::{self, HeadLimits, Method, Parsed, Request};
-use crate::http::response::{Content, Persistence, Problem, write_file_head};
-use crate::http::target::{Malformed, Target};
+use crate::http::response::{Persistence, Problem, write_file_head};
+use crate::http::target::Target;
 use crate::limits;
 use crate::metrics::labels::Class;
-use crate::origin::staging;
 use crate::ring::kernel::{Kernel, Kind, Token};
 use crate::transmit::{self, Mode};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,30 +127,76 @@ impl<K: Kernel> Worker<K> {
         if request.wants_full_lane || !self.shared.guard.admits_read(request.authorization) {
             return Ok(self.hand_off(index));
         }
-        let name = match Target::parse(request.target) {
-            Ok(Target::File(name)) if staging::is_hidden(&name) => return Ok(self.hand_off(index)),
+        let name = match route::read(request.target) {
             Ok(Target::File(name)) => name,
             Ok(Target::Directory(_) | Target::Reserved(_)) => return Ok(self.hand_off(index)),
-            Err(why) => {
-                let status = if why == Malformed::TooLong { 414 } else { 400 };
-                self.answer_problem(index, &Problem::new(status, why.to_string()), Some(request), false);
+            Err(refusal) => {
+                self.answer_problem(index, &refusal.problem(), Some(request), false);
                 return Ok(Answer::Given);
             }
         };
         let connection = &mut self.connections[index as usize];
         match std::mem::replace(&mut connection.wait, Wait::None) {
-            Wait::None => self.look_up(index, request, &name, Forward::UriMiss),
-            Wait::Check { lease, verdict: Some(Checked::Current) } => {
-                self.answer_hit(index, request, lease, Class::HitRevalidated)
-            }
-            Wait::Check { verdict: Some(Checked::Stale), .. } => self.look_up(index, request, &name, Forward::Stale),
-            Wait::Fill(filling) => self.follow(index, request, &name, filling),
+            Wait::None => self.advance(index, request, &name, Exchange::default()),
+            Wait::Exchange(exchange) => self.advance(index, request, &name, exchange),
             // Woken for another reason.
-            wait @ (Wait::Check { verdict: None, .. } | Wait::Handoff) => {
-                connection.wait = wait;
-                Ok(Answer::Waits)
+            Wait::Handoff => Ok(self.hand_off(index)),
+        }
+    }
+
+    /// Goes on with the exchange of the oldest request as far as it can.
+    fn advance(
+        &mut self,
+        index: u32,
+        request: &Request<'_>,
+        name: &[u8],
+        mut exchange: Exchange,
+    ) -> io::Result<Answer> {
+        let ask = Ask { method: request.method, name, conditions: &request.conditions };
+        let token = Token::new(Kind::Wake, self.connections[index as usize].generation, index);
+        let worker = self.number;
+        let setting = self.shared.options.transmit;
+        let refers = move |file: &OpenFile, lease: &Lease| transmit::refers_to(setting, file, lease);
+        loop {
+            let terms = Terms {
+                cache: &self.shared.cache,
+                touch: &self.touch,
+                revalidate: self.shared.options.revalidate,
+                now: self.now,
+                refers: Some(&refers),
+            };
+            match exchange.advance(&terms, &ask, || Waiter::Connection { worker, token }) {
+                Action::Wait => {
+                    self.wait_for(index, exchange);
+                    return Ok(Answer::Waits);
+                }
+                Action::Check(lease) => {
+                    self.wait_for(index, exchange);
+                    self.begin_check(lease, Some(index))?;
+                    return Ok(Answer::Waits);
+                }
+                Action::Refresh(lease) => self.begin_check(lease, None)?,
+                Action::Fill(fill) => self.begin_fill(fill)?,
+                Action::Deliver(plan) => {
+                    self.deliver(index, request, plan);
+                    return Ok(Answer::Given);
+                }
+                Action::Refuse(refusal) => {
+                    self.answer_problem(index, &refusal.problem(), Some(request), false);
+                    self.record_miss(index);
+                    return Ok(Answer::Given);
+                }
+                Action::Directory => return Ok(self.hand_off(index)),
             }
         }
+    }
+
+    fn wait_for(&mut self, index: u32, exchange: Exchange) {
+        let connection = &mut self.connections[index as usize];
+        if connection.started == 0 {
+            connection.started = self.now;
+        }
+        connection.wait = Wait::Exchange(exchange);
     }
 
     fn hand_off(&mut self, index: u32) -> Answer {
@@ -159,156 +204,10 @@ impl<K: Kernel> Worker<K> {
         Answer::Waits
     }
 
-    fn look_up(&mut self, index: u32, request: &Request<'_>, name: &[u8], forward: Forward) -> io::Result<Answer> {
-        if request.method == Method::Head {
-            return match self.shared.cache.get(name) {
-                Some(lease) => self.look_at(index, request, lease),
-                None => {
-                    let fill = self.shared.cache.aside(name, Reason::HeadOnly);
-                    self.follow_own(index, request, name, fill, forward)
-                }
-            };
-        }
-        match self.shared.cache.find(name) {
-            Found::Cached(lease) => self.look_at(index, request, lease),
-            Found::Filling(fill) => {
-                self.metrics.collapsed_waiters.one();
-                self.follow(index, request, name, Filling { fill, collapsed: true, forward })
-            }
-            Found::Begun(fill) => self.follow_own(index, request, name, fill, forward),
-        }
-    }
-
-    /// What is cached is answered at once if it was found current lately, and else after a look at the disk.
-    fn look_at(&mut self, index: u32, request: &Request<'_>, lease: Lease) -> io::Result<Answer> {
-        let age = self.now.saturating_sub(lease.checked());
-        let interval = self.shared.options.revalidate.as_nanos() as u64;
-        if age > interval || interval == 0 {
-            self.connections[index as usize].wait = Wait::Check { lease: lease.clone(), verdict: None };
-            self.begin_check(lease, Some(index))?;
-            return Ok(Answer::Waits);
-        }
-        // In the second half of the interval it is looked at beside, so that what is asked for often never waits.
-        if age > interval / 2 && lease.begin_check() {
-            self.begin_check(lease.clone(), None)?;
-        }
-        self.answer_hit(index, request, lease, Class::Hit)
-    }
-
-    fn answer_hit(&mut self, index: u32, request: &Request<'_>, lease: Lease, class: Class) -> io::Result<Answer> {
-        if !lease.is_whole() && request.method == Method::Get {
-            return self.answer_deferred(index, request, lease, class);
-        }
-        count_hit(&self.touch, &lease);
-        self.hits += 1;
-        self.answer_from_arena(index, request, lease, None, CacheStatus::Hit, class);
-        Ok(Answer::Given)
-    }
-
-    /// A hit on a file that is cached without its bytes: it is read now, and sent from the page cache meanwhile.
-    fn answer_deferred(&mut self, index: u32, request: &Request<'_>, lease: Lease, class: Class) -> io::Result<Answer> {
-        let Some(fill) = self.resume(&lease)? else {
-            // Whole by now; or the reading has failed, and with it the entry has left the cache.
-            return match lease.is_whole() {
-                true => self.answer_hit(index, request, lease, class),
-                false => self.look_up(index, request, lease.name(), Forward::Stale),
-            };
-        };
-        count_hit(&self.touch, &lease);
-        self.hits += 1;
-        match fill.reading() {
-            Some((_, file)) => {
-                self.answer_from_file(index, request, file, Some((lease, fill)), CacheStatus::Hit, class);
-            }
-            None => self.answer_from_arena(index, request, lease, Some(fill), CacheStatus::Hit, class),
-        }
-        Ok(Answer::Given)
-    }
-
-    fn follow_own(
-        &mut self,
-        index: u32,
-        request: &Request<'_>,
-        name: &[u8],
-        fill: Arc<Fill>,
-        forward: Forward,
-    ) -> io::Result<Answer> {
-        self.begin_fill(fill.clone())?;
-        self.follow(index, request, name, Filling { fill, collapsed: false, forward })
-    }
-
-    /// Answers from a fill once it is known what the file is.
-    fn follow(&mut self, index: u32, request: &Request<'_>, name: &[u8], filling: Filling) -> io::Result<Answer> {
-        let connection = &mut self.connections[index as usize];
-        if connection.started == 0 {
-            connection.started = self.now;
-        }
-        let token = Token::new(Kind::Wake, connection.generation, index);
-        let waiter = || Waiter::Connection { worker: self.number, token };
-        let Some(progress) = filling.fill.poll(None, waiter) else {
-            connection.wait = Wait::Fill(filling);
-            return Ok(Answer::Waits);
-        };
-        let Filling { fill, collapsed, forward } = filling;
-        let setting = self.shared.options.transmit;
-        let status = match collapsed {
-            true => CacheStatus::Collapsed { forward },
-            false => CacheStatus::Stored { forward },
-        };
-        match progress {
-            Progress::Opening => unreachable!("a fill that is being opened is no news"),
-            // Who had the file read can have it from the page cache at once; the arena is filled beside.
-            Progress::Filling(lease, file) if !collapsed && transmit::refers_to(setting, &file, &lease) => {
-                self.answer_from_file(index, request, file, Some((lease, fill)), status, Class::of(status));
-            }
-            // What the page cache has of it already is sent from there, to all who ask.
-            Progress::Fetching(lease, file) => {
-                self.answer_from_file(index, request, file, Some((lease, fill)), status, Class::of(status));
-            }
-            Progress::Deferred(lease, file) => {
-                // Who joined another's fill is the second to ask.
-                let fill = if collapsed { self.resume(&lease)?.unwrap_or(fill) } else { fill };
-                self.answer_from_file(index, request, file, Some((lease, fill)), status, Class::of(status));
-            }
-            Progress::Filling(lease, _) | Progress::Ready(lease) => {
-                self.answer_from_arena(index, request, lease, Some(fill), status, Class::of(status));
-            }
-            Progress::Uncached(file, reason) => {
-                let status = CacheStatus::Uncached { forward, reason };
-                self.answer_from_file(index, request, file, None, status, Class::of(status));
-            }
-            // Once more, past the cache: a file that is being written can still be read.
-            Progress::Failed(Failure::Changed) if fill.aside().is_none() => {
-                let fill = self.shared.cache.aside(name, Reason::Changed);
-                return self.follow_own(index, request, name, fill, forward);
-            }
-            Progress::Failed(Failure::IsDirectory) => return Ok(self.hand_off(index)),
-            Progress::Failed(failure) => self.answer_failure(index, request, name, failure, forward),
-        }
-        self.record_miss(index);
-        Ok(Answer::Given)
-    }
-
     fn record_miss(&mut self, index: u32) {
         let connection = &mut self.connections[index as usize];
         let started = std::mem::replace(&mut connection.started, 0);
         self.metrics.miss_latency.record(self.kernel.now().saturating_sub(started));
-    }
-
-    fn answer_failure(&mut self, index: u32, request: &Request<'_>, name: &[u8], failure: Failure, forward: Forward) {
-        let name = String::from_utf8_lossy(name);
-        let mut problem = match failure {
-            Failure::NotFound | Failure::IsDirectory => Problem::new(404, format!("no such file: {name}")),
-            Failure::Forbidden => Problem::new(403, format!("not a file that may be read: {name}")),
-            Failure::Changed => Problem::new(503, format!("the file changes faster than it can be read: {name}")),
-            Failure::Io(errno) => {
-                let cause = io::Error::from_raw_os_error(errno);
-                Problem::new(500, format!("the file cannot be read: {name}: {cause}"))
-            }
-        };
-        problem.cache_status =
-            Some(CacheStatus::Uncached { forward, reason: Reason::NotFound }).filter(|_| failure == Failure::NotFound);
-        self.answer_problem(index, &problem, Some(request), false);
     }
 
     /// A short text instead of a file. Without a request it also ends the connection.
@@ -345,32 +244,36 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Writes the head; returns the range of the body that follows it.
-    fn write_head(
-        &mut self,
-        index: u32,
-        request: &Request<'_>,
-        representation: &Representation,
-        status: CacheStatus,
-        class: Class,
-    ) -> std::ops::Range<u64> {
-        let size = representation.identity.size;
-        let (content, range, code) = match request.conditions.evaluate(representation) {
-            Verdict::Whole => (Content::Whole, 0..size, 200),
-            Verdict::Part { from, to } => (Content::Part { from, to }, from..to, 206),
-            Verdict::NotModified => (Content::NotModified, 0..0, 304),
-            Verdict::Failed => (Content::Failed, 0..0, 412),
-            Verdict::Unsatisfiable => (Content::Unsatisfiable, 0..0, 416),
-        };
+    /// Sends what the plan says: its head now, its body with it or as it can be had.
+    fn deliver(&mut self, index: u32, request: &Request<'_>, plan: Plan) {
+        self.write_head(index, request, &plan);
+        match Class::of(plan.cache_status) {
+            Class::Hit | Class::HitRevalidated => self.hits += 1,
+            class => {
+                if class == Class::MissCollapsed {
+                    self.metrics.collapsed_waiters.one();
+                }
+                self.record_miss(index);
+            }
+        }
+        if plan.body.is_empty() {
+            return;
+        }
+        match plan.source {
+            Source::Arena { lease, fill } => self.answer_from_arena(index, plan.body, lease, fill),
+            Source::File { file, fill } => self.answer_from_file(index, plan.body, file, fill),
+        }
+    }
+
+    fn write_head(&mut self, index: u32, request: &Request<'_>, plan: &Plan) {
         let persistence = self.persistence(request);
         let (batch, date) = self.batch(index);
-        write_file_head(batch.text(), content, representation, status, date, persistence);
+        write_file_head(batch.text(), plan.content, plan.representation(), plan.cache_status, date, persistence);
         batch.count_response();
-        let range = if request.method == Method::Head { 0..0 } else { range };
-        self.metrics.answered(class, code);
-        self.metrics.body_bytes[class].add(range.end - range.start);
-        self.log(index, request, code, range.end - range.start, Some(status));
-        range
+        let (class, status) = (Class::of(plan.cache_status), plan.content.status());
+        self.metrics.answered(class, status);
+        self.metrics.body_bytes[class].add(plan.body_bytes());
+        self.log(index, request, status, plan.body_bytes(), Some(plan.cache_status));
     }
 
     /// A line of the access log, if there is one. It says what the response will have been when its body has been sent.
@@ -394,31 +297,19 @@ impl<K: Kernel> Worker<K> {
         });
     }
 
-    fn answer_from_arena(
-        &mut self,
-        index: u32,
-        request: &Request<'_>,
-        lease: Lease,
-        fill: Option<Arc<Fill>>,
-        status: CacheStatus,
-        class: Class,
-    ) {
-        let range = self.write_head(index, request, lease.representation(), status, class);
-        if range.is_empty() {
-            return;
-        }
+    fn answer_from_arena(&mut self, index: u32, body: Range<u64>, lease: Lease, fill: Option<Arc<Fill>>) {
         let zerocopy_works = self.connections[index as usize].zerocopy_works;
         let mode = transmit::choose(self.shared.options.transmit, &lease, fill.is_some(), zerocopy_works);
-        let len = range.end - range.start;
+        let len = body.end - body.start;
         self.count_transmit(mode, len);
         let fits = mode == Mode::Copy && len <= limits::BATCH_BYTES as u64;
-        if fits && lease.filled() >= range.end {
+        if fits && lease.filled() >= body.end {
             let (batch, _) = self.batch(index);
-            batch.push_body(lease, range.start as usize..range.end as usize);
+            batch.push_body(lease, body.start as usize..body.end as usize);
         } else {
             let fill = fill.filter(|_| !lease.is_whole());
             self.connections[index as usize].body =
-                Some(Body::Arena { lease, at: range.start, end: range.end, fill, mode });
+                Some(Body::Arena { lease, at: body.start, end: body.end, fill, mode });
         }
     }
 
@@ -426,21 +317,15 @@ impl<K: Kernel> Worker<K> {
     fn answer_from_file(
         &mut self,
         index: u32,
-        request: &Request<'_>,
+        body: Range<u64>,
         file: Arc<OpenFile>,
         fill: Option<(Lease, Arc<Fill>)>,
-        status: CacheStatus,
-        class: Class,
     ) {
-        let range = self.write_head(index, request, &file.representation, status, class);
-        if !range.is_empty() {
-            if fill.is_some() {
-                self.count_transmit(Mode::Reference, range.end - range.start);
-            }
-            let stream =
-                Stream { file, fill, at: range.start, end: range.end, warm_until: 0, cold_until: 0, buffer: None };
-            self.connections[index as usize].body = Some(Body::File(stream));
+        if fill.is_some() {
+            self.count_transmit(Mode::Reference, body.end - body.start);
         }
+        let stream = Stream { file, fill, at: body.start, end: body.end, warm_until: 0, cold_until: 0, buffer: None };
+        self.connections[index as usize].body = Some(Body::File(stream));
     }
 
     /// A body of `len` bytes leaves in this mode.
@@ -452,8 +337,8 @@ impl<K: Kernel> Worker<K> {
     /// One connection too many: an answer, and the end.
     pub(super) fn refuse(&mut self, index: u32) -> io::Result<()> {
         let limit = self.shared.options.max_connections;
-        let mut problem = Problem::new(503, format!("all {limit} connections are in use; try again"));
-        problem.field = Some("Retry-After: 1\r\n".into());
+        let text = format!("all {limit} connections are in use; try again");
+        let problem = Problem::new(503, text).with_field("Retry-After: 1");
         self.answer_problem(index, &problem, None, true);
         self.pump(index)
     }

@@ -5,8 +5,10 @@ use super::auth::Guard;
 use crate::cache::Cache;
 use crate::cache::fill::{Fill, Waiter};
 use crate::cli::serve::ServeOptions;
+use crate::exchange::revalidate::Checked;
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::metrics::labels::Revalidation;
 use crate::origin::Origin;
 use crate::ring::kernel::{Kind, Token};
 use crate::ring::notifier::Notifier;
@@ -133,6 +135,17 @@ impl Mail {
                 Waiter::Connection { worker, token } => drop(self.send(worker, token)),
                 Waiter::Task(waker) => waker.wake(),
             }
+        }
+    }
+}
+
+impl From<Checked> for Revalidation {
+    fn from(checked: Checked) -> Revalidation {
+        match checked {
+            Checked::Unchanged => Revalidation::Unchanged,
+            Checked::Changed => Revalidation::Changed,
+            Checked::Gone => Revalidation::Gone,
+            Checked::Failed => Revalidation::Failed,
         }
     }
 }

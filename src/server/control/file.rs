@@ -8,23 +8,21 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, StatusCode};
+use hyper::{Method, StatusCode, header};
 
 use super::answer::{Answer, Content, PieceSender, pieces};
 use super::route::{Lane, OwnedConditions, blocking};
-use crate::cache::defer::Resumed;
 use crate::cache::entry::Lease;
 use crate::cache::fill::{Failure, Fill, OpenFile, Progress, Waiter};
-use crate::cache::{Found as Known, count_hit};
-use crate::http::cache_status::{CacheStatus, Forward, Reason};
-use crate::http::conditional::Verdict;
-use crate::http::representation::Representation;
-use crate::metrics::labels::{Eviction, Revalidation};
+use crate::exchange::plan::{Plan, Source};
+use crate::exchange::revalidate::{self, Checked};
+use crate::exchange::{Action, Ask, Exchange, Terms};
+use crate::http::cache_status::CacheStatus;
+use crate::http::request::Method as ReadMethod;
+use crate::http::response::write_file_fields;
 use crate::origin::{Found, Identity};
 use crate::ring::system::monotonic;
-use crate::server::filler::failure_of;
 
 /// Bytes read of a streamed file at a time.
 const PIECE_BYTES: usize = 256 << 10;
@@ -40,192 +38,106 @@ impl Lane {
     /// Answers a GET or HEAD of the file `name`.
     pub async fn file(self: &Rc<Self>, name: &[u8], parts: &Parts) -> Result<Answer, Answer> {
         let conditions = OwnedConditions::of(parts);
-        let is_head = parts.method == Method::HEAD;
-        let mut forward = Forward::UriMiss;
-        if let Some(lease) = self.shared.cache.get(name) {
-            if self.is_current(&lease).await?
-                && let Some(answer) = self.hit(lease, &conditions)
-            {
-                return Ok(answer);
-            }
-            forward = Forward::Stale;
-        }
-        if is_head {
-            return self.head(name, forward, &conditions).await;
-        }
-        let (fill, status) = match self.shared.cache.find(name) {
-            Known::Cached(lease) => {
-                return self.hit(lease, &conditions).ok_or_else(|| refusal(name, Failure::Changed, forward));
-            }
-            Known::Filling(fill) => {
-                self.shared.metrics.control.collapsed_waiters.one();
-                (fill, CacheStatus::Collapsed { forward })
-            }
-            Known::Begun(fill) => {
-                self.begin(&fill);
-                (fill, CacheStatus::Stored { forward })
-            }
-        };
-        let outcome = match progress(&fill, None).await {
-            // Once more, past the cache: a file that is being written can still be read.
-            Progress::Failed(Failure::Changed) => {
-                let fill = self.shared.cache.aside(name, Reason::Changed);
-                self.begin(&fill);
-                progress(&fill, None).await
-            }
-            // The rest of it is not to be sent from the page cache here.
-            Progress::Fetching(lease, _) => progress(&fill, Some(lease.size())).await,
-            outcome => outcome,
-        };
-        match outcome {
-            Progress::Ready(lease) => Ok(cached(lease, status, &conditions)),
-            Progress::Filling(lease, _) => Ok(filling(fill, lease, status, &conditions)),
-            // Wanted by two at the same time, then.
-            Progress::Deferred(lease, _) => match self.resume(&lease) {
-                Some(fill) => Ok(filling(fill, lease, status, &conditions)),
-                None if lease.is_whole() => Ok(cached(lease, status, &conditions)),
-                None => Err(refusal(name, Failure::Changed, forward)),
-            },
-            Progress::Uncached(file, reason) => {
-                stream(&file, CacheStatus::Uncached { forward, reason }, &conditions).await
-            }
-            Progress::Failed(failure) => Err(refusal(name, failure, forward)),
-            Progress::Opening | Progress::Fetching(..) => {
-                Err(Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "the file was not opened"))
+        let conditions = conditions.as_ref();
+        let method = if parts.method == Method::HEAD { ReadMethod::Head } else { ReadMethod::Get };
+        let ask = Ask { method, name, conditions: &conditions };
+        let mut exchange = Exchange::default();
+        loop {
+            match self.next_action(&mut exchange, &ask).await {
+                Action::Wait => {
+                    return Err(Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "nothing was waited for"));
+                }
+                Action::Check(lease) => exchange.checked(self.check(lease).await?),
+                Action::Refresh(lease) => {
+                    let lane = self.clone();
+                    tokio_uring::spawn(async move { lane.check(lease).await.map(drop).unwrap_or_default() });
+                }
+                Action::Fill(fill) => self.begin(&fill),
+                Action::Deliver(plan) => return self.deliver(plan),
+                Action::Refuse(refusal) => return Err(refusal.problem().into()),
+                Action::Directory => return Err(redirect(name)),
             }
         }
     }
 
-    /// Answers from the cache. `None`: the file was still to be read, and could not be; it is cached no more.
-    fn hit(&self, lease: Lease, conditions: &OwnedConditions) -> Option<Answer> {
-        let fill = self.resume(&lease);
-        if fill.is_none() && !lease.is_whole() {
-            return None;
-        }
-        count_hit(&self.touch, &lease);
-        Some(match fill {
-            Some(fill) => filling(fill, lease, CacheStatus::Hit, conditions),
-            None => cached(lease, CacheStatus::Hit, conditions),
+    /// Goes on with an exchange until there is something to do but wait.
+    async fn next_action(&self, exchange: &mut Exchange, ask: &Ask<'_>) -> Action {
+        poll_fn(|cx| {
+            let terms = Terms {
+                cache: &self.shared.cache,
+                touch: &self.touch,
+                revalidate: self.shared.options.revalidate,
+                now: monotonic(),
+                refers: None,
+            };
+            match exchange.advance(&terms, ask, || Waiter::Task(cx.waker().clone())) {
+                Action::Wait => Poll::Pending,
+                action => Poll::Ready(action),
+            }
         })
-    }
-
-    /// The fill of an entry whose bytes are not there yet; `None` if there is none.
-    fn resume(&self, lease: &Lease) -> Option<Arc<Fill>> {
-        match self.shared.cache.resume(lease, monotonic())? {
-            Resumed::Joined(fill) => Some(fill),
-            Resumed::Begun(fill) => {
-                self.begin(&fill);
-                Some(fill)
-            }
-        }
+        .await
     }
 
     /// Has a worker read the file.
     fn begin(&self, fill: &Arc<Fill>) {
         if let Err(error) = self.shared.mail.delegate(fill.clone()) {
-            let failure = Failure::Io(error.raw_os_error().unwrap_or(0));
-            self.shared.mail.wake(self.shared.cache.fail(fill, failure));
+            self.shared.mail.wake(self.shared.cache.fail(fill, Failure::of(&error)));
         }
     }
 
-    /// Whether what is cached may be served: it was compared with the disk within the revalidation interval, or now.
-    async fn is_current(&self, lease: &Lease) -> Result<bool, Answer> {
+    /// Compares what is cached with the disk.
+    async fn check(&self, lease: Lease) -> Result<Checked, Answer> {
         let began = monotonic();
-        let interval = u64::try_from(self.shared.options.revalidate.as_nanos()).unwrap_or(u64::MAX);
-        if interval > 0 && began.saturating_sub(lease.checked()) <= interval {
-            return Ok(true);
-        }
         let (shared, name) = (self.shared.clone(), lease.name().to_vec());
         let found = blocking(move || shared.origin.look(&name)).await?;
-        let (outcome, departure) = match found {
-            Ok(Found::File(identity)) if lease.is_current(identity) => (Revalidation::Unchanged, None),
-            Ok(_) => (Revalidation::Changed, Some(Eviction::Invalidated)),
-            Err(error) if failure(&error) == Failure::NotFound => (Revalidation::Gone, Some(Eviction::Deleted)),
-            Err(_) => (Revalidation::Failed, Some(Eviction::Invalidated)),
-        };
-        self.shared.metrics.control.revalidations[outcome].one();
-        lease.end_check(began, departure.is_none());
-        if let Some(departure) = departure {
-            self.shared.cache.remove_entry(lease, departure);
-        }
-        Ok(departure.is_none())
+        let checked = revalidate::conclude(&self.shared.cache, &lease, began, found);
+        self.shared.metrics.control.revalidations[checked.into()].one();
+        Ok(checked)
     }
 
-    /// Answers a HEAD of a file that is not cached; it does not become so.
-    async fn head(&self, name: &[u8], forward: Forward, conditions: &OwnedConditions) -> Result<Answer, Answer> {
-        let (shared, owned) = (self.shared.clone(), name.to_vec());
-        // Opened and not only looked at, so that the answer is the one that a GET would have.
-        let found = blocking(move || shared.origin.open_any(&owned).map(|(_, found)| found)).await?;
-        let failure = match found {
-            Ok(Found::File(identity)) => {
-                let representation = Representation::new(name, identity);
-                let status = CacheStatus::Uncached { forward, reason: Reason::HeadOnly };
-                return Ok(describe(&representation, status, conditions).0);
+    /// The answer that the plan describes.
+    fn deliver(&self, plan: Plan) -> Result<Answer, Answer> {
+        if matches!(plan.cache_status, CacheStatus::Collapsed { .. }) {
+            self.shared.metrics.control.collapsed_waiters.one();
+        }
+        let mut answer = describe(&plan);
+        if plan.body.is_empty() {
+            return Ok(answer);
+        }
+        let span = Span { from: plan.body.start, to: plan.body.end };
+        answer.content = match plan.source {
+            Source::Arena { lease, .. } if lease.is_whole() => {
+                Content::Whole(Bytes::from_owner(lease).slice(span.from as usize..span.to as usize))
             }
-            Ok(Found::Directory) => Failure::IsDirectory,
-            Ok(Found::Special) => Failure::Forbidden,
-            Err(error) => failure(&error),
+            Source::Arena { fill: Some(fill), .. } | Source::File { fill: Some((_, fill)), .. } => filling(fill, span),
+            Source::Arena { fill: None, .. } => {
+                return Err(Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "the file is not whole"));
+            }
+            Source::File { file, fill: None } => stream(&file, span)?,
         };
-        Err(refusal(name, failure, forward))
+        Ok(answer)
     }
 }
 
-/// What an error of the origin means.
-pub(super) fn failure(error: &io::Error) -> Failure {
-    failure_of(error.raw_os_error().unwrap_or(libc::EIO))
-}
-
-/// Head of an answer about a file, and the part of it that is to follow, if any.
-fn describe(
-    representation: &Representation,
-    status: CacheStatus,
-    conditions: &OwnedConditions,
-) -> (Answer, Option<Span>) {
-    let size = representation.identity.size;
-    let content_range = header::CONTENT_RANGE;
-    let (answer, span) = match conditions.as_ref().evaluate(representation) {
-        Verdict::Whole => (Answer::new(StatusCode::OK, Content::Empty), Some(Span { from: 0, to: size })),
-        Verdict::Part { from, to } => {
-            let answer = Answer::new(StatusCode::PARTIAL_CONTENT, Content::Empty);
-            (answer.with(content_range, format!("bytes {from}-{}/{size}", to - 1)), Some(Span { from, to }))
-        }
-        Verdict::NotModified => (Answer::new(StatusCode::NOT_MODIFIED, Content::Empty), None),
-        Verdict::Failed => (Answer::new(StatusCode::PRECONDITION_FAILED, Content::Empty), None),
-        Verdict::Unsatisfiable => {
-            let answer = Answer::new(StatusCode::RANGE_NOT_SATISFIABLE, Content::Empty);
-            (answer.with(content_range, format!("bytes */{size}")), None)
-        }
-    };
-    let answer = match span {
-        _ if answer.status == StatusCode::NOT_MODIFIED => answer,
-        // Said here and not left to hyper, which leaves a length of zero out of the answer to a HEAD.
-        span => answer.with(header::CONTENT_LENGTH, HeaderValue::from(span.map_or(0, |span| span.to - span.from))),
-    };
-    (answer.with_lines(representation.fields()).cached(status), span)
-}
-
-/// From the cache.
-fn cached(lease: Lease, status: CacheStatus, conditions: &OwnedConditions) -> Answer {
-    let (mut answer, span) = describe(lease.representation(), status, conditions);
-    if let Some(span) = span {
-        answer.content = Content::Whole(Bytes::from_owner(lease).slice(span.from as usize..span.to as usize));
-    }
+/// The head of the answer. The length is said here and not left to hyper, which leaves it out of the answer to a HEAD.
+fn describe(plan: &Plan) -> Answer {
+    let mut fields = Vec::new();
+    write_file_fields(&mut fields, plan.content, plan.representation(), plan.cache_status);
+    let status = StatusCode::from_u16(plan.content.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut answer = Answer::new(status, Content::Empty).with_lines(&fields);
+    answer.cache_status = Some(plan.cache_status);
     answer
 }
 
 /// From the cache while the file is being read into it.
-fn filling(fill: Arc<Fill>, lease: Lease, status: CacheStatus, conditions: &OwnedConditions) -> Answer {
-    let (mut answer, span) = describe(lease.representation(), status, conditions);
-    if let Some(span) = span {
-        let (sender, content) = pieces(Some(span.to - span.from));
-        answer.content = content;
-        tokio_uring::spawn(async move {
-            if let Err(error) = follow(&fill, span, &sender).await {
-                let _ = sender.send(Err(error)).await;
-            }
-        });
-    }
-    answer
+fn filling(fill: Arc<Fill>, span: Span) -> Content {
+    let (sender, content) = pieces(Some(span.to - span.from));
+    tokio_uring::spawn(async move {
+        if let Err(error) = follow(&fill, span, &sender).await {
+            let _ = sender.send(Err(error)).await;
+        }
+    });
+    content
 }
 
 /// Sends what a fill has read as it goes on.
@@ -264,22 +176,18 @@ async fn progress(fill: &Fill, seen: Option<u64>) -> Progress {
 }
 
 /// From a file that is not cached.
-async fn stream(open: &OpenFile, status: CacheStatus, conditions: &OwnedConditions) -> Result<Answer, Answer> {
-    let (mut answer, span) = describe(&open.representation, status, conditions);
-    if let Some(span) = span {
-        let file = open.fd.try_clone().map_err(|error| {
-            Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, format!("the file cannot be read: {error}"))
-        })?;
-        let (sender, content) = pieces(Some(span.to - span.from));
-        answer.content = content;
-        let identity = open.representation.identity;
-        tokio_uring::spawn(async move {
-            if let Err(error) = read(File::from(file), span, identity, &sender).await {
-                let _ = sender.send(Err(error)).await;
-            }
-        });
-    }
-    Ok(answer)
+fn stream(open: &OpenFile, span: Span) -> Result<Content, Answer> {
+    let file = open.fd.try_clone().map_err(|error| {
+        Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, format!("the file cannot be read: {error}"))
+    })?;
+    let (sender, content) = pieces(Some(span.to - span.from));
+    let identity = open.representation.identity;
+    tokio_uring::spawn(async move {
+        if let Err(error) = read(File::from(file), span, identity, &sender).await {
+            let _ = sender.send(Err(error)).await;
+        }
+    });
+    Ok(content)
 }
 
 /// Sends a part of a file, as long as it is the version that was promised: what was read is known to be of it before it is
@@ -306,25 +214,9 @@ async fn read(file: File, span: Span, identity: Identity, sender: &PieceSender) 
     ring_file.close().await
 }
 
-/// Why there is no file to send.
-fn refusal(name: &[u8], failure: Failure, forward: Forward) -> Answer {
-    let missing = CacheStatus::Uncached { forward, reason: Reason::NotFound };
-    match failure {
-        Failure::NotFound => Answer::problem(StatusCode::NOT_FOUND, "there is no such file").cached(missing),
-        Failure::IsDirectory => {
-            let location = format!("/{}/", super::listing::encode_path(name));
-            Answer::problem(StatusCode::MOVED_PERMANENTLY, "this is a directory; its name ends with a slash")
-                .with(header::LOCATION, location)
-        }
-        Failure::Forbidden => Answer::problem(StatusCode::FORBIDDEN, "this may not be read"),
-        Failure::Changed => {
-            Answer::problem(StatusCode::SERVICE_UNAVAILABLE, "the file changes faster than it can be read; try again")
-                .with(header::RETRY_AFTER, HeaderValue::from_static("1"))
-        }
-        Failure::Io(errno) => {
-            let error = io::Error::from_raw_os_error(errno);
-            tracing::warn!("a file cannot be read: {error}");
-            Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, format!("the file cannot be read: {error}"))
-        }
-    }
+/// The name is a directory's, which ends with a slash.
+fn redirect(name: &[u8]) -> Answer {
+    let location = format!("/{}/", super::listing::encode_path(name));
+    Answer::problem(StatusCode::MOVED_PERMANENTLY, "this is a directory; its name ends with a slash")
+        .with(header::LOCATION, location)
 }

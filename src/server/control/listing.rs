@@ -16,7 +16,6 @@ use hyper::{Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::answer::{Answer, Content, PieceSender, pieces};
-use super::file::failure as failure_of;
 use super::route::{Lane, blocking, field};
 use crate::cache::fill::Failure;
 use crate::origin::Found;
@@ -149,7 +148,7 @@ impl Lane {
 }
 
 fn refusal(error: &io::Error) -> Answer {
-    match failure_of(error) {
+    match Failure::of(error) {
         Failure::Forbidden => Answer::problem(StatusCode::FORBIDDEN, "this directory may not be read"),
         Failure::NotFound => Answer::problem(StatusCode::NOT_FOUND, "there is no such directory"),
         Failure::IsDirectory | Failure::Changed | Failure::Io(_) => {

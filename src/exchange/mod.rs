@@ -1,0 +1,309 @@
+//! One request becomes one response: the steps between a parsed request and a plan of its response, without I/O.
+//!
+//! Both planes drive an [`Exchange`] through [`Exchange::advance`] and do what the returned [`Action`] says, each with its own
+//! means: the data plane submits ring operations, the control plane awaits. What a request becomes is decided here alone.
+//!
+//! 1. **Route** ([`route`]): the target is normalised, and names that are never served are refused.
+//! 2. **Look up**: the cache knows the name ([`Action::Deliver`] or step 3), somebody is reading it (step 4), or nobody is
+//!    ([`Action::Fill`], then step 4).
+//! 3. **Check** ([`revalidate`]): what was not compared with the origin lately is compared before it is served
+//!    ([`Action::Check`]); what will soon need that is compared meanwhile ([`Action::Refresh`]).
+//! 4. **Follow** the fill until it is known what the file is ([`Action::Wait`]).
+//! 5. **Evaluate** conditions and ranges against the version that was found.
+//! 6. **Plan** ([`plan`]): head, range of the body, and where its bytes come from; or a [`Refusal`].
+
+pub mod plan;
+pub mod refusal;
+pub mod revalidate;
+pub mod route;
+
+use crate::cache::defer::Resumed;
+use crate::cache::entry::Lease;
+use crate::cache::eviction::Touch;
+use crate::cache::fill::{Failure, Fill, OpenFile, Progress, Waiter};
+use crate::cache::{Cache, Found, count_hit};
+use crate::http::cache_status::{CacheStatus, Forward, Reason};
+use crate::http::conditional::Conditions;
+use crate::http::request::Method;
+use plan::{Plan, Source};
+use refusal::Refusal;
+use revalidate::Checked;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A GET or HEAD of a file.
+#[derive(Clone, Copy)]
+pub struct Ask<'a> {
+    /// [`Method::Get`] or [`Method::Head`].
+    pub method: Method,
+    /// The file's name, normalised.
+    pub name: &'a [u8],
+    pub conditions: &'a Conditions<'a>,
+}
+
+/// What an exchange stands on: the cache, and what the plane that drives it can do.
+pub struct Terms<'a> {
+    pub cache: &'a Cache,
+    pub touch: &'a Touch,
+    /// How long a cached file is served without a look at the origin.
+    pub revalidate: Duration,
+    /// The time of this step: monotonic nanoseconds.
+    pub now: u64,
+    /// Whether to send an open file while it is being read into the arena, rather than what is in the arena already.
+    /// `None`: this plane sends from the arena only.
+    pub refers: Option<&'a dyn Fn(&OpenFile, &Lease) -> bool>,
+}
+
+/// One request on its way. Dropping it is safe at any time: fills go on by themselves.
+pub struct Exchange {
+    forward: Forward,
+    state: State,
+    /// Entries that left the cache between their lookup and their use.
+    lost: u8,
+}
+
+/// How often a name is looked up again because its entry left the cache before it could be used; then the file is read past
+/// the cache.
+const LOST_ENTRIES_MAX: u8 = 2;
+
+/// Where a request is.
+enum State {
+    /// Nothing is known of the name.
+    New,
+    /// The cached version is being compared with the origin.
+    Checking { lease: Lease, checked: Option<Checked> },
+    /// The cached version is known to be current.
+    Current(Lease),
+    /// The file of a deferred entry is being read, since this request asks for it.
+    Resuming { lease: Lease, fill: Arc<Fill>, status: CacheStatus },
+    /// The file is being opened and read; by another request's fill, if `collapsed`.
+    Following { fill: Arc<Fill>, collapsed: bool },
+}
+
+/// What the plane does next.
+pub enum Action {
+    /// Come back when the waiter is woken.
+    Wait,
+    /// Compare this version with the origin, say what was found with [`Exchange::checked`], and come back.
+    Check(Lease),
+    /// Compare this version with the origin without waiting for the outcome, and come back at once (refresh-ahead).
+    Refresh(Lease),
+    /// Begin this fill, and come back at once.
+    Fill(Arc<Fill>),
+    /// Send this response.
+    Deliver(Plan),
+    /// Send this instead of a file.
+    Refuse(Refusal),
+    /// The name is a directory's.
+    Directory,
+}
+
+impl Default for Exchange {
+    fn default() -> Exchange {
+        Exchange { forward: Forward::UriMiss, state: State::New, lost: 0 }
+    }
+}
+
+impl Exchange {
+    /// The check that was asked for is over.
+    pub fn checked(&mut self, outcome: Checked) {
+        if let State::Checking { checked, .. } = &mut self.state {
+            *checked = Some(outcome);
+        }
+    }
+
+    /// Goes on as far as possible. `waiter` is registered when the answer is [`Action::Wait`].
+    pub fn advance(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, waiter: impl Fn() -> Waiter) -> Action {
+        loop {
+            let action = match std::mem::replace(&mut self.state, State::New) {
+                State::New => self.look_up(terms, ask),
+                State::Checking { lease, checked: None } => {
+                    self.state = State::Checking { lease, checked: None };
+                    Some(Action::Wait)
+                }
+                State::Checking { lease, checked: Some(checked) } if checked.may_be_served() => {
+                    self.hit(terms, ask, lease, CacheStatus::HitRevalidated)
+                }
+                State::Checking { .. } => {
+                    self.forward = Forward::Stale;
+                    self.look_up_again(terms, ask)
+                }
+                State::Current(lease) => self.hit(terms, ask, lease, CacheStatus::Hit),
+                State::Resuming { lease, fill, status } => Some(resumed(terms, ask, lease, fill, status)),
+                State::Following { fill, collapsed } => self.follow(terms, ask, fill, collapsed, &waiter),
+            };
+            if let Some(action) = action {
+                return action;
+            }
+        }
+    }
+
+    /// Step 2.
+    fn look_up(&mut self, terms: &Terms<'_>, ask: &Ask<'_>) -> Option<Action> {
+        if ask.method == Method::Head {
+            return match terms.cache.get(ask.name) {
+                Some(lease) => self.look_at(terms, ask, lease),
+                None => Some(self.bypass(terms, ask, Reason::HeadOnly)),
+            };
+        }
+        match terms.cache.find(ask.name) {
+            Found::Cached(lease) => self.look_at(terms, ask, lease),
+            Found::Filling(fill) => {
+                self.state = State::Following { fill, collapsed: true };
+                None
+            }
+            Found::Begun(fill) => Some(self.begin(fill)),
+        }
+    }
+
+    /// Step 2 once more: what was found has been given up meanwhile.
+    fn look_up_again(&mut self, terms: &Terms<'_>, ask: &Ask<'_>) -> Option<Action> {
+        if self.lost == LOST_ENTRIES_MAX {
+            return Some(self.bypass(terms, ask, Reason::Changed));
+        }
+        self.lost += 1;
+        self.look_up(terms, ask)
+    }
+
+    /// Step 3: what is cached is served at once if it was found current lately, and else after a look at the origin.
+    fn look_at(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, lease: Lease) -> Option<Action> {
+        match revalidate::due(&lease, terms.revalidate, terms.now) {
+            revalidate::Due::Now => {
+                self.state = State::Checking { lease: lease.clone(), checked: None };
+                Some(Action::Check(lease))
+            }
+            revalidate::Due::Soon if lease.begin_check() => {
+                self.state = State::Current(lease.clone());
+                Some(Action::Refresh(lease))
+            }
+            revalidate::Due::Soon | revalidate::Due::Later => self.hit(terms, ask, lease, CacheStatus::Hit),
+        }
+    }
+
+    /// Serves what is cached. `None`: it has left the cache unread meanwhile.
+    fn hit(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, lease: Lease, status: CacheStatus) -> Option<Action> {
+        if lease.is_whole() || ask.method == Method::Head {
+            count_hit(terms.touch, &lease);
+            return Some(Action::Deliver(Plan::new(ask, status, Source::Arena { lease, fill: None })));
+        }
+        let action = match terms.cache.resume(&lease, terms.now) {
+            Some(Resumed::Begun(fill)) => {
+                self.state = State::Resuming { lease: lease.clone(), fill: fill.clone(), status };
+                Action::Fill(fill)
+            }
+            Some(Resumed::Joined(fill)) => resumed(terms, ask, lease.clone(), fill, status),
+            None if lease.is_whole() => {
+                Action::Deliver(Plan::new(ask, status, Source::Arena { lease: lease.clone(), fill: None }))
+            }
+            None => {
+                self.forward = Forward::Stale;
+                return self.look_up_again(terms, ask);
+            }
+        };
+        count_hit(terms.touch, &lease);
+        Some(action)
+    }
+
+    /// Reads the file for this request alone, past the cache.
+    fn bypass(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, reason: Reason) -> Action {
+        self.begin(terms.cache.aside(ask.name, reason))
+    }
+
+    fn begin(&mut self, fill: Arc<Fill>) -> Action {
+        self.state = State::Following { fill: fill.clone(), collapsed: false };
+        Action::Fill(fill)
+    }
+
+    /// Step 4.
+    fn follow(
+        &mut self,
+        terms: &Terms<'_>,
+        ask: &Ask<'_>,
+        fill: Arc<Fill>,
+        collapsed: bool,
+        waiter: &impl Fn() -> Waiter,
+    ) -> Option<Action> {
+        let Some(progress) = progress_of(&fill, terms, waiter) else {
+            self.state = State::Following { fill, collapsed };
+            return Some(Action::Wait);
+        };
+        let forward = self.forward;
+        let status = match collapsed {
+            true => CacheStatus::Collapsed { forward },
+            false => CacheStatus::Stored { forward },
+        };
+        let source = match progress {
+            Progress::Opening => unreachable!("a fill that is being opened is no news"),
+            // Who had the file read can have it from the page cache at once, while the arena is filled.
+            Progress::Filling(lease, file)
+                if !collapsed && terms.refers.is_some_and(|refers| refers(&file, &lease)) =>
+            {
+                Source::File { file, fill: Some((lease, fill)) }
+            }
+            // What the page cache has of it already is sent from there, to all who ask.
+            Progress::Fetching(lease, file) => Source::File { file, fill: Some((lease, fill)) },
+            // Who joined another's fill is the second to ask; and who sends from the arena needs it there.
+            Progress::Deferred(lease, file) if collapsed || terms.refers.is_none() => {
+                return self.resume(terms, ask, lease, file, fill, status);
+            }
+            Progress::Deferred(lease, file) => Source::File { file, fill: Some((lease, fill)) },
+            Progress::Filling(lease, _) | Progress::Ready(lease) => Source::Arena { lease, fill: Some(fill) },
+            Progress::Uncached(file, reason) => {
+                let status = CacheStatus::Uncached { forward, reason };
+                return Some(Action::Deliver(Plan::new(ask, status, Source::File { file, fill: None })));
+            }
+            // Once more, past the cache: a file that is being written can still be read.
+            Progress::Failed(Failure::Changed) if fill.aside().is_none() => {
+                return Some(self.bypass(terms, ask, Reason::Changed));
+            }
+            Progress::Failed(Failure::IsDirectory) => return Some(Action::Directory),
+            Progress::Failed(failure) => return Some(Action::Refuse(Refusal::of_failure(ask.name, failure, forward))),
+        };
+        Some(Action::Deliver(Plan::new(ask, status, source)))
+    }
+
+    /// The file that was to be read later is wanted by a second request.
+    fn resume(
+        &mut self,
+        terms: &Terms<'_>,
+        ask: &Ask<'_>,
+        lease: Lease,
+        file: Arc<OpenFile>,
+        fill: Arc<Fill>,
+        status: CacheStatus,
+    ) -> Option<Action> {
+        match terms.cache.resume(&lease, terms.now) {
+            Some(Resumed::Begun(fill)) => {
+                self.state = State::Resuming { lease, fill: fill.clone(), status };
+                Some(Action::Fill(fill))
+            }
+            Some(Resumed::Joined(fill)) => Some(resumed(terms, ask, lease, fill, status)),
+            None if lease.is_whole() => {
+                Some(Action::Deliver(Plan::new(ask, status, Source::Arena { lease, fill: None })))
+            }
+            // The open file still is what it was found to be, or its sending finds out.
+            None if terms.refers.is_some() => {
+                Some(Action::Deliver(Plan::new(ask, status, Source::File { file, fill: Some((lease, fill)) })))
+            }
+            None => self.look_up_again(terms, ask),
+        }
+    }
+}
+
+/// How far the fill is, if that decides something; else its waiter is registered.
+fn progress_of(fill: &Fill, terms: &Terms<'_>, waiter: &impl Fn() -> Waiter) -> Option<Progress> {
+    match fill.poll(None, waiter)? {
+        // Who sends from the arena waits for what comes after.
+        Progress::Fetching(lease, _) if terms.refers.is_none() => fill.poll(Some(lease.size()), waiter),
+        progress => Some(progress),
+    }
+}
+
+/// The response from an entry whose bytes are being read now.
+fn resumed(terms: &Terms<'_>, ask: &Ask<'_>, lease: Lease, fill: Arc<Fill>, status: CacheStatus) -> Action {
+    let source = match fill.reading() {
+        Some((_, file)) if terms.refers.is_some() => Source::File { file, fill: Some((lease, fill)) },
+        _ => Source::Arena { lease, fill: Some(fill) },
+    };
+    Action::Deliver(Plan::new(ask, status, source))
+}

@@ -1,0 +1,67 @@
+//! A response as it is meant, before a plane sends it.
+
+use super::Ask;
+use crate::cache::entry::Lease;
+use crate::cache::fill::{Fill, OpenFile};
+use crate::http::cache_status::CacheStatus;
+use crate::http::conditional::Verdict;
+use crate::http::representation::Representation;
+use crate::http::request::Method;
+use crate::http::response::Content;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A response about one version of one file.
+pub struct Plan {
+    pub cache_status: CacheStatus,
+    /// What the head says of the content.
+    pub content: Content,
+    /// The bytes of the file that follow the head; empty for a HEAD and for heads without content.
+    pub body: Range<u64>,
+    pub source: Source,
+}
+
+/// Where the bytes of a body come from.
+pub enum Source {
+    /// The arena; while the file is still being read into it, `fill` tells how far.
+    Arena { lease: Lease, fill: Option<Arc<Fill>> },
+    /// The open file: past the cache, or while the file is being read into the arena.
+    File { file: Arc<OpenFile>, fill: Option<(Lease, Arc<Fill>)> },
+}
+
+impl Source {
+    /// The version that is sent.
+    pub fn representation(&self) -> &Representation {
+        match self {
+            Source::Arena { lease, .. } => lease.representation(),
+            Source::File { file, .. } => &file.representation,
+        }
+    }
+}
+
+impl Plan {
+    /// Step 5: conditions and ranges decide what is sent of the version that was found.
+    pub fn new(ask: &Ask<'_>, cache_status: CacheStatus, source: Source) -> Plan {
+        let representation = source.representation();
+        let size = representation.identity.size;
+        let (content, body) = match ask.conditions.evaluate(representation) {
+            Verdict::Whole => (Content::Whole, 0..size),
+            Verdict::Part { from, to } => (Content::Part { from, to }, from..to),
+            Verdict::NotModified => (Content::NotModified, 0..0),
+            Verdict::Failed => (Content::Failed, 0..0),
+            Verdict::Unsatisfiable => (Content::Unsatisfiable, 0..0),
+        };
+        let body = if ask.method == Method::Head { 0..0 } else { body };
+        Plan { cache_status, content, body, source }
+    }
+
+    /// The version that is sent.
+    pub fn representation(&self) -> &Representation {
+        self.source.representation()
+    }
+
+    /// Bytes of the body.
+    pub fn body_bytes(&self) -> u64 {
+        self.body.end - self.body.start
+    }
+}

@@ -1,0 +1,91 @@
+//! Why a request gets no file, in one vocabulary for both planes: the status, the text, and the fields that go with it.
+
+use crate::cache::fill::Failure;
+use crate::http::cache_status::{CacheStatus, Forward, Reason};
+use crate::http::response::Problem;
+use crate::http::target::Malformed;
+use std::io;
+
+/// Why a request gets no file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The target names nothing.
+    Malformed(Malformed),
+    /// There is no such file, or none that is served.
+    NotFound { name: Box<[u8]>, forward: Forward },
+    /// It may not be read, or is neither a file nor a directory.
+    Forbidden { name: Box<[u8]> },
+    /// It changes faster than it can be read.
+    Changed { name: Box<[u8]> },
+    /// The origin failed with this errno.
+    Origin { name: Box<[u8]>, errno: i32 },
+}
+
+impl Refusal {
+    /// The refusal of a file that could not be had.
+    pub fn of_failure(name: &[u8], failure: Failure, forward: Forward) -> Refusal {
+        let name = name.into();
+        match failure {
+            Failure::NotFound | Failure::IsDirectory => Refusal::NotFound { name, forward },
+            Failure::Forbidden => Refusal::Forbidden { name },
+            Failure::Changed => Refusal::Changed { name },
+            Failure::Io(errno) => Refusal::Origin { name, errno },
+        }
+    }
+
+    /// The response: a status, and one line of text that says what was wrong.
+    pub fn problem(&self) -> Problem {
+        match self {
+            Refusal::Malformed(malformed @ Malformed::TooLong) => Problem::new(414, malformed.to_string()),
+            Refusal::Malformed(malformed) => Problem::new(400, malformed.to_string()),
+            Refusal::NotFound { name, forward } => {
+                let mut problem = Problem::new(404, format!("no such file: {}", shown(name)));
+                problem.cache_status = Some(CacheStatus::Uncached { forward: *forward, reason: Reason::NotFound });
+                problem
+            }
+            Refusal::Forbidden { name } => Problem::new(403, format!("not a file that may be read: {}", shown(name))),
+            Refusal::Changed { name } => {
+                let text = format!("the file changes faster than it can be read: {}", shown(name));
+                Problem::new(503, text).with_field("Retry-After: 1")
+            }
+            Refusal::Origin { name, errno } => {
+                let cause = io::Error::from_raw_os_error(*errno);
+                Problem::new(500, format!("the file cannot be read: {}: {cause}", shown(name)))
+            }
+        }
+    }
+}
+
+/// A name as a line of text shows it.
+fn shown(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).escape_debug().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_has_its_status() {
+        for (failure, status) in [
+            (Failure::NotFound, 404),
+            (Failure::IsDirectory, 404),
+            (Failure::Forbidden, 403),
+            (Failure::Changed, 503),
+            (Failure::Io(libc::EIO), 500),
+        ] {
+            let problem = Refusal::of_failure(b"a/b", failure, Forward::Stale).problem();
+            assert_eq!(problem.status, status, "{failure:?}");
+            assert!(problem.text.contains("a/b"), "{}", problem.text);
+            assert_eq!(problem.field.is_some(), status == 503, "{problem:?}");
+        }
+        assert_eq!(Refusal::Malformed(Malformed::TooLong).problem().status, 414);
+        assert_eq!(Refusal::Malformed(Malformed::Nul).problem().status, 400);
+    }
+
+    #[test]
+    fn names_stay_on_their_line() {
+        let text = Refusal::Forbidden { name: (*b"a\r\nX: y\x1b[2J\xc2\x9bm").into() }.problem().text;
+        assert!(text.chars().all(|c| !c.is_control()), "{text:?}");
+    }
+}
