@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{corpus::sizes::Sizes, exec::Arrivals, requests::Popularity, trace};
+use crate::{corpus::sizes::Sizes, exec::Arrivals, report::thresholds::Threshold, requests::Popularity, trace};
 use clap::{Args, Parser, Subcommand};
 use forebay::cli::units::{self, Size};
 use std::{path::PathBuf, time::Duration};
@@ -73,9 +73,14 @@ pub struct RunOptions {
     /// Let the kernel discard bodies instead of copying them here (TCP): cheaper from about 64 KiB on
     #[arg(long, env = "LOADGEN_DISCARD_BODIES", conflicts_with = "verify", help_heading = "Load")]
     pub discard_bodies: bool,
-    /// A further header field of every request
+    /// A further header field of every request; Host replaces that of the URL
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", help_heading = "Load")]
     pub headers: Vec<String>,
+
+    /// Exit with status 1 if this comes true: errors>0.1%, dropped>100, p99>5ms, hit.p99.9>1ms, misses>10%, rate<5000.
+    /// Repeatable; errors>1% and dropped>1% hold unless another condition on errors or dropped is given
+    #[arg(long, value_name = "CONDITION", help_heading = "Load")]
+    pub fail_on: Vec<Threshold>,
 
     /// Request the paths in this file: one a line, optionally followed by a tab and the size in bytes
     #[arg(short, long, env = "LOADGEN_PATHS", group = "names", help_heading = "Names")]

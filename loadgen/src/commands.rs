@@ -9,9 +9,13 @@ use crate::{
         compare, hgrm, html,
         json::{self, Run},
         live::Live,
-        summary,
+        summary, thresholds,
     },
-    requests::{Item, Order, Requests, listing, paths},
+    requests::{
+        Fields, Item, Order, Requests,
+        listing::{self, Listed},
+        paths,
+    },
     trace::{self, Trace},
     units,
 };
@@ -37,7 +41,7 @@ pub enum Failed {
 /// The samples that a run of known length is divided into.
 const SAMPLES: u32 = 100;
 
-/// `loadgen run`: whether any request succeeded.
+/// `loadgen run`: whether any request succeeded, and no threshold was broken.
 ///
 /// # Errors
 /// Wrong usage, io_uring refused, a list or trace that cannot be read, a file that cannot be written.
@@ -50,12 +54,15 @@ pub fn run(options: &RunOptions) -> Result<bool, Failed> {
     let outcome = exec::run(&plan, stop, |progress| live.update(&progress));
     live.finish();
     let outcome = outcome.map_err(Failed::Operation)?;
-    let run = Run::of(&outcome, settings(options, &plan), started);
+    let mut run = Run::of(&outcome, settings(options, &plan), started);
+    run.thresholds = thresholds::judge(&run, &thresholds::with_defaults(&options.fail_on));
     // The data first: a closed pipe must not cost it.
     let written = write_files(options, &run);
     print(&summary::summary(&run));
+    let broken = run.thresholds.iter().filter(|verdict| verdict.broken);
+    broken.clone().for_each(|verdict| eprintln!("loadgen: a threshold is broken: {verdict}"));
     written.map_err(Failed::Operation)?;
-    Ok(run.classes.total.requests > 0)
+    Ok(run.classes.total.requests > 0 && broken.count() == 0)
 }
 
 fn write_files(options: &RunOptions, run: &Run) -> Result<()> {
@@ -86,10 +93,11 @@ fn plan(options: &RunOptions) -> Result<Plan, Failed> {
         Some(file) => Some(trace::load(file, options.trace_format).map_err(Failed::Usage)?),
         None => None,
     };
-    let items = items(options, &mut endpoint, trace.as_ref())?;
+    let fields = Fields::parse(&options.headers).map_err(Failed::Usage)?;
+    let items = items(options, &mut endpoint, &fields, trace.as_ref())?;
     let order = order(options, &items, trace.as_ref()).map_err(Failed::Usage)?;
     let verify = options.verify.then_some(options.corpus_seed);
-    let requests = Requests::prepare(&endpoint, &items, &options.headers, verify).map_err(Failed::Usage)?;
+    let requests = Requests::prepare(&endpoint, &items, &fields, verify);
     let pace = match (options.rate, options.trace_speed, &trace) {
         (Some(per_second), ..) => Pace::Rate { per_second, arrivals: options.arrivals },
         (None, Some(speed), Some(trace)) => {
@@ -124,7 +132,12 @@ fn plan(options: &RunOptions) -> Result<Plan, Failed> {
 }
 
 /// The names to ask for. A URL alone names one file.
-fn items(options: &RunOptions, endpoint: &mut Endpoint, trace: Option<&Trace>) -> Result<Vec<Item>, Failed> {
+fn items(
+    options: &RunOptions,
+    endpoint: &mut Endpoint,
+    fields: &Fields,
+    trace: Option<&Trace>,
+) -> Result<Vec<Item>, Failed> {
     if let Some(trace) = trace {
         let item = |object: &trace::Object| Item { target: object.target.clone(), size: Some(object.size) };
         return Ok(trace.objects.iter().map(item).collect());
@@ -133,7 +146,9 @@ fn items(options: &RunOptions, endpoint: &mut Endpoint, trace: Option<&Trace>) -
         return paths::load(file).map_err(Failed::Usage);
     }
     if options.listing {
-        return listing::fetch(endpoint, options.timeout).map_err(Failed::Operation);
+        let Listed { items, skipped } = listing::fetch(endpoint, fields, options.timeout).map_err(Failed::Operation)?;
+        skipped.iter().for_each(|what| eprintln!("loadgen: {what}"));
+        return Ok(items);
     }
     let target = endpoint.path.strip_prefix('/').unwrap_or_default().to_owned();
     endpoint.path = "/".into();

@@ -85,7 +85,7 @@ fn a_server_that_goes_away_for_good() {
     let (run, status) = run(&[&address, "-c", "1", "-n", "6"]);
     assert_eq!(run["classes"]["total"]["requests"], 3);
     assert_eq!(run["classes"]["total"]["errors"]["connect"], 3, "{}", run["classes"]["total"]["errors"]);
-    assert_eq!(status, 0);
+    assert_eq!(status, 1);
 }
 
 fn succeeds(address: &str, more: &[&str]) -> Value {
@@ -143,6 +143,8 @@ fn wrong_usage_exits_2_and_says_why() {
         (&["run", "unix:/nonexistent", "--discard-bodies"], "TCP"),
         (&["run", "127.0.0.1:1", "--discard-bodies", "--verify"], "--verify"),
         (&["run", "127.0.0.1:1", "--timeout", "0"], "at least 1ms"),
+        (&["run", "127.0.0.1:1", "--fail-on", "p99"], "p99>5ms"),
+        (&["run", "127.0.0.1:1", "-H", "Host: a", "-H", "Host: b"], "one Host"),
         (&["corpus", "/tmp/x", "--sizes", "cubic:1"], "lognormal"),
         (&["report", "-o", "x"], "RUNS"),
         (&["frobnicate"], "frobnicate"),

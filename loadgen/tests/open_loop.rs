@@ -41,7 +41,10 @@ fn a_stall_counts_for_every_request_that_it_delayed() {
 #[test]
 fn slots_that_are_never_sent_are_counted() {
     let server = Server::start(|_, _| Reply::Late(Duration::from_millis(200), ok("", b"x")));
-    let (run, _) = run(&[&server.address, "--rate", "1000", "-c", "2", "-d", "500ms"]);
+    let rate = [server.address.as_str(), "--rate", "1000", "-c", "2", "-d", "500ms"];
+    let (run, status) = run(&rate);
+    assert_eq!(status, 1, "most slots are dropped, which is more than the default threshold lets pass");
+    assert_eq!(common::run(&[&rate[..], &["--fail-on", "dropped>100%"]].concat()).1, 0);
     let schedule = |key: &str| run["schedule"][key].as_u64().unwrap();
     assert_eq!(schedule("intended"), 500);
     assert_eq!(schedule("sent") + schedule("dropped"), 500);

@@ -91,6 +91,40 @@ fn bodies_that_are_discarded_count_in_full() {
 }
 
 #[test]
+fn a_nested_tree_is_listed_whole_and_a_link_to_itself_is_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let deep = directory.path().join("sub dir/deeper");
+    std::fs::create_dir_all(&deep).unwrap();
+    for (place, name) in [(directory.path(), "top"), (deep.parent().unwrap(), "middle"), (&deep, "ünten %20?")] {
+        std::fs::write(place.join(name), "x").unwrap();
+    }
+    std::os::unix::fs::symlink("../..", deep.join("up")).unwrap();
+    std::os::unix::fs::symlink(".", directory.path().join("again")).unwrap();
+    let server = Server::start(directory.path(), &[]);
+    let url = server.address.as_str();
+    let (listed, status) = run(&[url, "--listing", "--popularity", "sequential", "-n", "30", "-c", "2"]);
+    assert_eq!(status, 0, "{}", listed["classes"]["total"]);
+    assert_eq!(counts(&listed).hits + counts(&listed).misses, 30);
+    assert_eq!(listed["settings"]["names"], 3, "each file once");
+    let output = loadgen(&["run", url, "--listing", "-n", "3", "-c", "1"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("left out ") && said.contains(" and 1 more: the listing is that of a directory above"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_host_of_ones_own_is_the_only_one() {
+    let corpus = Corpus::make(&["--count", "1", "--sizes", "fixed:1KiB"]);
+    let server = Server::start(&corpus.files, &[]);
+    // Two of them would be answered 400.
+    let url = format!("http://{}/f000000", server.address);
+    let (run, status) = run(&[&url, "-n", "5", "-c", "1", "-H", "Host: www.example.org"]);
+    assert_eq!((status, counts(&run).hits + counts(&run).misses), (0, 5));
+}
+
+#[test]
 fn what_fits_the_cache_hits_and_what_does_not_misses() {
     let corpus = Corpus::make(&["--count", "1024", "--sizes", "fixed:16KiB"]);
     let in_turn = |requests| ["--paths", text(&corpus.list), "--popularity", "sequential", "-c", "1", "-n", requests];
@@ -122,7 +156,7 @@ fn every_slot_of_an_open_loop_is_sent_or_dropped() {
         assert_eq!(hits + misses, 1000);
     }
     // A rate that nobody can serve, until its time is over.
-    let options = ["--rate", "10000000", "-c", "2", "-d", "100ms"];
+    let options = ["--rate", "10000000", "-c", "2", "-d", "100ms", "--fail-on", "dropped>100%"];
     let (run, status) = run(&[&[&server.address, "--paths", text(&corpus.list)], &options[..]].concat());
     let Counts { hits, misses } = counts(&run);
     let schedule = |key: &str| run["schedule"][key].as_u64().unwrap();
@@ -163,7 +197,7 @@ fn a_server_that_is_killed_fails_requests_by_how_they_fail() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("errors: 4 ("));
     // The one that was cut off had said what it is.
     assert_eq!(run["classes"]["miss"]["errors"]["short_body"], 1);
-    assert_eq!((run["ended"].as_str(), output.status.code()), (Some("completed"), Some(0)));
+    assert_eq!((run["ended"].as_str(), output.status.code()), (Some("completed"), Some(1)));
 
     let (run, status) = common::run(&[&address, "-n", "7", "-c", "2"]);
     assert_eq!((run["ended"].as_str(), status), (Some("unreachable"), 1));

@@ -54,6 +54,8 @@ pub fn run(job: &Job, port: u16) -> Result<Outcome> {
     command.arg("run").arg(job.url(port)).arg("--quiet").arg("--json").arg(&json);
     command.args(["--threads", "1", "--connections", &job.connections.to_string()]);
     command.args(["--pipeline", &job.pipeline.to_string()]);
+    // What failed is counted here, for every load alike.
+    command.args(["--fail-on", "errors>100%", "--fail-on", "dropped>100%"]);
     match job.limit {
         Limit::Seconds(seconds) => command.args(["--duration", &format!("{seconds:.3}s")]),
         Limit::Requests(requests) => command.args(["--requests", &requests.to_string()]),

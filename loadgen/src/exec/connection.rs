@@ -54,8 +54,18 @@ struct Arriving {
 /// What came of a request.
 #[derive(Debug, Clone, Copy)]
 pub enum Finished {
-    Success { flight: Flight, class: Class, body_bytes: u64 },
-    Failure { flight: Flight, class: Class, kind: Failure },
+    Success {
+        flight: Flight,
+        class: Class,
+        body_bytes: u64,
+    },
+    /// `status` is that of the response, where it is what failed the request.
+    Failure {
+        flight: Flight,
+        class: Class,
+        kind: Failure,
+        status: Option<u16>,
+    },
 }
 
 /// Why a connection ends before its time.
@@ -184,7 +194,10 @@ impl Connection {
         };
         finished(match kind {
             None => Finished::Success { flight, class: head.class, body_bytes },
-            Some(kind) => Finished::Failure { flight, class: head.class, kind },
+            Some(kind) => {
+                let status = (kind == Failure::Status).then_some(head.status);
+                Finished::Failure { flight, class: head.class, kind, status }
+            }
         });
     }
 
@@ -224,7 +237,7 @@ impl Connection {
                 }
             };
             let class = if index == 0 { class } else { Class::Unclassified };
-            finished(Finished::Failure { flight, class, kind });
+            finished(Finished::Failure { flight, class, kind, status: None });
         }
         if self.responses == 0 {
             self.failures += 1;
@@ -250,12 +263,16 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{corpus::body::Body, endpoint::Endpoint, requests::Item};
+    use crate::{
+        corpus::body::Body,
+        endpoint::Endpoint,
+        requests::{Fields, Item},
+    };
 
     fn requests(verify: bool) -> Requests {
         let endpoint = Endpoint::parse("127.0.0.1:1").unwrap();
         let items = [Item { target: "a".into(), size: Some(5) }];
-        Requests::prepare(&endpoint, &items, &[], verify.then_some(1)).unwrap()
+        Requests::prepare(&endpoint, &items, &Fields::default(), verify.then_some(1))
     }
 
     fn flight(sent_ns: u64) -> Flight {

@@ -417,7 +417,7 @@ impl<'a> Worker<'a> {
             },
         };
         if failed {
-            self.tally.failure(Class::Unclassified, Failure::Connect);
+            self.tally.failure(Class::Unclassified, Failure::Connect, None);
         }
         Ok(())
     }
@@ -500,7 +500,9 @@ fn record(tally: &mut Tally, chooser: &mut Chooser, finished: Finished, now_ns: 
             first_byte_ns: flight.first_byte_ns,
             last_byte_ns: now_ns,
         }),
-        Finished::Failure { flight, class, kind } if flight.measured => tally.failure(class, kind),
+        Finished::Failure { flight, class, kind, status } if flight.measured => {
+            tally.failure(class, kind, status);
+        }
         _ => {}
     }
 }

@@ -5,7 +5,7 @@ use super::{
     svg::{Axis, Line, chart, escape},
 };
 use crate::{
-    stats::{Class, Failure, Latencies, Percentiles, Sample, sample::Brief},
+    stats::{Class, Latencies, Percentiles, Sample, sample::Brief},
     units::{show_bytes, show_count, show_ns},
 };
 use anyhow::Result;
@@ -87,12 +87,9 @@ fn overview(runs: &[(String, &Run)]) -> String {
         0 => "-".into(),
         _ => show_ns(run.schedule.error_ns.p99 as f64),
     };
-    let failures = |run: &Run| {
-        let errors = &run.classes.total.errors;
-        let kinds = Failure::ALL.into_iter().filter(|&kind| errors.of(kind) > 0);
-        let kinds: Vec<String> =
-            kinds.map(|kind| format!("{} {}", show_count(errors.of(kind)), kind.as_str().replace('_', " "))).collect();
-        if kinds.is_empty() { "none".into() } else { kinds.join(", ") }
+    let failures = |run: &Run| match run.classes.total.failures_shown() {
+        kinds if kinds.is_empty() => "none".into(),
+        kinds => kinds.join(", "),
     };
     let rows: [(&str, OfRun<'_>); 13] = [
         ("requests", &|run| show_count(run.classes.total.requests)),

@@ -1,8 +1,10 @@
 //! The data of a run as JSON. Its keys are a contract; `loadgen/README.md` documents them.
 
+use super::thresholds::Verdict;
 use crate::{
     exec::{Ended, Outcome},
-    stats::{Class, ClassTally, Failures, Percentiles, Sample, Tally},
+    stats::{Class, ClassTally, Failure, Failures, Percentiles, Sample, Tally},
+    units::show_count,
 };
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -30,6 +32,9 @@ pub struct Run {
     pub schedule: Schedule,
     pub client: Client,
     pub samples: Vec<Sample>,
+    /// What the run had to keep to, and whether it did.
+    #[serde(default)]
+    pub thresholds: Vec<Verdict>,
 }
 
 /// Every class of responses, and all of them together.
@@ -57,6 +62,9 @@ pub struct ClassReport {
     pub bytes: u64,
     /// Failed requests by kind.
     pub errors: Failures,
+    /// Those of kind `status`, by the status of the response.
+    #[serde(default)]
+    pub errors_by_status: BTreeMap<u16, u64>,
     /// From the intended start to the last byte.
     pub latency_ns: Percentiles,
     /// From the actual send to the last byte.
@@ -126,6 +134,7 @@ impl Run {
                 retried: tally.retried,
             },
             samples: outcome.samples.clone(),
+            thresholds: Vec::new(),
         }
     }
 
@@ -175,11 +184,28 @@ impl Run {
 }
 
 impl ClassReport {
+    /// Failed requests for people, by kind, and by status where that is what failed them: `3 reset`, `2 status 404`.
+    pub fn failures_shown(&self) -> Vec<String> {
+        let count = |count: u64, kind: &str| format!("{} {}", show_count(count), kind.replace('_', " "));
+        let kinds = Failure::ALL.into_iter().filter(|&kind| self.errors.of(kind) > 0);
+        kinds
+            .flat_map(|kind| match kind {
+                Failure::Status if !self.errors_by_status.is_empty() => self
+                    .errors_by_status
+                    .iter()
+                    .map(|(status, &times)| count(times, &format!("status {status}")))
+                    .collect(),
+                _ => vec![count(self.errors.of(kind), kind.as_str())],
+            })
+            .collect()
+    }
+
     fn of(tally: &ClassTally) -> ClassReport {
         ClassReport {
             requests: tally.requests,
             bytes: tally.bytes,
             errors: tally.failures,
+            errors_by_status: tally.statuses.clone(),
             latency_ns: tally.latency().percentiles(),
             service_ns: tally.service.percentiles(),
             first_byte_ns: tally.first_byte.percentiles(),

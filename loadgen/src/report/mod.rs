@@ -7,3 +7,4 @@ pub mod json;
 pub mod live;
 pub mod summary;
 mod svg;
+pub mod thresholds;

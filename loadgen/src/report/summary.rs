@@ -2,7 +2,7 @@
 
 use super::json::{ClassReport, Run};
 use crate::{
-    stats::{Failure, Latencies, Percentiles},
+    stats::{Latencies, Percentiles},
     units::{show_bytes, show_count, show_ns},
 };
 use std::fmt::Write;
@@ -117,13 +117,7 @@ fn errors(text: &mut String, total: &ClassReport) -> std::fmt::Result {
     if total.errors.sum() == 0 {
         return Ok(());
     }
-    write!(text, "  errors: {}", show_count(total.errors.sum()))?;
-    let mut separator = " (";
-    for kind in Failure::ALL.into_iter().filter(|&kind| total.errors.of(kind) > 0) {
-        write!(text, "{separator}{} {}", show_count(total.errors.of(kind)), kind.as_str().replace('_', " "))?;
-        separator = ", ";
-    }
-    writeln!(text, ")")
+    writeln!(text, "  errors: {} ({})", show_count(total.errors.sum()), total.failures_shown().join(", "))
 }
 
 fn table<'a>(
@@ -176,16 +170,60 @@ fn histogram(text: &mut String, run: &Run) -> std::fmt::Result {
     let most = lines.iter().map(|line| line.2).max().unwrap_or(0).max(1);
     writeln!(text, "\nlatency histogram{}", if apart { " (# hits, + misses, - unclassified)" } else { "" })?;
     for (from, to, all, hit, miss) in lines {
-        let width = |count: u64| (count as f64 / most as f64 * BAR_WIDTH as f64).round() as usize;
-        let whole = width(all).max(usize::from(all > 0));
-        let bar = if apart {
-            let misses = width(miss).max(usize::from(miss > 0)).min(whole);
-            let hits = width(hit).min(whole - misses);
-            format!("{}{}{}", "#".repeat(hits), "+".repeat(misses), "-".repeat(whole - hits - misses))
-        } else {
-            "#".repeat(whole)
-        };
+        let width = (all as f64 / most as f64 * BAR_WIDTH as f64).round() as usize;
+        let width = width.max(usize::from(all > 0));
+        let bar = if apart { bar(width, [hit, miss, all - hit - miss]) } else { "#".repeat(width) };
         writeln!(text, "  {:>8} – {:>8} {:>12} {bar}", show_ns(from), show_ns(to), show_count(all))?;
     }
     Ok(())
+}
+
+/// A bar of `width` characters, divided among hits, misses and unclassified in proportion to their counts. A class that has
+/// any gets a character where there are enough of them, and one that has none gets none.
+fn bar(width: usize, counts: [u64; 3]) -> String {
+    let sum = counts.iter().sum::<u64>().max(1) as f64;
+    let share = |count: u64| count as f64 / sum * width as f64;
+    let mut widths = counts.map(|count| (share(count) as usize).max(usize::from(count > 0)));
+    // What rounding left over or took too much of belongs to the class that is furthest from its share.
+    while widths.iter().sum::<usize>() != width {
+        let wanting = widths.iter().sum::<usize>() < width;
+        let distance = |index: &usize| {
+            let distance = share(counts[*index]) - widths[*index] as f64;
+            if wanting { distance } else { -distance }
+        };
+        // The last character of a class goes only when no class has more than one.
+        let spare = usize::from(widths.iter().any(|&width| width > 1));
+        let candidates = (0..3).filter(|&index| if wanting { counts[index] > 0 } else { widths[index] > spare });
+        match candidates.max_by(|a, b| distance(a).total_cmp(&distance(b))) {
+            Some(index) if wanting => widths[index] += 1,
+            Some(index) => widths[index] -= 1,
+            None => break,
+        }
+    }
+    ["#", "+", "-"].iter().zip(widths).map(|(sign, width)| sign.repeat(width)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_show_the_classes_that_are_there_and_no_others() {
+        // Two shares that are rounded down each: what is left over is no third class's.
+        assert_eq!(bar(3, [1, 1, 0]).matches('-').count(), 0);
+        assert_eq!(bar(10, [1, 999, 0]), "#+++++++++");
+        assert_eq!(bar(10, [500, 250, 250]).len(), 10);
+        assert_eq!(bar(1, [1, 1, 1]).len(), 1);
+        assert_eq!(bar(0, [0, 0, 0]), "");
+        for width in 0..=BAR_WIDTH {
+            for counts in [[7, 3, 0], [1, 0, 1], [0, 5, 1], [1000, 1, 1], [3, 3, 3], [0, 0, 9]] {
+                let bar = bar(width, counts);
+                assert_eq!(bar.len(), width, "{counts:?}");
+                for (sign, count) in ["#", "+", "-"].iter().zip(counts) {
+                    assert!(count > 0 || !bar.contains(sign), "{bar} of {counts:?}");
+                    assert!(count == 0 || width < 3 || bar.contains(sign), "{bar} of {counts:?}");
+                }
+            }
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! What one worker counts during one interval, and how such counts add up.
 
 use super::{Class, Failure, Failures, Latencies};
+use std::collections::BTreeMap;
 
 /// Counts and latencies of one class of responses.
 #[derive(Debug, Clone, Default)]
@@ -11,6 +12,8 @@ pub struct ClassTally {
     pub bytes: u64,
     /// Failed requests. Those without a response head stand under [`Class::Unclassified`].
     pub failures: Failures,
+    /// Those of kind [`Failure::Status`], by the status of the response: at most the 900 numbers of three digits.
+    pub statuses: BTreeMap<u16, u64>,
     /// From the intended start to the last byte. Empty in a closed loop, where it equals `service`.
     corrected: Latencies,
     /// From the actual send to the last byte.
@@ -31,6 +34,9 @@ impl ClassTally {
         self.requests += other.requests;
         self.bytes += other.bytes;
         self.failures.merge(&other.failures);
+        for (&status, count) in &other.statuses {
+            *self.statuses.entry(status).or_default() += count;
+        }
         self.corrected.merge(&other.corrected);
         self.service.merge(&other.service);
         self.first_byte.merge(&other.first_byte);
@@ -40,6 +46,7 @@ impl ClassTally {
         self.requests = 0;
         self.bytes = 0;
         self.failures = Failures::default();
+        self.statuses.clear();
         self.corrected.clear();
         self.service.clear();
         self.first_byte.clear();
@@ -108,9 +115,13 @@ impl Tally {
         tally.first_byte.record(response.first_byte_ns.saturating_sub(response.sent_ns));
     }
 
-    /// Records a failed request.
-    pub fn failure(&mut self, class: Class, kind: Failure) {
-        self.classes[class as usize].failures.count(kind);
+    /// Records a failed request, with the status that failed it, if one did.
+    pub fn failure(&mut self, class: Class, kind: Failure, status: Option<u16>) {
+        let tally = &mut self.classes[class as usize];
+        tally.failures.count(kind);
+        if let Some(status) = status {
+            *tally.statuses.entry(status).or_default() += 1;
+        }
     }
 
     /// The counts of one class.
@@ -182,14 +193,18 @@ mod tests {
         let mut tally = Tally::default();
         for class in Class::ALL {
             tally.success(response(class, None, 2_000));
-            tally.failure(class, Failure::Status);
+            tally.failure(class, Failure::Status, Some(404));
+            tally.failure(class, Failure::Reset, None);
         }
         let total = tally.total();
         assert_eq!((total.requests, total.bytes, total.failures.status, total.service.count()), (3, 30, 3, 3));
+        assert_eq!((total.failures.sum(), total.statuses), (6, BTreeMap::from([(404, 3)])));
         let mut twice = tally.clone();
         twice.merge(&tally);
-        assert_eq!((twice.requests(), twice.failures()), (6, 6));
+        assert_eq!((twice.requests(), twice.failures()), (6, 12));
+        assert_eq!(twice.total().statuses, BTreeMap::from([(404, 6)]));
         twice.clear();
         assert_eq!((twice.requests(), twice.failures(), twice.total().service.count()), (0, 0, 0));
+        assert!(twice.total().statuses.is_empty());
     }
 }
