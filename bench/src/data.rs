@@ -1,7 +1,11 @@
 //! The files that every server serves: single ones of given sizes, and corpora made by the load generator, whose bodies it
 //! can verify byte by byte.
 
-use crate::{measure::pagecache, programs::Own};
+use crate::{
+    measure::pagecache,
+    plan::{Amounts, Corpus, FILES, HUGE},
+    programs::Own,
+};
 use anyhow::{Context, Result, ensure};
 use std::{
     fs::{self, File},
@@ -10,43 +14,9 @@ use std::{
     process::Command,
 };
 
-/// Single files, by the names and sizes that the bare loop has too.
-pub const FILES: [(&str, u64); 7] = [
-    ("1k", 1 << 10),
-    ("4k", 4 << 10),
-    ("16k", 16 << 10),
-    ("64k", 64 << 10),
-    ("256k", 256 << 10),
-    ("1m", 1 << 20),
-    ("16m", 16 << 20),
-];
-
-/// The file that is larger than the arena.
-pub const HUGE: &str = "huge";
-
 /// How many slices the files for cold runs are divided into: one is asked for in each run, so that no cache but the page
 /// cache can hold it from the run before.
 pub const SLICES: u64 = 8;
-
-/// Many files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Corpus {
-    /// 10,000 files of log-normal sizes (median 8 KiB, mean 25 KiB): about 4 times the arena.
-    Mix,
-    /// Files of one size, together 8 times the arena.
-    Of16k,
-    Of64k,
-    Of1m,
-}
-
-/// How much is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Amounts {
-    pub mix_files: u64,
-    /// Of each corpus of one size.
-    pub corpus_bytes: u64,
-    pub huge_bytes: u64,
-}
 
 /// A name below the root and a size in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,26 +41,13 @@ pub struct Data {
     lists: PathBuf,
 }
 
-impl Corpus {
-    pub const ALL: [Corpus; 4] = [Corpus::Mix, Corpus::Of16k, Corpus::Of64k, Corpus::Of1m];
-
-    fn directory(self) -> &'static str {
-        match self {
-            Corpus::Mix => "mix",
-            Corpus::Of16k => "of16k",
-            Corpus::Of64k => "of64k",
-            Corpus::Of1m => "of1m",
-        }
-    }
-
-    /// How many files, and their sizes as the load generator reads them.
-    fn shape(self, amounts: &Amounts) -> (u64, &'static str) {
-        match self {
-            Corpus::Mix => (amounts.mix_files, "lognormal:8KiB,1.5"),
-            Corpus::Of16k => (amounts.corpus_bytes >> 14, "fixed:16KiB"),
-            Corpus::Of64k => (amounts.corpus_bytes >> 16, "fixed:64KiB"),
-            Corpus::Of1m => (amounts.corpus_bytes >> 20, "fixed:1MiB"),
-        }
+/// How many files a corpus has, and their sizes as the load generator reads them.
+fn shape(corpus: Corpus, amounts: &Amounts) -> (u64, &'static str) {
+    match corpus {
+        Corpus::Mix => (amounts.mix_files, "lognormal:8KiB,1.5"),
+        Corpus::Of16k => (amounts.corpus_bytes / corpus.files_size(), "fixed:16KiB"),
+        Corpus::Of64k => (amounts.corpus_bytes / corpus.files_size(), "fixed:64KiB"),
+        Corpus::Of1m => (amounts.corpus_bytes / corpus.files_size(), "fixed:1MiB"),
     }
 }
 
@@ -134,7 +91,7 @@ impl Data {
     }
 
     fn make_corpus(&self, corpus: Corpus, amounts: &Amounts, own: &Own) -> Result<()> {
-        let (count, sizes) = corpus.shape(amounts);
+        let (count, sizes) = shape(corpus, amounts);
         let output = Command::new(&own.loadgen)
             .arg("corpus")
             .arg(self.root.join(corpus.directory()))

@@ -1,14 +1,17 @@
 //! `bench`: runs Forebay beside other file servers, on one machine, with the same files and the same load.
 
-mod cases;
 mod data;
 mod load;
 mod measure;
 mod peers;
+mod plan;
+mod procedures;
 mod processes;
 mod programs;
 mod report;
+mod results;
 mod run;
+mod session;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -53,7 +56,7 @@ fn execute(command: &Command) -> Result<bool> {
         }
         Command::Report { results } => {
             let directory = results.parent().context("it has no directory")?;
-            let written = report::Results::load(results)?.write_reports(directory)?;
+            let written = report::write_pages(&results::Results::load(results)?, directory)?;
             written.iter().for_each(|file| println!("{}", file.display()));
             Ok(true)
         }

@@ -1,14 +1,20 @@
 //! `bench run`: finds the servers, makes the files, runs the cases, and writes what came of it after each of them.
 
 use crate::{
-    cases::{self, Case, Scale},
     data::Data,
     load,
     measure::{cores, folios::Folios},
-    peers::{Peer, Role, Site},
+    peers::{
+        Peer, Role,
+        launch::{self, Site},
+    },
+    plan::{Case, Procedure, Scale, cases},
+    procedures,
     processes::Directory,
     programs,
-    report::{CaseResult, Environment, Missing, PeerInfo, Results, Sample},
+    report::{self, console},
+    results::{CaseResult, Environment, Missing, PeerInfo, Results},
+    session::Session,
 };
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -60,45 +66,6 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// What every case needs.
-#[derive(Debug)]
-pub struct Bench {
-    pub site: Site,
-    pub data: Data,
-    pub scale: Scale,
-    pub folios: Folios,
-    peers: Vec<Peer>,
-}
-
-impl Bench {
-    /// The servers that take part in a case, in the order in which they run.
-    pub fn taking_part(&self, case: &Case) -> Vec<Peer> {
-        self.peers.iter().copied().filter(|peer| peer.takes_part(case)).collect()
-    }
-
-    /// Records a run of a server, or that it failed; whether there is a sample.
-    pub fn record(&self, case: &Case, peer: Peer, run: Result<Sample>, result: &mut CaseResult) -> bool {
-        match run {
-            Ok(sample) => {
-                self.tell(case, &sample);
-                result.samples.push(sample);
-                true
-            }
-            Err(error) => {
-                result.fail(peer, &error);
-                false
-            }
-        }
-    }
-
-    /// A line of progress.
-    fn tell(&self, case: &Case, sample: &Sample) {
-        let value =
-            sample.value(case.metric).map_or("no figure".into(), |value| format!("{value:.2} {}", case.metric.unit()));
-        eprintln!("{:<20} {:>3}/{} {:<17} {value}", case.name, sample.round, self.scale.rounds, sample.peer);
-    }
-}
-
 /// Runs everything; whether all went well, and for a quick run also whether everything is there.
 ///
 /// # Errors
@@ -108,7 +75,7 @@ pub fn run(options: &RunOptions) -> Result<bool> {
     scale.rounds = options.rounds.unwrap_or(scale.rounds);
     scale.seconds = options.seconds.unwrap_or(scale.seconds);
     let wanted = wanted_peers(&options.peers)?;
-    let mut cases = cases::cases(&scale);
+    let mut cases = cases(&scale);
     if !options.cases.is_empty() {
         cases.retain(|case| options.cases.iter().any(|prefix| case.name.starts_with(prefix.as_str())));
         ensure!(!cases.is_empty(), "no case begins with {}", options.cases.join(" or "));
@@ -130,8 +97,8 @@ pub fn run(options: &RunOptions) -> Result<bool> {
     let state = Directory::make(data.join(format!("state-{}", std::process::id())))?;
     let data = Data::make(&data, &scale.amounts, &own)?;
     let site = Site { root: data.root.clone(), state: state.path().to_owned(), own };
-    let mut bench = Bench { site, data, scale, folios, peers: Vec::new() };
-    find_peers(&wanted, &mut bench, &mut results);
+    let mut session = Session { site, data, scale, folios, peers: Vec::new() };
+    find_peers(&wanted, &mut session, &mut results);
 
     for case in &cases {
         let placement = cores::place(&cores::available(), case.workers, cores::siblings);
@@ -148,15 +115,17 @@ pub fn run(options: &RunOptions) -> Result<bool> {
             skipped: None,
             commands: Vec::new(),
         };
-        case.run(&bench, &mut result).with_context(|| format!("case {}", case.name))?;
+        procedures::run(case, &session, &mut result).with_context(|| format!("case {}", case.name))?;
+        eprintln!("{}", console::case(&result));
         results.cases.push(result);
         // The data first, and of every finished case: an interruption must not cost it.
-        results.save(&output.join("results.json"))?;
+        report::save(&results, &output.join("results.json"))?;
     }
-    let written = results.write_reports(&output)?;
+    let written = report::write_pages(&results, &output)?;
+    println!("{}", console::verdicts(&results));
     println!("{}", output.join("results.json").display());
     written.iter().for_each(|file| println!("{}", file.display()));
-    Ok(judge(&bench, &cases, &results))
+    Ok(judge(&session, &cases, &results))
 }
 
 /// Who runs whatever was chosen; the bare loop only where there is one.
@@ -173,10 +142,10 @@ fn wanted_peers(names: &[String]) -> Result<Vec<Peer>> {
     Ok(Peer::ALL.into_iter().filter(chosen).collect())
 }
 
-fn find_peers(wanted: &[Peer], bench: &mut Bench, results: &mut Results) {
+fn find_peers(wanted: &[Peer], session: &mut Session, results: &mut Results) {
     for &peer in wanted {
         // Where the kernel's setting cannot be changed, there is one Forebay: with what was found.
-        let impossible = peer == Peer::ForebaySmallPages && !bench.folios.found().settable;
+        let impossible = peer == Peer::ForebaySmallPages && !session.folios.found().settable;
         let missing = peer.missing();
         if !missing.is_empty() {
             eprintln!(
@@ -186,12 +155,12 @@ fn find_peers(wanted: &[Peer], bench: &mut Bench, results: &mut Results) {
             );
             let packages = missing.into_iter().map(str::to_owned).collect();
             results.missing.push(Missing { name: peer.name().into(), packages });
-        } else if !impossible && peer.program(&bench.site.own).is_some() {
-            bench.peers.push(peer);
+        } else if !impossible && peer.program(&session.site.own).is_some() {
+            session.peers.push(peer);
             results.peers.push(PeerInfo {
                 name: peer.name().into(),
-                version: peer.version(&bench.site.own),
-                configuration: peer.configuration().map(str::to_owned),
+                version: peer.version(&session.site.own),
+                configuration: launch::template(peer).map(str::to_owned),
             });
         }
     }
@@ -201,40 +170,46 @@ fn find_peers(wanted: &[Peer], bench: &mut Bench, results: &mut Results) {
     }
 }
 
-/// Whether everything that was to be measured is there, with the right bytes.
-fn judge(bench: &Bench, cases: &[Case], results: &Results) -> bool {
+/// Whether everything that was to be measured of Forebay is there, with the right bytes. What is wrong with the servers that
+/// it is compared with is said, and changes nothing: it is theirs, and the ratios leave out what it spoils.
+fn judge(session: &Session, cases: &[Case], results: &Results) -> bool {
     let mut good = true;
-    let mut complain = |text: String| {
-        eprintln!("bench: {text}");
-        good = false;
-    };
     for case in cases {
         let Some(result) = results.case(&case.name) else {
-            complain(format!("{}: no result", case.name));
+            eprintln!("bench: {}: no result", case.name);
+            good = false;
             continue;
         };
-        for failure in &result.failures {
-            complain(format!("{}: {}: {}", case.name, failure.peer, failure.error));
-        }
-        if result.skipped.is_some() {
-            continue;
-        }
-        let failed = |peer: &Peer| result.failures.iter().any(|failure| failure.peer == peer.name());
-        for peer in bench.taking_part(case).into_iter().filter(|peer| !failed(peer)) {
-            if result.median(peer.name(), case.metric).is_none() {
-                complain(format!("{}: {}: no figure", case.name, peer.name()));
-            }
-            // The bare loop has bodies of its own; a start has no more than a first byte.
-            let verified = result.verified.iter().any(|name| name == peer.name());
-            if !verified && peer != Peer::Floor && case.procedure != cases::Procedure::Startup {
-                complain(format!("{}: {}: its bytes were not compared", case.name, peer.name()));
+        for peer in session.taking_part(case) {
+            for complaint in complaints(case, result, peer) {
+                let weight = if peer.role() == Role::Own { "" } else { " (not counted: not Forebay's)" };
+                eprintln!("bench: {}: {}: {complaint}{weight}", case.name, peer.name());
+                good &= peer.role() != Role::Own;
             }
         }
     }
-    if !bench.peers.iter().any(|peer| peer.role() == Role::FileServer) {
+    if !session.peers.iter().any(|peer| peer.role() == Role::FileServer) {
         eprintln!("bench: no file server to compare with was found");
     }
     good
+}
+
+/// What is wrong with a server's part of a case.
+fn complaints(case: &Case, result: &CaseResult, peer: Peer) -> Vec<String> {
+    let failures = result.failures.iter().filter(|failure| failure.peer == peer.name());
+    let mut complaints: Vec<String> = failures.map(|failure| failure.error.clone()).collect();
+    if result.skipped.is_some() || !complaints.is_empty() {
+        return complaints;
+    }
+    if result.median(peer.name(), case.metric).is_none() && !result.is_too_short(peer.name()) {
+        complaints.push("no figure".into());
+    }
+    // The bare loop has bodies of its own; a start has no more than a first byte.
+    let verified = result.verified.iter().any(|name| name == peer.name());
+    if !verified && peer != Peer::Floor && case.procedure != Procedure::Startup {
+        complaints.push("its bytes were not compared".into());
+    }
+    complaints
 }
 
 /// This many descriptors for the servers and this process, or as many as are allowed.
@@ -291,6 +266,7 @@ fn commit(workspace: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::example;
 
     #[test]
     fn forebay_always_runs_and_unknown_names_are_refused() {
@@ -299,6 +275,21 @@ mod tests {
         assert_eq!(names(&[]).expect("all").len(), Peer::ALL.len());
         let error = names(&["apache"]).expect_err("unknown").to_string();
         assert!(error.contains("apache") && error.contains("lighttpd"), "{error}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_apart_from_what_is_too_short() {
+        let all = cases(&Scale::full());
+        let case = all.iter().find(|case| case.name == "hits-4k").expect("it exists");
+        let result = |values: &[f64]| example::case("hits-4k", case.metric, &[("forebay", values)]);
+        assert_eq!(complaints(case, &result(&[4.0]), Peer::Forebay), [""; 0]);
+        assert_eq!(complaints(case, &result(&[0.0]), Peer::Forebay), [""; 0], "a quick run may be too short");
+        assert_eq!(complaints(case, &result(&[]), Peer::Forebay), ["no figure"]);
+        assert_eq!(complaints(case, &result(&[4.0]), Peer::Nginx), ["no figure", "its bytes were not compared"]);
+        let mut failing = result(&[4.0]);
+        failing.fail("varnish", &anyhow::anyhow!("3 of 100 requests failed"));
+        assert_eq!(complaints(case, &failing, Peer::Varnish), ["3 of 100 requests failed"]);
+        assert_eq!(complaints(case, &failing, Peer::Forebay), [""; 0]);
     }
 
     #[test]

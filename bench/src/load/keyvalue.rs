@@ -3,11 +3,15 @@
 //! The stores speak protocols of their own, which the load generator does not. The loop runs as a process of its own
 //! (`bench key-value-load`), on the cores of the load, so that it is measured and placed as the other loads are.
 
-use super::{Job, Latency, Limit, Outcome, Target, http};
+use super::{
+    http,
+    job::{Job, Limit, Target},
+};
 use crate::{
-    data::FILES,
     measure::cpu,
     peers::{Peer, Role},
+    plan::FILES,
+    results::{Latency, Outcome},
 };
 use anyhow::{Context, Result, bail, ensure};
 use hdrhistogram::Histogram;

@@ -1,6 +1,7 @@
 //! The project's own load generator as a subprocess; it is told what to do on its command line and answers in JSON.
 
-use super::{Job, Latency, Limit, Outcome, Target};
+use super::job::{Job, Limit, Target};
+use crate::results::{Latency, Outcome};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::{fs, process::Command};
@@ -85,6 +86,7 @@ fn parse(text: &str, open_loop: bool) -> Result<Outcome> {
     Ok(Outcome {
         requests: total.requests,
         failures: total.errors.values().sum(),
+        wrong_bytes: ["wrong_bytes", "short_body"].into_iter().filter_map(|kind| total.errors.get(kind)).sum(),
         bytes: total.bytes,
         seconds: report.elapsed_seconds,
         latency_us: Some(Latency {
@@ -109,7 +111,7 @@ mod tests {
     fn a_report_is_read() {
         let class = |requests: u64| {
             format!(
-                r#"{{"requests":{requests},"bytes":4096,"errors":{{"reset":1,"status":2}},
+                r#"{{"requests":{requests},"bytes":4096,"errors":{{"reset":1,"status":1,"wrong_bytes":1}},
                     "latency_ns":{{"count":9,"min":1,"p50":1000,"p90":2000,"p99":3500,"p999":4000,"p9999":1,"max":5000,"mean":1.5}}}}"#
             )
         };
@@ -124,7 +126,7 @@ mod tests {
             )
         };
         let outcome = parse(&text(7, 3), true).expect("read");
-        assert_eq!((outcome.requests, outcome.failures, outcome.bytes), (10, 3, 4096));
+        assert_eq!((outcome.requests, outcome.failures, outcome.wrong_bytes, outcome.bytes), (10, 3, 1, 4096));
         assert_eq!((outcome.hits, outcome.misses, outcome.unsent), (Some(7), Some(3), Some(2)));
         assert_eq!(
             outcome.latency_us.map(|latency| (latency.p50, latency.p99, latency.max)),

@@ -1,7 +1,10 @@
 //! wrk, the independent check; it answers in words.
 
-use super::{Job, Latency, Limit, Outcome, Target};
-use crate::programs;
+use super::job::{Job, Limit, Target};
+use crate::{
+    programs,
+    results::{Latency, Outcome},
+};
 use anyhow::{Context, Result, bail};
 use std::process::Command;
 

@@ -1,7 +1,7 @@
 //! How each server is started: its command line, and its configuration from the templates in `bench/peers`.
 
-use super::{Peer, server::Site};
-use crate::programs;
+use super::Peer;
+use crate::programs::{self, Own};
 use anyhow::{Context, Result};
 use rustix::process::{Resource, geteuid, getrlimit};
 use std::{
@@ -16,6 +16,16 @@ const H2O: &str = include_str!("../../peers/h2o.yaml");
 const CADDY: &str = include_str!("../../peers/Caddyfile");
 const VARNISH: &str = include_str!("../../peers/varnish.vcl");
 const NAIVE: &str = include_str!("../../peers/naive.py");
+
+/// What all servers of a run have in common.
+#[derive(Debug)]
+pub struct Site {
+    /// The directory served.
+    pub root: PathBuf,
+    /// Where each server has a directory for configuration and logs.
+    pub state: PathBuf,
+    pub own: Own,
+}
 
 /// One start of a server: where it listens, and a directory of its own for configuration and logs.
 #[derive(Debug)]
@@ -175,7 +185,6 @@ pub fn shown(command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::programs::Own;
 
     #[test]
     fn templates_are_filled_in_whole() {

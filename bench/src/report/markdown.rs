@@ -1,11 +1,14 @@
 //! The results as tables in Markdown.
 
 use super::{
-    CaseResult, Results,
-    ratios::{self, Ratio},
+    figures::{number, show_ratio},
+    ratios,
     requirements::{self, Line, NGINX, OWN},
 };
-use crate::cases::Metric;
+use crate::{
+    plan::Metric,
+    results::{CaseResult, Outcome, Results, Sample, median},
+};
 use std::fmt::{self, Write};
 
 /// The whole page; `plots` are the names of files beside it.
@@ -155,7 +158,7 @@ fn case_cells(case: &CaseResult, peer: &str) -> Vec<String> {
         return cells;
     }
     let samples = || case.samples.iter().filter(|sample| sample.peer == peer);
-    let middle = |values: Vec<f64>| ratios::median(&values);
+    let middle = |values: Vec<f64>| median(&values);
     let busy = middle(samples().filter_map(|sample| sample.per_request_us(sample.server_cores_busy_seconds)).collect());
     let rate = middle(samples().filter_map(|sample| rate_mib(sample.outcome.as_ref()?)).collect());
     let hits = middle(samples().filter_map(|sample| hit_share(sample.outcome.as_ref()?)).collect());
@@ -173,17 +176,17 @@ fn case_cells(case: &CaseResult, peer: &str) -> Vec<String> {
     cells
 }
 
-fn rate_mib(outcome: &crate::load::Outcome) -> Option<f64> {
+fn rate_mib(outcome: &Outcome) -> Option<f64> {
     (outcome.seconds > 0.0).then(|| outcome.bytes as f64 / outcome.seconds / f64::from(1 << 20))
 }
 
-fn hit_share(outcome: &crate::load::Outcome) -> Option<f64> {
+fn hit_share(outcome: &Outcome) -> Option<f64> {
     let (hits, misses) = (outcome.hits?, outcome.misses?);
     (hits + misses > 0).then(|| hits as f64 / (hits + misses) as f64)
 }
 
 /// What was read from storage, as a share of the body bytes.
-fn storage_share(sample: &super::Sample) -> Option<f64> {
+fn storage_share(sample: &Sample) -> Option<f64> {
     let bytes = sample.outcome.as_ref().filter(|outcome| outcome.bytes > 0)?.bytes;
     Some(sample.storage_read_bytes? as f64 / bytes as f64)
 }
@@ -193,33 +196,6 @@ fn row(text: &mut String, cells: &[String]) -> fmt::Result {
     writeln!(text, "| {} |", cells.join(" | "))
 }
 
-fn show_ratio(ratio: Ratio) -> String {
-    match ratio.pairs {
-        1 => format!("{:.2}", ratio.median),
-        _ => format!("{:.2} [{:.2}–{:.2}]", ratio.median, ratio.least, ratio.most),
-    }
-}
-
-/// Three digits that matter, and thousands apart.
-fn number(value: f64) -> String {
-    match value.abs() {
-        size if size >= 1000.0 => {
-            let digits = format!("{value:.0}");
-            let mut text = String::new();
-            for (at, digit) in digits.chars().enumerate() {
-                if at > 0 && (digits.len() - at).is_multiple_of(3) && !text.ends_with('-') {
-                    text.push(',');
-                }
-                text.push(digit);
-            }
-            text
-        }
-        size if size >= 100.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
-}
-
 fn count(count: u32, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
@@ -227,13 +203,7 @@ fn count(count: u32, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Failure, Missing, example};
-
-    #[test]
-    fn numbers_have_the_digits_that_matter() {
-        let shown: Vec<String> = [0.0, 4.567, 45.67, 456.7, 4567.8, 1234567.0, -1234.0].map(number).into();
-        assert_eq!(shown, ["0.00", "4.57", "45.7", "457", "4,568", "1,234,567", "-1,234"]);
-    }
+    use crate::results::{Failure, Missing, example};
 
     #[test]
     fn tables_have_as_many_cells_as_columns() {

@@ -3,10 +3,10 @@
 //! A noisy machine is noisy for neighbours alike: the ratio of two runs of one round is steadier than the ratio of two
 //! medians over all rounds.
 
-use super::CaseResult;
 use crate::{
-    cases::Metric,
     peers::{Peer, Role},
+    plan::Metric,
+    results::{CaseResult, median},
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,18 +18,6 @@ pub struct Ratio {
     pub most: f64,
     /// Rounds in which both ran.
     pub pairs: usize,
-}
-
-/// The middle value, or the mean of the two in the middle; `None` of nothing.
-pub fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => None,
-        length if length % 2 == 1 => Some(sorted[middle]),
-        _ => Some((sorted[middle - 1] + sorted[middle]) / 2.0),
-    }
 }
 
 /// The values of `peer` over those of `base`, round by round.
@@ -61,16 +49,7 @@ pub fn against_best<'a>(case: &'a CaseResult, metric: Metric, own: &str) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::example;
-
-    #[test]
-    fn the_median_is_in_the_middle() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
-        assert_eq!(median(&[7.0]), Some(7.0));
-        assert_eq!(median(&[f64::NAN, 7.0]), Some(7.0));
-        assert_eq!(median(&[]), None);
-    }
+    use crate::results::example;
 
     #[test]
     fn ratios_are_taken_within_rounds() {

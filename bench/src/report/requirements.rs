@@ -1,10 +1,10 @@
 //! The figures that Forebay has to reach, and whether it does.
 
-use super::{
-    CaseResult, Results,
-    ratios::{self, Ratio},
+use super::ratios::{self, Ratio};
+use crate::{
+    plan::Metric,
+    results::{CaseResult, Results},
 };
-use crate::cases::Metric;
 use serde::{Deserialize, Serialize};
 
 /// The names of what is compared.
@@ -97,6 +97,8 @@ pub enum Verdict {
     Missed,
     /// Something that it is compared with was not there.
     NotMeasured,
+    /// The runs were shorter than the clock can tell.
+    TooShort,
 }
 
 impl Verdict {
@@ -106,6 +108,7 @@ impl Verdict {
             Verdict::Must => "must",
             Verdict::Missed => "missed",
             Verdict::NotMeasured => "not measured",
+            Verdict::TooShort => "too short to tell",
         }
     }
 }
@@ -167,7 +170,10 @@ fn line(requirement: &Requirement, case: &CaseResult) -> Line {
         case: case.name.clone(),
         metric,
         value,
-        verdict: verdict(&comparisons, metric.lower_is_better()),
+        verdict: match verdict(&comparisons, metric.lower_is_better()) {
+            Verdict::NotMeasured if case.peers().iter().any(|peer| case.is_too_short(peer)) => Verdict::TooShort,
+            verdict => verdict,
+        },
         small_pages: match requirement.bound {
             Bound::Peers { .. } => ratios::ratio(case, metric, SMALL_PAGES, NGINX),
             Bound::Value { .. } | Bound::Floor { .. } => None,
@@ -194,8 +200,8 @@ fn verdict(comparisons: &[Comparison], lower_is_better: bool) -> Verdict {
 mod tests {
     use super::*;
     use crate::{
-        cases::{Scale, cases},
-        report::example,
+        plan::{Scale, cases},
+        results::example,
     };
 
     #[test]
@@ -244,6 +250,19 @@ mod tests {
         assert_eq!(pipelined(6.0), Verdict::Missed);
         let startup = |ms: f64| verdict_of("startup", Metric::FirstByte, &[("forebay", &[ms])]);
         assert_eq!((startup(5.0), startup(50.0), startup(500.0)), (Verdict::Aim, Verdict::Must, Verdict::Missed));
+    }
+
+    #[test]
+    fn runs_shorter_than_the_clock_tells_are_not_judged() {
+        let short = |forebay: f64, nginx: f64| {
+            let peers: [(&str, &[f64]); 2] = [("forebay", &[forebay]), ("nginx", &[nginx])];
+            verdict_of("hits-1k", Metric::CpuPerRequest, &peers)
+        };
+        // The example's processor time is the figure in seconds: nothing at all, and one tick.
+        assert_eq!(short(0.0, 0.0), Verdict::TooShort);
+        assert_eq!(short(0.01, 1.0), Verdict::TooShort);
+        assert_eq!(short(1.0, 0.01), Verdict::TooShort);
+        assert_eq!(short(0.1, 1.0), Verdict::Aim);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The data of a run as JSON. Its keys are a contract; `loadgen/README.md` documents them.
 
-use super::thresholds::Verdict;
 use crate::{
     exec::{Ended, Outcome},
     stats::{Class, ClassTally, Failure, Failures, Percentiles, Sample, Tally},
@@ -8,7 +7,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fmt, fs, path::Path};
 
 /// The version of the schema; it changes when a key changes its meaning or goes away.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -96,6 +95,25 @@ pub struct Client {
     /// Connections established, and requests sent again after the server closed one.
     pub connections: u64,
     pub retried: u64,
+}
+
+/// What became of one threshold. Its keys are part of the JSON file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The condition, as it was written.
+    pub condition: String,
+    /// What was measured, in the condition's unit: shares from 0 to 1, latencies in nanoseconds; null where nothing was.
+    pub value: Option<f64>,
+    pub broken: bool,
+    /// `value` for people.
+    #[serde(skip)]
+    pub shown: String,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.condition, self.shown)
+    }
 }
 
 impl Run {

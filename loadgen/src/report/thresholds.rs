@@ -1,12 +1,11 @@
 //! Conditions that make a run a failure: `errors>0.1%`, `p99>5ms`, `hit.p99>1ms`, `rate<10000`.
 
-use super::json::{ClassReport, Run};
+use super::json::{ClassReport, Run, Verdict};
 use crate::{
     stats::{Class, Percentiles},
     units::{show_count, show_ns},
 };
 use forebay::cli::units;
-use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr, time::Duration};
 
 /// A condition under which a run counts as failed.
@@ -32,19 +31,6 @@ enum Measure {
     Rate,
     /// A latency of one class, or of all; nanoseconds.
     Latency { class: Option<Class>, of: fn(&Percentiles) -> f64 },
-}
-
-/// What became of one threshold. Its keys are part of the JSON file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
-    /// The condition, as it was written.
-    pub condition: String,
-    /// What was measured, in the condition's unit: shares from 0 to 1, latencies in nanoseconds; null where nothing was.
-    pub value: Option<f64>,
-    pub broken: bool,
-    /// `value` for people.
-    #[serde(skip)]
-    shown: String,
 }
 
 /// What holds where nothing else was asked for: a run that lost more than one request of a hundred measured something else.
@@ -180,12 +166,6 @@ impl FromStr for Threshold {
 impl fmt::Display for Threshold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.condition, self.shown)
     }
 }
 

@@ -1,10 +1,7 @@
 //! The results as plots: groups of bars, drawn by hand, for there is nothing more to them.
 
-use super::{
-    Results,
-    requirements::{NGINX, OWN},
-};
-use crate::cases::Metric;
+use super::requirements::{NGINX, OWN};
+use crate::{plan::Metric, results::Results};
 use std::fmt::{self, Write};
 
 const WIDTH: f64 = 960.0;
@@ -264,7 +261,7 @@ impl Axis {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::example;
+    use crate::results::example;
 
     #[test]
     fn plots_are_made_of_what_was_measured() {

@@ -1,15 +1,18 @@
 //! Memory with many idle keep-alive connections, after the cache has been filled.
 
-use super::Case;
+use super::failures;
 use crate::{
-    data::{Corpus, FILES},
-    load::{Job, Limit, Loader, Target, http},
+    load::{
+        self, http,
+        job::{Job, Limit, Target},
+    },
     measure::memory,
-    peers::{Peer, Server},
-    report::{CaseResult, Sample},
-    run::Bench,
+    peers::Peer,
+    plan::{Case, Corpus, FILES, Loader},
+    results::{CaseResult, Sample},
+    session::{Server, Session},
 };
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use std::net::TcpStream;
 
 /// Connections of the load that fills the cache.
@@ -18,19 +21,19 @@ const FILLING: u32 = 8;
 /// Every how many connections one is asked whether it still lives.
 const ASKED: usize = 97;
 
-pub fn run(case: &Case, connections: u32, bench: &Bench, result: &mut CaseResult) -> Result<()> {
-    for peer in bench.taking_part(case) {
-        let run = measure(case, peer, connections, bench, result);
-        bench.record(case, peer, run, result);
+pub fn run(case: &Case, connections: u32, session: &Session, result: &mut CaseResult) -> Result<()> {
+    for peer in session.taking_part(case) {
+        let run = measure(case, peer, connections, session, result);
+        session.record(case, peer, run, result);
     }
     Ok(())
 }
 
-fn measure(case: &Case, peer: Peer, connections: u32, bench: &Bench, result: &mut CaseResult) -> Result<Sample> {
-    bench.folios.set(peer.large_folios());
-    let mut server = Server::start(peer, &bench.site, case.workers, &result.placement.server)?;
-    let files = bench.data.files(Corpus::Mix)?;
-    let list = bench.site.state.join("names");
+fn measure(case: &Case, peer: Peer, connections: u32, session: &Session, result: &mut CaseResult) -> Result<Sample> {
+    session.folios.set(peer.large_folios());
+    let mut server = Server::start(peer, &session.site, case.workers, &result.placement.server)?;
+    let files = session.data.files(Corpus::Mix)?;
+    let list = session.site.state.join("names");
     files.write_list(&list)?;
     let job = Job {
         target: Target::List { directory: files.directory, list, popularity: "sequential" },
@@ -40,13 +43,13 @@ fn measure(case: &Case, peer: Peer, connections: u32, bench: &Bench, result: &mu
         rate: None,
         loader: Loader::Loadgen,
         verify: true,
-        loadgen: &bench.site.own.loadgen,
-        root: &bench.data.root,
+        loadgen: &session.site.own.loadgen,
+        root: &session.data.root,
         placement: &result.placement,
-        state: &bench.site.state,
+        state: &session.site.state,
     };
-    let outcome = job.run(peer, server.port).context("while its cache was filled")?;
-    ensure!(outcome.failures == 0, "{} requests failed while its cache was filled", outcome.failures);
+    let outcome = load::run(&job, peer, server.port).context("while its cache was filled")?;
+    failures::check(peer, &outcome, "while its cache was filled", result)?;
     result.verified.push(peer.name().into());
     let name = FILES[0].0;
     let mut open: Vec<TcpStream> = Vec::new();

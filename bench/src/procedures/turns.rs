@@ -1,15 +1,19 @@
 //! Runs under load: every server is started and warmed, and then they are run in turns, A B C A B C …
 
-use super::{Case, Procedure, What};
+use super::failures;
 use crate::{
-    data::{Corpus, Files, HUGE},
-    load::{self, Job, Limit, Loader, Single, Target, http},
+    data::Files,
+    load::{
+        self, http,
+        job::{Job, Limit, Target},
+    },
     measure::{cpu, memory, pagecache},
-    peers::{Peer, Role, Server},
-    report::{CaseResult, Sample, median},
-    run::Bench,
+    peers::{Peer, Role},
+    plan::{Case, Corpus, HUGE, Loader, Procedure, Single, What},
+    results::{CaseResult, Sample, median},
+    session::{Server, Session},
 };
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use std::path::PathBuf;
 
 /// Runs of nginx that tell its peak, for the open loop.
@@ -28,20 +32,20 @@ const WARM_BYTES: u64 = 144 << 20;
 /// Names asked for more often than others, in proportion to 1/k.
 const ZIPF: &str = "zipf:1";
 
-pub fn run(case: &Case, bench: &Bench, result: &mut CaseResult) -> Result<()> {
+pub fn run(case: &Case, session: &Session, result: &mut CaseResult) -> Result<()> {
     if let (Procedure::Load(load), Some(package)) = (case.procedure, load::wrk_missing())
         && load.loader == Loader::Wrk
     {
         result.skipped = Some(format!("wrk is not installed (Debian package {package})"));
         return Ok(());
     }
-    let turns = Turns { case, bench, files: files(case, bench)? };
+    let turns = Turns { case, session, files: files(case, session)? };
     turns.fill_page_cache()?;
     let mut servers = Vec::new();
-    for peer in bench.taking_part(case) {
+    for peer in session.taking_part(case) {
         match turns.prepare(peer, result) {
             Ok(server) => servers.push(server),
-            Err(error) => result.fail(peer, &error),
+            Err(error) => result.fail(peer.name(), &error),
         }
     }
     let rate = match case.procedure {
@@ -55,17 +59,17 @@ pub fn run(case: &Case, bench: &Bench, result: &mut CaseResult) -> Result<()> {
         _ => None,
     };
     result.rate = rate;
-    for round in 1..=bench.scale.rounds {
+    for round in 1..=session.scale.rounds {
         servers.retain_mut(|server| {
             let run = turns.turn(server, round, rate, result);
-            bench.record(case, server.peer, run, result)
+            session.record(case, server.peer, run, result)
         });
     }
     Ok(())
 }
 
 /// The corpus of a case, if it asks for many files.
-fn files(case: &Case, bench: &Bench) -> Result<Option<Files>> {
+fn files(case: &Case, session: &Session) -> Result<Option<Files>> {
     let (corpus, bytes) = match case.procedure {
         Procedure::Load(load) => match load.what {
             What::File(_) => return Ok(None),
@@ -75,13 +79,13 @@ fn files(case: &Case, bench: &Bench) -> Result<Option<Files>> {
         Procedure::Cold { corpus, .. } => (corpus, u64::MAX),
         Procedure::OpenLoop { .. } | Procedure::Idle { .. } | Procedure::Startup => return Ok(None),
     };
-    Ok(Some(bench.data.files(corpus)?.first(bytes)))
+    Ok(Some(session.data.files(corpus)?.first(bytes)))
 }
 
 /// A case in progress.
 struct Turns<'a> {
     case: &'a Case,
-    bench: &'a Bench,
+    session: &'a Session,
     files: Option<Files>,
 }
 
@@ -94,8 +98,8 @@ impl Turns<'_> {
             (Some(files), _) => files
                 .items
                 .iter()
-                .try_for_each(|item| pagecache::read_file(&self.bench.data.path(files, item), &mut buffer)),
-            (None, Some(file)) => pagecache::read_file(&self.bench.data.root.join(file.name), &mut buffer),
+                .try_for_each(|item| pagecache::read_file(&self.session.data.path(files, item), &mut buffer)),
+            (None, Some(file)) => pagecache::read_file(&self.session.data.root.join(file.name), &mut buffer),
             (None, None) => Ok(()),
         }
     }
@@ -113,8 +117,8 @@ impl Turns<'_> {
 
     /// Starts a server, compares its bytes with the files, and warms it up.
     fn prepare(&self, peer: Peer, result: &mut CaseResult) -> Result<Server> {
-        self.bench.folios.set(peer.large_folios());
-        let server = Server::start(peer, &self.bench.site, self.case.workers, &result.placement.server)?;
+        self.session.folios.set(peer.large_folios());
+        let server = Server::start(peer, &self.session.site, self.case.workers, &result.placement.server)?;
         if !result.commands.contains(&server.command) {
             result.commands.push(server.command.clone());
         }
@@ -122,8 +126,9 @@ impl Turns<'_> {
             result.verified.push(peer.name().into());
         }
         if !matches!(self.case.procedure, Procedure::Cold { .. }) {
-            let outcome = self.job(0, None, result)?.run(peer, server.port).context("while it was warmed up")?;
-            ensure!(outcome.failures == 0, "{} requests failed while it was warmed up", outcome.failures);
+            let outcome =
+                load::run(&self.job(0, None, result)?, peer, server.port).context("while it was warmed up")?;
+            failures::check(peer, &outcome, "while it was warmed up", result)?;
         }
         Ok(server)
     }
@@ -141,10 +146,10 @@ impl Turns<'_> {
             (Some(files), _) => {
                 // From the end: what the load asks for last.
                 let some = files.items.iter().rev().take(COMPARED);
-                some.map(|item| (format!("{}/{}", files.directory, item.name), self.bench.data.path(files, item)))
+                some.map(|item| (format!("{}/{}", files.directory, item.name), self.session.data.path(files, item)))
                     .collect()
             }
-            (None, Some(file)) => vec![(file.name.to_owned(), self.bench.data.root.join(file.name))],
+            (None, Some(file)) => vec![(file.name.to_owned(), self.session.data.root.join(file.name))],
             (None, None) => Vec::new(),
         };
         let times = if self.single().is_some_and(|file| file.name == HUGE) { 1 } else { COMPARISONS };
@@ -158,8 +163,8 @@ impl Turns<'_> {
     fn peak(&self, servers: &[Server], result: &CaseResult) -> Result<Option<f64>> {
         let Some(nginx) = servers.iter().find(|server| server.peer == Peer::Nginx) else { return Ok(None) };
         let mut rates = Vec::new();
-        for _ in 0..PEAK_RUNS.min(self.bench.scale.rounds) {
-            let outcome = self.job(0, None, result)?.run(nginx.peer, nginx.port)?;
+        for _ in 0..PEAK_RUNS.min(self.session.scale.rounds) {
+            let outcome = load::run(&self.job(0, None, result)?, nginx.peer, nginx.port)?;
             rates.push(outcome.requests as f64 / outcome.seconds);
         }
         Ok(median(&rates))
@@ -168,26 +173,21 @@ impl Turns<'_> {
     /// One run of one server.
     fn turn(&self, server: &mut Server, round: u32, rate: Option<f64>, result: &mut CaseResult) -> Result<Sample> {
         server.check()?;
-        self.bench.folios.set(server.peer.large_folios());
+        self.session.folios.set(server.peer.large_folios());
         let job = self.job(round, rate, result)?;
         if let (Procedure::Cold { .. }, Some(files)) = (self.case.procedure, &self.files) {
             for item in &files.slice(round).items {
-                pagecache::drop_file(&self.bench.data.path(files, item))?;
+                pagecache::drop_file(&self.session.data.path(files, item))?;
             }
         }
         let cores = &result.placement.server;
         let roots = server.roots();
         let before = (cpu::usage(&roots), cpu::busy(cores));
-        let outcome = job.run(server.peer, server.port)?;
+        let outcome = load::run(&job, server.peer, server.port)?;
         let after = (cpu::usage(&roots), cpu::busy(cores));
         server.check()?;
         if outcome.failures > 0 {
-            let error = format!(
-                "{} of {} requests of round {round} failed",
-                outcome.failures,
-                outcome.failures + outcome.requests
-            );
-            result.fail(server.peer, &anyhow::anyhow!(error));
+            result.fail(server.peer.name(), &failures::error(&outcome, &format!("of round {round}")));
         }
         Ok(Sample {
             peer: server.peer.name().into(),
@@ -204,7 +204,7 @@ impl Turns<'_> {
 
     /// The load of one round; round 0 warms up, and has every byte of a corpus checked.
     fn job<'b>(&'b self, round: u32, rate: Option<f64>, result: &'b CaseResult) -> Result<Job<'b>> {
-        let scale = &self.bench.scale;
+        let scale = &self.session.scale;
         let seconds = if round == 0 { scale.warmup_seconds } else { scale.seconds };
         let mut limit = Limit::Seconds(seconds);
         let (mut pipeline, mut loader) = (1, Loader::Loadgen);
@@ -234,17 +234,17 @@ impl Turns<'_> {
             rate,
             loader,
             verify: round == 0,
-            loadgen: &self.bench.site.own.loadgen,
-            root: &self.bench.data.root,
+            loadgen: &self.session.site.own.loadgen,
+            root: &self.session.data.root,
             placement: &result.placement,
-            state: &self.bench.site.state,
+            state: &self.session.site.state,
         })
     }
 
     /// Some files of the corpus as a list.
     fn list(&self, choose: impl Fn(&Files) -> Files, popularity: &'static str) -> Result<Target> {
         let files = self.files.as_ref().context("a list of no corpus")?;
-        let list = self.bench.site.state.join("names");
+        let list = self.session.site.state.join("names");
         choose(files).write_list(&list)?;
         Ok(Target::List { directory: files.directory, list, popularity })
     }

@@ -1,20 +1,19 @@
 //! A running server: started on a free port, waited for until it answers, ended when dropped.
 
-use super::{
-    Peer, Role,
-    launch::{self, Start},
-};
 use crate::{
-    data::FILES,
     load::{http, keyvalue},
+    peers::{
+        Peer, Role,
+        launch::{self, Site, Start},
+    },
+    plan::FILES,
     processes::Process,
-    programs::Own,
 };
 use anyhow::{Context, Result, bail, ensure};
 use std::{
     fs::{self, File},
     net::TcpListener,
-    path::{Path, PathBuf},
+    path::Path,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -30,16 +29,6 @@ const ATTEMPTS: u32 = 3;
 
 /// Lines of a failed server's log that are shown.
 const LOG_LINES: usize = 5;
-
-/// What all servers of a run have in common.
-#[derive(Debug)]
-pub struct Site {
-    /// The directory served.
-    pub root: PathBuf,
-    /// Where each server has a directory for configuration and logs.
-    pub state: PathBuf,
-    pub own: Own,
-}
 
 /// A server that answers.
 #[derive(Debug)]

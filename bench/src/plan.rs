@@ -1,0 +1,349 @@
+//! What is measured, as data: the files, every case with its load, and the figure that is compared.
+
+use serde::{Deserialize, Serialize};
+
+/// Single files, by the names and sizes that the bare loop has too.
+pub const FILES: [(&str, u64); 7] = [
+    ("1k", 1 << 10),
+    ("4k", 4 << 10),
+    ("16k", 16 << 10),
+    ("64k", 64 << 10),
+    ("256k", 256 << 10),
+    ("1m", 1 << 20),
+    ("16m", 16 << 20),
+];
+
+/// The file that is larger than the arena.
+pub const HUGE: &str = "huge";
+
+/// Many files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Corpus {
+    /// 10,000 files of log-normal sizes (median 8 KiB, mean 25 KiB): about 4 times the arena.
+    Mix,
+    /// Files of one size, together 8 times the arena.
+    Of16k,
+    Of64k,
+    Of1m,
+}
+
+impl Corpus {
+    pub const ALL: [Corpus; 4] = [Corpus::Mix, Corpus::Of16k, Corpus::Of64k, Corpus::Of1m];
+
+    /// The name of its directory below the root.
+    pub fn directory(self) -> &'static str {
+        match self {
+            Corpus::Mix => "mix",
+            Corpus::Of16k => "of16k",
+            Corpus::Of64k => "of64k",
+            Corpus::Of1m => "of1m",
+        }
+    }
+
+    /// The size of its files, or their median.
+    pub fn files_size(self) -> u64 {
+        match self {
+            Corpus::Mix => 8 << 10,
+            Corpus::Of16k => 16 << 10,
+            Corpus::Of64k => 64 << 10,
+            Corpus::Of1m => 1 << 20,
+        }
+    }
+
+    fn files_size_name(self) -> &'static str {
+        self.directory().trim_start_matches("of")
+    }
+}
+
+/// How much is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Amounts {
+    pub mix_files: u64,
+    /// Of each corpus of one size.
+    pub corpus_bytes: u64,
+    pub huge_bytes: u64,
+}
+
+/// Who sends the requests to file servers. Key-value stores have a sender of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loader {
+    Loadgen,
+    /// An independent check.
+    Wrk,
+}
+
+/// A single file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Single {
+    pub name: &'static str,
+    pub size: u64,
+}
+
+impl Single {
+    /// The file of this name; one of [`FILES`], or [`HUGE`].
+    fn of(name: &str, amounts: &Amounts) -> Single {
+        let known = FILES.into_iter().find(|(known, _)| *known == name);
+        let (name, size) = known.unwrap_or((HUGE, amounts.huge_bytes));
+        Single { name, size }
+    }
+}
+
+/// One case. Each server taking part in it is started anew, warmed, and run in turns with the others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Case {
+    /// In options and results.
+    pub name: String,
+    pub title: String,
+    /// Worker threads or processes of each server.
+    pub workers: usize,
+    /// What is compared.
+    pub metric: Metric,
+    pub procedure: Procedure,
+}
+
+/// How a case is run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Procedure {
+    /// Closed loop: as fast as the server answers.
+    Load(Load),
+    /// Open loop, at a share of what nginx answers at most for the same file.
+    OpenLoop { file: Single, connections: u32, share: f64 },
+    /// Files that were dropped from the page cache just before, each asked for once.
+    Cold { corpus: Corpus, connections: u32 },
+    /// Memory with idle connections, after the cache has been filled.
+    Idle { connections: u32 },
+    /// From the start of the process to the first byte of a response.
+    Startup,
+}
+
+/// A closed loop.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Load {
+    pub what: What,
+    pub connections: u32,
+    pub pipeline: u32,
+    pub loader: Loader,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum What {
+    /// One file, a hit wherever there is a cache that may hold it.
+    File(Single),
+    /// The mix, some files much more often than others.
+    Mix,
+    /// All files of a corpus in turn, so that no cache of 64 MiB has the next one. All are in the page cache.
+    Misses(Corpus),
+}
+
+/// The figure of a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Processor time of the server's processes, in microseconds for each request.
+    CpuPerRequest,
+    RequestsPerSecond,
+    /// Median latency in microseconds.
+    P50,
+    /// 99th percentile of the latency in microseconds.
+    P99,
+    /// MiB.
+    Memory,
+    /// Milliseconds.
+    FirstByte,
+}
+
+impl Metric {
+    pub fn label(self) -> &'static str {
+        match self {
+            Metric::CpuPerRequest => "server CPU per request",
+            Metric::RequestsPerSecond => "requests per second",
+            Metric::P50 => "median latency",
+            Metric::P99 => "99th percentile of latency",
+            Metric::Memory => "memory",
+            Metric::FirstByte => "start to first byte",
+        }
+    }
+
+    pub fn unit(self) -> &'static str {
+        match self {
+            Metric::CpuPerRequest | Metric::P50 | Metric::P99 => "µs",
+            Metric::RequestsPerSecond => "/s",
+            Metric::Memory => "MiB",
+            Metric::FirstByte => "ms",
+        }
+    }
+
+    pub fn lower_is_better(self) -> bool {
+        self != Metric::RequestsPerSecond
+    }
+}
+
+/// How much of everything is run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scale {
+    /// Runs of each server in each case.
+    pub rounds: u32,
+    pub seconds: f64,
+    pub warmup_seconds: f64,
+    pub idle_connections: u32,
+    pub amounts: Amounts,
+    /// Every body of a corpus is checked while caches are warmed.
+    pub quick: bool,
+}
+
+impl Scale {
+    /// For figures that mean something.
+    pub fn full() -> Scale {
+        Scale {
+            rounds: 7,
+            seconds: 2.0,
+            warmup_seconds: 0.5,
+            idle_connections: 10_000,
+            amounts: Amounts { mix_files: 10_000, corpus_bytes: 512 << 20, huge_bytes: 200 << 20 },
+            quick: false,
+        }
+    }
+
+    /// To see that everything runs.
+    pub fn quick() -> Scale {
+        Scale {
+            rounds: 1,
+            seconds: 0.2,
+            warmup_seconds: 0.1,
+            idle_connections: 500,
+            amounts: Amounts { mix_files: 2_000, corpus_bytes: 96 << 20, huge_bytes: 80 << 20 },
+            quick: true,
+        }
+    }
+}
+
+/// Connections of the closed loops.
+const CONNECTIONS: u32 = 32;
+
+/// Connections of the open loop: more than are ever needed at once while the server keeps up.
+const OPEN_CONNECTIONS: u32 = 64;
+
+/// Few, so that the latency is that of the storage and the server, not of a queue.
+const COLD_CONNECTIONS: u32 = 4;
+
+/// Where a case belongs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Also in a quick run: one case of each kind.
+    Quick,
+    Full,
+}
+
+/// All cases, in the order in which they are run.
+pub fn cases(scale: &Scale) -> Vec<Case> {
+    use Metric::{CpuPerRequest, FirstByte, Memory, P50, P99, RequestsPerSecond};
+    use Part::{Full, Quick};
+    let amounts = &scale.amounts;
+    let of = |name: &str| Single::of(name, amounts);
+    let size = |name: &str| show_size(of(name).size);
+    let load = |what, connections, pipeline, loader| Procedure::Load(Load { what, connections, pipeline, loader });
+    let closed = |what| load(what, CONNECTIONS, 1, Loader::Loadgen);
+    let hits = |name: &str| (format!("hits-{name}"), format!("Hits, {}", size(name)), closed(What::File(of(name))));
+    let by_wrk = |name: &str| {
+        let procedure = load(What::File(of(name)), CONNECTIONS, 1, Loader::Wrk);
+        (format!("hits-{name}-wrk"), format!("Hits, {}, load by wrk", size(name)), procedure)
+    };
+    let pipelined = |name: &str, depth: u32| {
+        let procedure = load(What::File(of(name)), CONNECTIONS, depth, Loader::Loadgen);
+        (format!("pipelined-{name}"), format!("Pipelined ×{depth}, {}", size(name)), procedure)
+    };
+    let mix = ("mix".to_owned(), format!("Zipf mix of {} files", amounts.mix_files), closed(What::Mix));
+    let warm = |corpus: Corpus| {
+        let (name, title) = (corpus.files_size_name(), show_size(corpus.files_size()));
+        (format!("miss-warm-{name}"), format!("Misses, {title}, page cache warm"), closed(What::Misses(corpus)))
+    };
+    let cold = |corpus: Corpus| {
+        let (name, title) = (corpus.files_size_name(), show_size(corpus.files_size()));
+        let procedure = Procedure::Cold { corpus, connections: COLD_CONNECTIONS };
+        (format!("miss-cold-{name}"), format!("Misses, {title}, page cache cold"), procedure)
+    };
+    let huge = (
+        HUGE.to_owned(),
+        format!("Larger than the cache: {}, page cache warm", size(HUGE)),
+        load(What::File(of(HUGE)), 4, 1, Loader::Loadgen),
+    );
+    let open = |name: &str| {
+        let procedure = Procedure::OpenLoop { file: of(name), connections: OPEN_CONNECTIONS, share: 0.7 };
+        (format!("open-{name}"), format!("Open loop at 70 % of nginx's peak, {}", size(name)), procedure)
+    };
+    let on_two = |name: &str| {
+        let title = format!("Hits, {}, 2 workers", size(name));
+        (format!("workers-2-hits-{name}"), title, closed(What::File(of(name))))
+    };
+    let idle = (
+        "idle".to_owned(),
+        format!("{} idle connections and a full cache", scale.idle_connections),
+        Procedure::Idle { connections: scale.idle_connections },
+    );
+    let startup = ("startup".to_owned(), "Start to first byte".to_owned(), Procedure::Startup);
+    let rows = vec![
+        (Quick, 1, CpuPerRequest, hits("1k")),
+        (Quick, 1, CpuPerRequest, hits("4k")),
+        (Full, 1, CpuPerRequest, hits("16k")),
+        (Quick, 1, CpuPerRequest, hits("64k")),
+        (Full, 1, CpuPerRequest, hits("256k")),
+        (Quick, 1, CpuPerRequest, hits("1m")),
+        (Quick, 1, CpuPerRequest, hits("16m")),
+        (Full, 1, CpuPerRequest, by_wrk("4k")),
+        (Quick, 1, CpuPerRequest, by_wrk("64k")),
+        (Full, 1, CpuPerRequest, by_wrk("1m")),
+        (Quick, 1, RequestsPerSecond, pipelined("4k", 16)),
+        (Quick, 1, CpuPerRequest, mix),
+        (Full, 1, CpuPerRequest, warm(Corpus::Of16k)),
+        (Quick, 1, CpuPerRequest, warm(Corpus::Of64k)),
+        (Full, 1, CpuPerRequest, warm(Corpus::Of1m)),
+        (Quick, 1, P50, cold(Corpus::Of64k)),
+        (Full, 1, P50, cold(Corpus::Of1m)),
+        (Quick, 1, CpuPerRequest, huge),
+        (Quick, 1, P99, open("4k")),
+        (Full, 1, P99, open("64k")),
+        (Quick, 2, CpuPerRequest, on_two("4k")),
+        (Full, 2, CpuPerRequest, on_two("64k")),
+        (Quick, 1, Memory, idle),
+        (Quick, 1, FirstByte, startup),
+    ];
+    rows.into_iter()
+        .filter(|(part, ..)| !scale.quick || *part == Quick)
+        .map(|(_, workers, metric, (name, title, procedure))| Case { name, title, workers, metric, procedure })
+        .collect()
+}
+
+/// `4 KiB`, `200 MiB`.
+pub fn show_size(bytes: u64) -> String {
+    match bytes {
+        0..0x10_0000 => format!("{} KiB", bytes >> 10),
+        _ => format!("{} MiB", bytes >> 20),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_a_quick_run_has_every_kind() {
+        let (full, quick) = (cases(&Scale::full()), cases(&Scale::quick()));
+        let names: BTreeSet<&str> = full.iter().map(|case| case.name.as_str()).collect();
+        assert_eq!(names.len(), full.len());
+        assert!(quick.iter().all(|case| names.contains(case.name.as_str())));
+        let kinds = |cases: &[Case]| -> BTreeSet<String> {
+            cases.iter().map(|case| case.name.split('-').next().unwrap_or_default().to_owned()).collect()
+        };
+        assert_eq!(kinds(&full), kinds(&quick));
+        assert!(quick.len() < full.len());
+    }
+
+    #[test]
+    fn sizes_are_shown_as_people_say_them() {
+        assert_eq!(show_size(4096), "4 KiB");
+        assert_eq!(show_size(1 << 20), "1 MiB");
+        assert_eq!(show_size(200 << 20), "200 MiB");
+    }
+}
