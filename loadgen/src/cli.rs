@@ -2,7 +2,7 @@
 
 use crate::{corpus::sizes::Sizes, exec::Arrivals, report::thresholds::Threshold, requests::Popularity, trace};
 use clap::{Args, Parser, Subcommand};
-use forebay::cli::units::{self, Size};
+use forebay::units::{self, Size};
 use std::{path::PathBuf, time::Duration};
 
 /// No run is longer than thirty years.

@@ -17,4 +17,4 @@ pub mod report;
 pub mod requests;
 pub mod stats;
 pub mod trace;
-pub mod units;
+pub use forebay::units;

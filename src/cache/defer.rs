@@ -6,9 +6,10 @@
 //! when somebody asks for it again, or when it has stayed for [`crate::limits::DEFER`], whichever comes first.
 
 use super::entry::{Entry, Lease};
-use super::fill::{Fill, OpenFile, Progress, Waiter};
+use super::fill::{Fill, OpenFile, Progress};
 use super::opened::Place;
 use super::{Cache, Departure};
+use crate::wake::Waiter;
 use std::sync::Arc;
 
 /// Who knows the bytes of an entry that are not in the arena yet.

@@ -8,14 +8,13 @@ use crate::http::cache_status::Reason;
 use crate::http::representation::Representation;
 use crate::limits;
 use crate::origin::Found;
-use crate::ring::kernel::Token;
+use crate::wake::Waiter;
 use parking_lot::Mutex;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::task::Waker;
 use std::time::Duration;
 
 /// The reading of one file, from its open to its end.
@@ -157,15 +156,6 @@ impl Failure {
     }
 }
 
-/// Who is told when a fill has moved on.
-#[derive(Debug, Clone)]
-pub enum Waiter {
-    /// A connection of a worker.
-    Connection { worker: usize, token: Token },
-    /// A task of the control side.
-    Task(Waker),
-}
-
 impl Fill {
     fn new(name: Arc<[u8]>, hash: u64, progress: Progress) -> Fill {
         let state = Mutex::new(Flight { progress, waiters: Vec::new() });
@@ -208,7 +198,7 @@ impl Fill {
     /// So many connections wait for it, and nobody else.
     pub fn is_waited_for_by(&self, connections: usize) -> bool {
         let waiters = &self.state.lock().waiters;
-        waiters.len() == connections && waiters.iter().all(|waiter| matches!(waiter, Waiter::Connection { .. }))
+        waiters.len() == connections && waiters.iter().all(|waiter| matches!(waiter, Waiter::Ring { .. }))
     }
 
     pub fn name(&self) -> &[u8] {

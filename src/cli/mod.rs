@@ -3,6 +3,7 @@
 //! Every option can also be given as an environment variable, `FOREBAY_` and its name. Exit status: 0 done, 1 the operation
 //! failed, 2 wrong usage.
 
+mod choices;
 pub mod completions;
 pub mod fetch;
 pub mod list;
@@ -12,7 +13,6 @@ pub mod remote;
 pub mod serve;
 pub mod shell;
 pub mod simulate;
-pub mod units;
 
 use std::sync::Arc;
 

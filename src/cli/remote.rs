@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 
-use super::units;
 use crate::client::Settings;
-use crate::client::address::Address;
+use crate::net::address::Address;
+use crate::units;
 
 /// The server of a client command, as typed.
 #[derive(Debug, Clone, Args)]

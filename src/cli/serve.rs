@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, ValueEnum};
+use clap::{Args, CommandFactory};
 
-use super::units::{self, Size};
 use crate::cache::eviction::Eviction;
-use crate::client::address::Address;
+use crate::config::{AccessLog, AccessLogFormat, AccessLogTarget, LogLevel, ServeOptions, Transmit, WORKERS_MAX};
+use crate::net::address::Address;
+use crate::units::{self, Size};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -137,116 +138,6 @@ pub struct ServeArgs {
     pub log: LogLevel,
 }
 
-/// What the options of `forebay serve` mean, each checked and all of them together.
-#[derive(Debug, Clone)]
-pub struct ServeOptions {
-    /// The directory to serve, as typed: not opened yet.
-    pub root: PathBuf,
-    /// Where to listen; never empty.
-    pub listen: Vec<Address>,
-    /// Worker threads, 1..=1024.
-    pub workers: usize,
-    /// Physical budget of the cache in bytes: at least 1 MiB and a multiple of 64 KiB.
-    pub arena_bytes: u64,
-    /// The eviction policy.
-    pub eviction: Eviction,
-    /// What a miss costs beyond its bytes, in bytes.
-    pub miss_cost_bytes: u64,
-    /// How cached bytes are sent.
-    pub transmit: Transmit,
-    /// Bytes read from storage at a time: a multiple of 4 KiB, at most 64 MiB.
-    pub read_chunk_bytes: usize,
-    /// How long a cached file is served without a look at the disk; zero means always look.
-    pub revalidate: Duration,
-    /// How long a file must have been left alone before it is sent by reference from the page cache.
-    pub settled: Duration,
-    /// Longest idle time between requests.
-    pub idle_timeout: Duration,
-    /// Longest time for a whole request head.
-    pub header_timeout: Duration,
-    /// Longest time in which a client takes no bytes of its response.
-    pub send_timeout: Duration,
-    /// Largest request head in bytes, at most 1 MiB.
-    pub max_head_bytes: usize,
-    /// Most header fields in a request, at most 128.
-    pub max_headers: usize,
-    /// Most connections at once.
-    pub max_connections: usize,
-    /// Time that responses in progress have to end at shutdown.
-    pub drain: Duration,
-    /// A single path component: the file that stands for its directory.
-    pub index: Option<String>,
-    /// Whether PUT and DELETE are served.
-    pub allow_writes: bool,
-    /// Largest upload in bytes.
-    pub max_upload_bytes: u64,
-    /// Where the bearer token is, not read yet. Present when writes are allowed beyond loopback, and with `token_reads`.
-    pub token_file: Option<PathBuf>,
-    /// Whether reads need the token too.
-    pub token_reads: bool,
-    /// The access log, if any.
-    pub access_log: Option<AccessLog>,
-    /// What the server says about itself.
-    pub log: LogLevel,
-}
-
-/// Where the access log goes, and in which form.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccessLog {
-    /// The file or standard output.
-    pub target: AccessLogTarget,
-    /// The form of its lines.
-    pub format: AccessLogFormat,
-}
-
-/// Where the access log goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AccessLogTarget {
-    /// Standard output, typed as `-`.
-    Stdout,
-    /// A file that is appended to.
-    File(PathBuf),
-}
-
-/// How cached bytes are sent (`--transmit`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Transmit {
-    /// By size and peer, as measured
-    Auto,
-    /// One copying send
-    Copy,
-    /// The cache's pages by reference, without a copy
-    Splice,
-    /// SEND_ZC: for real links; it cannot win on loopback
-    Zerocopy,
-}
-
-/// The form of the access log's lines (`--access-log-format`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum AccessLogFormat {
-    /// The combined log format, as Apache and nginx write it
-    Combined,
-    /// One JSON object a line
-    Json,
-}
-
-/// The least important message that is still written (`--log`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub enum LogLevel {
-    /// Nothing
-    Off,
-    /// What failed
-    Error,
-    /// What is not as it should be
-    Warn,
-    /// Start, stop, and what was found at start
-    Info,
-    /// Connections and decisions
-    Debug,
-    /// Everything
-    Trace,
-}
-
 impl ServeArgs {
     /// What was typed, resolved: defaults that depend on the machine are filled in, and options that contradict each other are a usage
     /// error (exit status 2).
@@ -262,7 +153,7 @@ impl ServeArgs {
         }
         let workers = match self.workers {
             Some(workers) => usize::from(workers),
-            None => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(1024)),
+            None => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(WORKERS_MAX)),
         };
         let format = self.access_log_format;
         let access_log = self.access_log.map(|path| {
@@ -334,19 +225,8 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_those_of_the_contract() {
-        let options = serve(&[]).unwrap();
-        assert_eq!(options.root, PathBuf::from("."));
-        assert_eq!(options.listen, ["127.0.0.1:8064".parse().unwrap()]);
-        assert_eq!(options.workers, std::thread::available_parallelism().unwrap().get());
-        assert_eq!(options.arena_bytes, 64 << 20);
-        assert_eq!(options.miss_cost_bytes, 64 << 10);
-        assert_eq!(options.eviction, Eviction::Gdc);
-        assert_eq!(options.transmit, Transmit::Auto);
-        assert_eq!(options.revalidate, Duration::from_secs(1));
-        assert_eq!(options.drain, Duration::from_secs(10));
-        assert_eq!(options.max_upload_bytes, 16 << 30);
-        assert_eq!((options.allow_writes, options.access_log), (false, None));
+    fn without_options_the_defaults_hold() {
+        assert_eq!(serve(&[]).unwrap(), ServeOptions::default());
     }
 
     #[test]

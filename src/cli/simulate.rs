@@ -9,7 +9,6 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::units::{self, Size};
 use super::{Outcome, output};
 use crate::cache::eviction::Eviction;
 use crate::limits;
@@ -18,6 +17,7 @@ use crate::simulate::replay::Setup;
 use crate::simulate::report::{PolicyReport, Report, TraceReport};
 use crate::simulate::trace::Trace;
 use crate::simulate::{curve, plot};
+use crate::units::{self, Size};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;

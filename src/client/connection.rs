@@ -17,8 +17,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::address::Address;
 use super::{Error, Settings, text};
+use crate::net::address::Address;
 
 /// The body of a request.
 pub type RequestBody = UnsyncBoxBody<Bytes, std::io::Error>;

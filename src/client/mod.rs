@@ -3,7 +3,6 @@
 //! Requests go over hyper connections on a tokio runtime ([`connection`]); each command is a module that takes [`Settings`], what was
 //! asked for, and a [`report::Report`] to tell how it went.
 
-pub mod address;
 pub mod connection;
 pub mod fetch;
 pub mod list;
@@ -20,7 +19,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
-use address::Address;
+use crate::net::address::Address;
 
 /// What every command needs to know of the server.
 #[derive(Debug, Clone)]

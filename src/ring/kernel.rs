@@ -6,8 +6,8 @@
 
 use super::Completion;
 use super::lent::Loan;
+use crate::net::peer::Peer;
 use crate::origin::Found;
-use crate::server::peer::Peer;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 

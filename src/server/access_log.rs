@@ -13,11 +13,11 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
-use super::peer::Peer;
-use crate::cli::serve::{AccessLogFormat, AccessLogTarget};
+use crate::config::{AccessLogFormat, AccessLogTarget};
 use crate::http::cache_status::CacheStatus;
 use crate::limits::{ACCESS_LOG_PAUSE, ACCESS_LOG_QUEUE};
 use crate::metrics::SharedMetrics;
+use crate::net::peer::Peer;
 
 /// What is logged of a request once it is answered.
 #[derive(Debug, Clone, Copy)]

@@ -3,9 +3,9 @@
 //! systemd opened.
 
 use super::systemd::Inherited;
-use crate::cli::serve::ServeOptions;
-use crate::client::address::Address;
+use crate::config::ServeOptions;
 use crate::limits;
+use crate::net::address::Address;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};

@@ -2,7 +2,7 @@
 
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::cli::serve::LogLevel;
+use crate::config::LogLevel;
 
 /// Sends messages from `level` on to standard error, for the rest of the process. Does nothing if that has been decided before.
 pub fn start(level: LogLevel) {

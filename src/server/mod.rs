@@ -11,7 +11,6 @@ pub mod control;
 mod filler;
 pub mod listen;
 pub mod logging;
-pub mod peer;
 mod receive;
 mod respond;
 mod send;
@@ -22,7 +21,7 @@ pub mod systemd;
 pub mod worker;
 
 use crate::cache::Cache;
-use crate::cli::serve::{ServeOptions, Transmit};
+use crate::config::{ServeOptions, Transmit};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::origin::Origin;

@@ -4,7 +4,7 @@ use super::access_log::Served;
 use super::connection::{Body, Ending, Patience, Stream, Wait};
 use super::worker::Worker;
 use crate::cache::entry::Lease;
-use crate::cache::fill::{Fill, OpenFile, Waiter};
+use crate::cache::fill::{Fill, OpenFile};
 use crate::exchange::plan::{Plan, Source};
 use crate::exchange::{Action, Ask, Exchange, Terms, route};
 use crate::http::cache_status::CacheStatus;
@@ -15,6 +15,7 @@ use crate::limits;
 use crate::metrics::labels::Class;
 use crate::ring::kernel::{Kernel, Kind, Token};
 use crate::transmit::{self, Mode};
+use crate::wake::Waiter;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -165,7 +166,7 @@ impl<K: Kernel> Worker<K> {
                 now: self.now,
                 refers: Some(&refers),
             };
-            match exchange.advance(&terms, &ask, || Waiter::Connection { worker, token }) {
+            match exchange.advance(&terms, &ask, || Waiter::Ring { worker, message: token.pack() }) {
                 Action::Wait => {
                     self.wait_for(index, exchange);
                     return Ok(Answer::Waits);

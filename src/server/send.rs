@@ -3,7 +3,7 @@
 use super::connection::{Body, Ending, InFlight, Stream};
 use super::worker::Worker;
 use crate::cache::entry::Lease;
-use crate::cache::fill::{Fill, Progress, Waiter};
+use crate::cache::fill::{Fill, Progress};
 use crate::http::date::Date;
 use crate::limits;
 use crate::metrics::labels::{Transmit, Zerocopy};
@@ -15,6 +15,7 @@ use crate::transmit::batch::Batch;
 use crate::transmit::buffer::Buffer;
 use crate::transmit::zero::ZeroSend;
 use crate::transmit::{self, Mode};
+use crate::wake::Waiter;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
@@ -230,7 +231,7 @@ impl<K: Kernel> Worker<K> {
     fn wait_for_bytes(&mut self, index: u32, fill: &mut Arc<Fill>, at: u64) -> io::Result<Step> {
         let token = Token::new(Kind::Wake, self.connections[index as usize].generation, index);
         loop {
-            return Ok(match fill.poll(Some(at), || Waiter::Connection { worker: self.number, token }) {
+            return Ok(match fill.poll(Some(at), || Waiter::Ring { worker: self.number, message: token.pack() }) {
                 None => Step::Waits,
                 Some(Progress::Filling(..) | Progress::Fetching(..) | Progress::Ready(_)) => Step::Moved,
                 Some(Progress::Deferred(_, file)) if file.is_warm(self.now) => Step::Moved,

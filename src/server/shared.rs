@@ -3,8 +3,8 @@
 use super::access_log::AccessLog;
 use super::auth::Guard;
 use crate::cache::Cache;
-use crate::cache::fill::{Fill, Waiter};
-use crate::cli::serve::ServeOptions;
+use crate::cache::fill::Fill;
+use crate::config::ServeOptions;
 use crate::exchange::revalidate::Checked;
 use crate::limits;
 use crate::metrics::Metrics;
@@ -12,6 +12,7 @@ use crate::metrics::labels::Revalidation;
 use crate::origin::Origin;
 use crate::ring::kernel::{Kind, Token};
 use crate::ring::notifier::Notifier;
+use crate::wake::Waiter;
 use parking_lot::Mutex;
 use std::io;
 use std::os::fd::RawFd;
@@ -132,7 +133,9 @@ impl Mail {
         for waiter in waiters {
             match waiter {
                 // A worker that is gone has no connection to wake.
-                Waiter::Connection { worker, token } => drop(self.send(worker, token)),
+                Waiter::Ring { worker, message } => {
+                    let _ = Token::unpack(message).map(|token| self.send(worker, token));
+                }
                 Waiter::Task(waker) => waker.wake(),
             }
         }

@@ -7,8 +7,7 @@ use super::auth::Guard;
 use super::shared::{Admission, Mail, Shared};
 use super::worker::Worker;
 use crate::cache::Cache;
-use crate::cache::fill::Waiter;
-use crate::cli::serve::{ServeArgs, ServeOptions, Transmit};
+use crate::config::{ServeOptions, Transmit};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::metrics::counter::Read;
@@ -16,26 +15,28 @@ use crate::metrics::labels::Fill as Step;
 use crate::origin::Origin;
 use crate::ring::kernel::{Kind, Token};
 use crate::ring::simulated::{Dice, Simulated, World};
-use clap::Parser;
+use crate::units;
+use crate::wake::Waiter;
 use std::cell::RefCell;
 use std::os::fd::RawFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-
-#[derive(Parser)]
-struct Command {
-    #[command(flatten)]
-    args: ServeArgs,
-}
+use std::time::Duration;
 
 /// With files that are sent from the page cache as soon as they are written, or not.
 fn options(root: &Path, transmit: Transmit, arena_bytes: u64, settled: &str) -> ServeOptions {
-    let args = ["forebay", "--workers", "1", "--read-chunk", "16KiB", "--settled", settled];
-    let mut command = Command::try_parse_from(args).unwrap();
-    command.args.root = root.into();
-    command.args.transmit = transmit;
-    ServeOptions { arena_bytes, ..command.args.resolve().unwrap() }
+    let settled = units::duration(Duration::ZERO, Duration::MAX)(settled).unwrap();
+    let (workers, read_chunk_bytes) = (1, 16 << 10);
+    ServeOptions {
+        root: root.into(),
+        workers,
+        arena_bytes,
+        transmit,
+        read_chunk_bytes,
+        settled,
+        ..ServeOptions::default()
+    }
 }
 
 /// Sizes around every boundary there is, and one that exceeds the arena.
@@ -257,7 +258,8 @@ fn messages_to_other_workers_are_delivered_before_the_end() {
             worker.turn(&mut completions).unwrap();
         }
         assert!(worker.is_finished());
-        worker.wake_all(tokens.iter().map(|&token| Waiter::Connection { worker: 1, token }).collect()).unwrap();
+        let waiter = |token: &Token| Waiter::Ring { worker: 1, message: token.pack() };
+        worker.wake_all(tokens.iter().map(waiter).collect()).unwrap();
         for _ in 0..100_000 {
             if worker.is_finished() {
                 break;

@@ -8,7 +8,6 @@ use super::connection::{Connection, Ending, InFlight, Patience, Receiving, Wait}
 use super::filler::{Check, Deferred, FillTask};
 use super::shared::Shared;
 use crate::cache::eviction::Touch;
-use crate::cache::fill::Waiter;
 use crate::http::date::Date;
 use crate::limits;
 use crate::metrics::WorkerMetrics;
@@ -19,6 +18,7 @@ use crate::ring::lent::Lent;
 use crate::transmit::batch::Batch;
 use crate::transmit::buffer::Buffer;
 use crate::transmit::zero::ZeroSend;
+use crate::wake::Waiter;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io;
@@ -207,11 +207,11 @@ impl<K: Kernel> Worker<K> {
     pub(super) fn wake_all(&mut self, waiters: Vec<Waiter>) -> io::Result<()> {
         for waiter in waiters {
             match waiter {
-                Waiter::Connection { worker, token } if worker == self.number => {
-                    self.ready.push((token.index, token.generation));
-                }
-                Waiter::Connection { worker, token } => {
-                    if let Some(ring) = self.shared.mail.ring(worker) {
+                Waiter::Ring { worker, message } => {
+                    let Some(token) = Token::unpack(message) else { continue };
+                    if worker == self.number {
+                        self.ready.push((token.index, token.generation));
+                    } else if let Some(ring) = self.shared.mail.ring(worker) {
                         let key = self.messages.insert(Message { ring, token });
                         self.send_message(key)?;
                     }

@@ -12,16 +12,13 @@ use super::trace::{Builder, TooManyObjects, Trace};
 use std::io::{self, BufRead, Read};
 
 /// How a trace is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// libCacheSim's binary records of 24 bytes
-    #[value(name = "oracleGeneral", alias = "oracle-general")]
     OracleGeneral,
     /// Lines of time,object,size or object,size, or with a header that names the columns
-    #[value(name = "csv")]
     Csv,
     /// A web server's log in the Common or Combined Log Format
-    #[value(name = "access-log")]
     AccessLog,
 }
 

@@ -1,7 +1,7 @@
 //! Miss-ratio curves as an SVG picture: missed requests above, missed bytes below, over the size of the arena.
 
 use super::report::PolicyReport;
-use crate::cli::units::Size;
+use crate::units::Size;
 use std::fmt::Write;
 
 /// Of the whole picture, in pixels.

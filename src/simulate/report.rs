@@ -2,8 +2,7 @@
 
 use super::replay::{Outcome, Setup};
 use super::trace::Trace;
-use crate::cli::units::Size;
-use clap::ValueEnum;
+use crate::units::Size;
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -52,7 +51,7 @@ pub struct TraceReport {
 impl PolicyReport {
     pub fn new(setup: &Setup, outcome: &Outcome) -> PolicyReport {
         PolicyReport {
-            policy: setup.eviction.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned()),
+            policy: setup.eviction.as_str().to_owned(),
             arena_bytes: setup.arena,
             requests: outcome.requests,
             request_miss_ratio: outcome.request_miss_ratio(),

@@ -13,7 +13,7 @@ pub mod zero;
 
 use crate::cache::entry::Lease;
 use crate::cache::fill::OpenFile;
-use crate::cli::serve::Transmit;
+use crate::config::Transmit;
 use crate::limits;
 
 /// How one body is sent.

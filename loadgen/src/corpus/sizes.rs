@@ -1,6 +1,6 @@
 //! How large the files are.
 
-use forebay::cli::units::Size;
+use forebay::units::Size;
 use rand_distr::{Distribution, LogNormal, Pareto};
 use rand_xoshiro::{Xoshiro256PlusPlus, rand_core::SeedableRng};
 use std::str::FromStr;

@@ -5,7 +5,7 @@ use crate::{
     stats::{Class, Percentiles},
     units::{show_count, show_ns},
 };
-use forebay::cli::units;
+use forebay::units;
 use std::{fmt, str::FromStr, time::Duration};
 
 /// A condition under which a run counts as failed.

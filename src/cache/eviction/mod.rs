@@ -132,7 +132,7 @@ pub trait Policy: Send {
 }
 
 /// The policies by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Eviction {
     /// What saves the least for its bytes: hits, size and the cost of a miss (the default).
     #[default]
@@ -148,6 +148,21 @@ pub enum Eviction {
 }
 
 impl Eviction {
+    /// Every policy.
+    pub const ALL: [Eviction; 5] =
+        [Eviction::Gdc, Eviction::LargerFirst, Eviction::Lru, Eviction::S3Fifo, Eviction::Sieve];
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Eviction::Gdc => "gdc",
+            Eviction::LargerFirst => "larger-first",
+            Eviction::Lru => "lru",
+            Eviction::S3Fifo => "s3-fifo",
+            Eviction::Sieve => "sieve",
+        }
+    }
+
     /// The policy's state for an empty arena of `capacity` bytes. `s0`: what one miss costs, expressed in bytes (latency x
     /// bandwidth of the origin); only cost-aware policies use it.
     pub fn build(self, capacity: u64, s0: u64) -> Box<dyn Policy> {

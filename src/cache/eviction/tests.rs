@@ -1,7 +1,6 @@
 //! Every policy against a slow, obvious model of itself, through a small cache with a budget.
 
 use super::*;
-use clap::ValueEnum;
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 
@@ -417,7 +416,7 @@ proptest! {
 
     #[test]
     fn no_policy_evicts_what_is_leased(steps in steps(), leases in prop::collection::hash_set(0..60u64, 0..30)) {
-        for &eviction in Eviction::value_variants() {
+        for eviction in Eviction::ALL {
             let mut driver = Driver::new(eviction, CAPACITY);
             for (number, step) in steps.iter().enumerate() {
                 match *step {
@@ -435,7 +434,7 @@ proptest! {
 
 #[test]
 fn every_policy_gives_everything_up_and_then_says_so() {
-    for &eviction in Eviction::value_variants() {
+    for eviction in Eviction::ALL {
         let mut driver = Driver::new(eviction, CAPACITY);
         (0..20).for_each(|name| assert!(driver.get_sized(name, 100).cached));
         driver.leased = (0..20).collect();
@@ -457,7 +456,7 @@ fn every_policy_gives_everything_up_and_then_says_so() {
 
 #[test]
 fn hundreds_of_leases_do_not_make_each_choice_walk_over_them() {
-    for &eviction in Eviction::value_variants() {
+    for eviction in Eviction::ALL {
         let mut policy = eviction.build(1 << 20, 64);
         for name in 0..8_000 {
             policy.insert(Arc::new(Tag::new(name, size_of(name), size_of(name), name as u32)));

@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use crate::http::cache_status::CacheStatus;
 use crate::http::response::Problem;
 use crate::metrics::labels::Class;
+use crate::net::peer::Peer;
 use crate::server::access_log::Served;
-use crate::server::peer::Peer;
 use crate::server::shared::Shared;
 
 /// Pieces of a body that wait for the client at most; each is some hundred KiB.

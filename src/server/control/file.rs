@@ -14,7 +14,7 @@ use hyper::{Method, StatusCode, header};
 use super::answer::{Answer, Content, PieceSender, pieces};
 use super::route::{Lane, OwnedConditions, blocking};
 use crate::cache::entry::Lease;
-use crate::cache::fill::{Failure, Fill, OpenFile, Progress, Waiter};
+use crate::cache::fill::{Failure, Fill, OpenFile, Progress};
 use crate::exchange::plan::{Plan, Source};
 use crate::exchange::revalidate::{self, Checked};
 use crate::exchange::{Action, Ask, Exchange, Terms};
@@ -23,6 +23,7 @@ use crate::http::request::Method as ReadMethod;
 use crate::http::response::write_file_fields;
 use crate::origin::{Found, Identity};
 use crate::ring::system::monotonic;
+use crate::wake::Waiter;
 
 /// Bytes read of a streamed file at a time.
 const PIECE_BYTES: usize = 256 << 10;

@@ -31,10 +31,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::Handoff;
-use super::peer::Peer;
 use super::shared::Shared;
 use crate::limits;
 use crate::metrics::labels::{Connection, Timeout};
+use crate::net::peer::Peer;
 use route::Lane;
 use socket::Socket;
 

@@ -15,8 +15,8 @@ use super::upload::WRITERS;
 use crate::cache::eviction::Touch;
 use crate::http::conditional::Conditions;
 use crate::http::target::Target;
+use crate::net::peer::Peer;
 use crate::origin::staging;
-use crate::server::peer::Peer;
 use crate::server::shared::Shared;
 
 /// What all connections of the control side share.

@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep};
 use crate::limits;
 use crate::metrics::WorkerMetrics;
 use crate::metrics::labels::Timeout;
-use crate::server::peer::Peer;
+use crate::net::peer::Peer;
 
 /// The socket of one client.
 pub(super) struct Socket {
