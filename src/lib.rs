@@ -14,6 +14,7 @@ pub mod origin;
 pub mod ring;
 pub mod server;
 pub mod simulate;
+pub mod trace;
 pub mod transmit;
 pub mod units;
 pub mod wake;

@@ -5,7 +5,7 @@ use clap::builder::PossibleValue;
 
 use crate::cache::eviction::Eviction;
 use crate::config::{AccessLogFormat, LogLevel, Transmit};
-use crate::simulate::formats::Format;
+use crate::trace::Format;
 
 /// Implements [`ValueEnum`] for a type of a lower layer, which knows nothing of command lines.
 macro_rules! choices {

@@ -12,11 +12,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{Outcome, output};
 use crate::cache::eviction::Eviction;
 use crate::limits;
-use crate::simulate::formats::{self, Format};
 use crate::simulate::replay::Setup;
 use crate::simulate::report::{PolicyReport, Report, TraceReport};
-use crate::simulate::trace::Trace;
+use crate::simulate::trace::{self, Trace};
 use crate::simulate::{curve, plot};
+use crate::trace::Format;
 use crate::units::{self, Size};
 
 const KIB: u64 = 1 << 10;
@@ -138,8 +138,7 @@ fn read(args: &SimulateArgs) -> anyhow::Result<Trace> {
     let bar = progress_bar(bytes, "{msg} {wide_bar} {bytes}/{total_bytes} {eta}")?.with_message("reading");
     // Counted where whole buffers are read, not single records.
     let input = BufReader::with_capacity(1 << 18, Counted { inner: file, bar: bar.clone() });
-    let trace =
-        formats::read(input, args.format).with_context(|| format!("cannot use the trace {}", path.display()))?;
+    let trace = trace::read(input, args.format).with_context(|| format!("cannot use the trace {}", path.display()))?;
     bar.finish_and_clear();
     Ok(trace)
 }

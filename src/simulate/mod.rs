@@ -4,7 +4,6 @@
 //! the server uses. What is left out is everything that needs time: fills that overlap, revalidation, clients that go away.
 
 pub mod curve;
-pub mod formats;
 pub mod plot;
 pub mod replay;
 pub mod report;
