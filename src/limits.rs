@@ -50,6 +50,16 @@ pub const REFUSED_AT_ONCE: usize = 256;
 /// Bytes of a file's name (relative to the root), as the kernel limits paths.
 pub const NAME_BYTES: usize = 4095;
 
+/// How often the path of the root is looked at, at least: with longer revalidation intervals, too, a switched root is served soon.
+pub const FOLLOW_PERIOD: Duration = Duration::from_millis(250);
+
+/// How often a thread does that at most; where the revalidation interval asks for more, everybody who needs the root looks.
+pub const FOLLOW_PERIOD_MIN: Duration = Duration::from_millis(5);
+
+/// Parts of a name that can be written: as many directories are created for it, and synced, at most. (A file system of 1,900
+/// levels in one path takes more than a second.)
+pub const NAME_DEPTH: usize = 128;
+
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
 const _: () =
     assert!(COMPLETION_ENTRIES >= 2 * SUBMISSION_ENTRIES, "every submission can complete, some of them twice");

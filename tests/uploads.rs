@@ -278,7 +278,7 @@ fn a_connection_mixes_reads_and_writes_in_order() {
         (request("PUT /dir", b"x"), 409, "there is a directory of that name\n"),
         (request("GET /dir", b""), 301, "this is a directory; its name ends with a slash\n"),
         (request("DELETE /a", b""), 204, ""),
-        (request("GET /a", b""), 404, "there is no such file\n"),
+        (request("GET /a", b""), 404, "no such file: a\n"),
         (request("PUT /a", &pattern(1, 200_000)), 201, ""),
         (request("GET /a\r\nRange: bytes=-0", b""), 416, ""),
         (request("GET /.forebay/health", b""), 200, "ok\n"),
@@ -395,4 +395,34 @@ fn a_part_is_no_upload() {
     server.request("POST /a", b"new").expect(405);
     server.request("PATCH /a", b"new").expect(405);
     assert!(tree(root.path()).is_empty());
+}
+
+#[test]
+fn a_name_has_at_most_so_many_parts() {
+    let root = tempfile::tempdir().unwrap();
+    let server = writable(root.path());
+    let deep = |parts: usize| format!("/{}", vec!["d"; parts].join("/"));
+    let refused = server.put(&deep(1900), b"x").expect(400);
+    assert!(refused.text().contains("1900 parts") && refused.text().contains("128"), "{}", refused.text());
+    server.put(&deep(129), b"x").expect(400);
+    assert!(tree(root.path()).is_empty());
+    server.put(&deep(128), b"x").expect(201);
+    server.get(&deep(128)).expect(200);
+}
+
+#[test]
+fn a_limit_on_file_sizes_costs_the_upload_and_not_the_server() {
+    use rustix::process::{Resource, Rlimit};
+    let root = tempfile::tempdir().unwrap();
+    let server = writable(root.path());
+    server.put("/before", b"1").expect(201);
+    let limit = Rlimit { current: Some(64 << 10), maximum: None };
+    rustix::process::prlimit(Some(server.pid()), Resource::Fsize, limit).unwrap();
+    for target in ["/big", "/new/big", "/before"] {
+        let refused = server.put(target, &pattern(1, 1 << 20)).expect(507);
+        assert!(refused.text().contains("LimitFSIZE"), "{}", refused.text());
+    }
+    server.put("/small", &pattern(1, 60_000)).expect(201);
+    assert_eq!(tree(root.path()), [Path::new("before"), Path::new("small")]);
+    assert_eq!(fs::read(root.path().join("before")).unwrap(), b"1");
 }

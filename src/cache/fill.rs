@@ -7,7 +7,7 @@ use super::opened::Opened;
 use crate::http::cache_status::Reason;
 use crate::http::representation::Representation;
 use crate::limits;
-use crate::origin::Found;
+use crate::origin::{Found, RootAbsent};
 use crate::wake::Waiter;
 use parking_lot::Mutex;
 use std::io;
@@ -133,6 +133,8 @@ pub enum Failure {
     Forbidden,
     /// It changed while it was read.
     Changed,
+    /// The directory that is served is not there at present.
+    RootAbsent,
     /// The origin failed with this errno.
     Io(i32),
 }
@@ -152,6 +154,9 @@ impl Failure {
 
     /// What an error of the origin means.
     pub fn of(error: &io::Error) -> Failure {
+        if RootAbsent::caused(error) {
+            return Failure::RootAbsent;
+        }
         Failure::of_errno(error.raw_os_error().unwrap_or(libc::EIO))
     }
 }

@@ -48,6 +48,8 @@ pub struct Terms<'a> {
     pub touch: &'a Touch,
     /// How long a cached file is served without a look at the origin.
     pub revalidate: Duration,
+    /// When the origin's root was last exchanged: monotonic nanoseconds.
+    pub exchanged: u64,
     /// The time of this step: monotonic nanoseconds.
     pub now: u64,
     /// Whether to send an open file while it is being read into the arena, rather than what is in the arena already.
@@ -125,6 +127,9 @@ impl Exchange {
                 State::Checking { lease, checked: Some(checked) } if checked.may_be_served() => {
                     self.hit(terms, ask, lease, CacheStatus::HitRevalidated)
                 }
+                State::Checking { checked: Some(Checked::RootAbsent), .. } => {
+                    Some(Action::Refuse(Refusal::of_failure(ask.name, Failure::RootAbsent, self.forward)))
+                }
                 State::Checking { .. } => {
                     self.forward = Forward::Stale;
                     self.look_up_again(terms, ask)
@@ -168,7 +173,7 @@ impl Exchange {
 
     /// Step 3: what is cached is served at once if it was found current lately, and else after a look at the origin.
     fn look_at(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, lease: Lease) -> Option<Action> {
-        match revalidate::due(&lease, terms.revalidate, terms.now) {
+        match revalidate::due(lease.checked(), terms.revalidate, terms.exchanged, terms.now) {
             revalidate::Due::Now => {
                 self.state = State::Checking { lease: lease.clone(), checked: None };
                 Some(Action::Check(lease))

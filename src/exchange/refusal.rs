@@ -4,6 +4,7 @@ use crate::cache::fill::Failure;
 use crate::http::cache_status::{CacheStatus, Forward, Reason};
 use crate::http::response::Problem;
 use crate::http::target::Malformed;
+use crate::origin::RootAbsent;
 use std::io;
 
 /// Why a request gets no file.
@@ -17,6 +18,8 @@ pub enum Refusal {
     Forbidden { name: Box<[u8]> },
     /// It changes faster than it can be read.
     Changed { name: Box<[u8]> },
+    /// The directory that is served is not there at present.
+    RootAbsent,
     /// The origin failed with this errno.
     Origin { name: Box<[u8]>, errno: i32 },
 }
@@ -29,6 +32,7 @@ impl Refusal {
             Failure::NotFound | Failure::IsDirectory => Refusal::NotFound { name, forward },
             Failure::Forbidden => Refusal::Forbidden { name },
             Failure::Changed => Refusal::Changed { name },
+            Failure::RootAbsent => Refusal::RootAbsent,
             Failure::Io(errno) => Refusal::Origin { name, errno },
         }
     }
@@ -48,6 +52,7 @@ impl Refusal {
                 let text = format!("the file changes faster than it can be read: {}", shown(name));
                 Problem::new(503, text).with_field("Retry-After: 1")
             }
+            Refusal::RootAbsent => Problem::new(503, RootAbsent.to_string()).with_field("Retry-After: 1"),
             Refusal::Origin { name, errno } => {
                 let cause = io::Error::from_raw_os_error(*errno);
                 Problem::new(500, format!("the file cannot be read: {}: {cause}", shown(name)))
@@ -79,6 +84,8 @@ mod tests {
             assert!(problem.text.contains("a/b"), "{}", problem.text);
             assert_eq!(problem.field.is_some(), status == 503, "{problem:?}");
         }
+        let problem = Refusal::of_failure(b"a/b", Failure::RootAbsent, Forward::Stale).problem();
+        assert_eq!((problem.status, problem.field.as_deref()), (503, Some("Retry-After: 1\r\n")));
         assert_eq!(Refusal::Malformed(Malformed::TooLong).problem().status, 414);
         assert_eq!(Refusal::Malformed(Malformed::Nul).problem().status, 400);
     }

@@ -3,7 +3,7 @@
 use crate::cache::Cache;
 use crate::cache::entry::Lease;
 use crate::metrics::labels::Eviction as Departure;
-use crate::origin::Found;
+use crate::origin::{Found, RootAbsent};
 use std::io;
 use std::time::Duration;
 
@@ -17,11 +17,12 @@ pub enum Due {
     Later,
 }
 
-/// Says so for a version that may be served for `interval` after its last comparison.
-pub fn due(lease: &Lease, interval: Duration, now: u64) -> Due {
+/// Says so for what was compared at `checked`, if it may be served for `interval` after that. What was compared when or before the
+/// origin's root was last `exchanged` may have been compared with another one.
+pub fn due(checked: u64, interval: Duration, exchanged: u64, now: u64) -> Due {
     let interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
-    let age = now.saturating_sub(lease.checked());
-    if interval == 0 || age > interval {
+    let age = now.saturating_sub(checked);
+    if interval == 0 || age > interval || checked <= exchanged {
         Due::Now
     } else if age > interval / 2 {
         Due::Soon
@@ -41,6 +42,8 @@ pub enum Checked {
     Gone,
     /// The origin could not say.
     Failed,
+    /// There is nothing to compare with: the root is absent at present.
+    RootAbsent,
 }
 
 impl Checked {
@@ -55,6 +58,11 @@ pub fn conclude(cache: &Cache, lease: &Lease, began: u64, found: io::Result<Foun
     let (checked, departure) = match found {
         Ok(Found::File(identity)) if lease.is_current(identity) => (Checked::Unchanged, None),
         Ok(_) => (Checked::Changed, Some(Departure::Invalidated)),
+        // The file may be what it was when the root is back.
+        Err(error) if RootAbsent::caused(&error) => {
+            lease.end_check(began, false);
+            return Checked::RootAbsent;
+        }
         Err(error) if means_absent(&error) => (Checked::Gone, Some(Departure::Deleted)),
         Err(_) => (Checked::Failed, Some(Departure::Invalidated)),
     };

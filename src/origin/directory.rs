@@ -2,12 +2,13 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, Dir, FileType, OFlags};
 
 use super::identity::{Found, http_time, nanoseconds};
-use super::{LOOK_FLAGS, Origin, READ_FLAGS, staging};
+use super::{LOOK_FLAGS, Origin, READ_FLAGS, Root, staging};
 
 /// The directory in the root whose name the server keeps for its own pages; what lies there is never served or listed.
 pub const RESERVED: &[u8] = b".forebay";
@@ -36,6 +37,7 @@ pub enum EntryKind {
 /// directory can be shown piece by piece.
 #[derive(Debug)]
 pub struct Names {
+    root: Arc<Root>,
     /// The directory's own name.
     place: Vec<u8>,
     directory: Dir,
@@ -48,7 +50,8 @@ impl Origin {
     /// # Errors
     /// As openat2 and getdents have it: ENOENT, ENOTDIR, EACCES …
     pub fn names(&self, place: &[u8]) -> io::Result<Names> {
-        let mut directory = Dir::new(self.resolve(place, READ_FLAGS | OFlags::DIRECTORY)?)?;
+        let root = self.root()?;
+        let mut directory = Dir::new(root.resolve(place, READ_FLAGS | OFlags::DIRECTORY)?)?;
         let mut names = Vec::new();
         while let Some(entry) = directory.read() {
             let entry = entry?;
@@ -59,24 +62,7 @@ impl Origin {
             }
         }
         names.sort_unstable();
-        Ok(Names { place: place.to_vec(), directory, names })
-    }
-
-    /// Looks at one entry; None for what cannot be asked for: special files, links that lead nowhere or out of the root, and
-    /// what has gone since its name was read.
-    fn entry(&self, names: &Names, name: &CStr) -> Option<Entry> {
-        let mut stat = rustix::fs::statat(names.directory.fd().ok()?, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
-            let target = self.resolve(&join(&names.place, name.to_bytes()), LOOK_FLAGS).ok()?;
-            stat = rustix::fs::fstat(target).ok()?;
-        }
-        let kind = match Found::from_stat(&stat) {
-            Found::File(identity) => EntryKind::File { size: identity.size },
-            Found::Directory => EntryKind::Directory,
-            Found::Special => return None,
-        };
-        let modified = http_time(nanoseconds(stat.st_mtime, 0));
-        Some(Entry { name: name.to_bytes().to_vec(), kind, modified })
+        Ok(Names { root, place: place.to_vec(), directory, names })
     }
 }
 
@@ -87,9 +73,26 @@ impl Names {
     }
 
     /// Looks at the entries numbered `from..to` (as far as there are any), leaving out those that cannot be asked for.
-    pub fn entries(&self, origin: &Origin, from: usize, to: usize) -> Vec<Entry> {
+    pub fn entries(&self, from: usize, to: usize) -> Vec<Entry> {
         let to = to.min(self.names.len());
-        self.names.get(from..to).unwrap_or_default().iter().filter_map(|name| origin.entry(self, name)).collect()
+        self.names.get(from..to).unwrap_or_default().iter().filter_map(|name| self.entry(name)).collect()
+    }
+
+    /// Looks at one entry; None for what cannot be asked for: special files, links that lead nowhere or out of the root, and
+    /// what has gone since its name was read.
+    fn entry(&self, name: &CStr) -> Option<Entry> {
+        let mut stat = rustix::fs::statat(self.directory.fd().ok()?, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+            let target = self.root.resolve(&join(&self.place, name.to_bytes()), LOOK_FLAGS).ok()?;
+            stat = rustix::fs::fstat(target).ok()?;
+        }
+        let kind = match Found::from_stat(&stat) {
+            Found::File(identity) => EntryKind::File { size: identity.size },
+            Found::Directory => EntryKind::Directory,
+            Found::Special => return None,
+        };
+        let modified = http_time(nanoseconds(stat.st_mtime, 0));
+        Some(Entry { name: name.to_bytes().to_vec(), kind, modified })
     }
 }
 
@@ -122,9 +125,9 @@ mod tests {
         symlink("nowhere", root.join("broken")).unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, root.join("pipe"), rustix::fs::Mode::RUSR).unwrap();
 
-        let origin = Origin::open(&root).unwrap();
+        let origin = super::super::tests::open(&root);
         let names = origin.names(b"").unwrap();
-        let all = names.entries(&origin, 0, usize::MAX);
+        let all = names.entries(0, usize::MAX);
         let shown: Vec<(&[u8], EntryKind)> = all.iter().map(|e| (&e.name[..], e.kind)).collect();
         assert_eq!(
             shown,
@@ -137,11 +140,11 @@ mod tests {
         );
         let mut pieces = Vec::new();
         for from in 0..names.count() {
-            pieces.extend(names.entries(&origin, from, from + 1));
+            pieces.extend(names.entries(from, from + 1));
         }
         assert_eq!(pieces, all);
         // Only the root's own is reserved.
-        let sub = origin.names(b"sub").unwrap().entries(&origin, 0, 9);
+        let sub = origin.names(b"sub").unwrap().entries(0, 9);
         assert_eq!(sub.iter().map(|e| &e.name[..]).collect::<Vec<_>>(), [&b".forebay"[..], b"file"]);
         assert!(origin.names(b"b").is_err() && origin.names(b"no").is_err());
     }

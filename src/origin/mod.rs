@@ -1,25 +1,27 @@
 //! The directory that is served.
 //!
-//! Everything is opened relative to one directory descriptor with openat2 and [`RESOLVE`], so that no name and no symbolic
+//! Everything is opened relative to the root's descriptor with openat2 and [`RESOLVE`], so that no name and no symbolic
 //! link leads out of the root, whatever happens to the tree meanwhile: that is the kernel's promise, not a check of ours.
+//! The root itself may be exchanged meanwhile ([`root`]).
 //! Names are bytes, relative, without a leading slash, already decoded and normalised; the root's own name is empty.
 //!
 //! Writes are atomic and durable ([`upload`]): a name holds the whole old or the whole new file, also after a crash.
 
 pub mod directory;
 pub mod identity;
+mod place;
+pub mod root;
 pub mod staging;
 pub mod upload;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::OwnedFd;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
-use rustix::io::Errno;
+use rustix::fs::{OFlags, ResolveFlags};
 
 pub use identity::{Found, Identity};
+pub use root::{Followed, Origin, Root, RootAbsent};
 
 /// How every name is resolved: beneath the root, symbolic links included, and never through /proc's magic ones.
 pub const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
@@ -35,31 +37,7 @@ const LOOK_FLAGS: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 /// is tried again.
 const RESOLVE_TRIES: usize = 32;
 
-/// The open root directory.
-#[derive(Debug)]
-pub struct Origin {
-    root: OwnedFd,
-    /// Held exclusively by a commit that creates directories, which it takes back if it fails; shared by what must not lose
-    /// a directory so.
-    tree: parking_lot::RwLock<()>,
-}
-
 impl Origin {
-    /// Opens the directory to serve.
-    ///
-    /// # Errors
-    /// ENOENT, ENOTDIR, EACCES and the like, of `root` itself.
-    pub fn open(root: &Path) -> io::Result<Origin> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::openat(CWD, root, flags, Mode::empty())?;
-        Ok(Origin { root, tree: parking_lot::RwLock::new(()) })
-    }
-
-    /// The directory that names are relative to.
-    pub fn root_fd(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
-    }
-
     /// The `how` of an openat2 submitted to a ring, to open a file for reading as [`Origin::open_file`] does.
     pub fn open_how() -> io_uring::types::OpenHow {
         io_uring::types::OpenHow::new().flags(u64::from(READ_FLAGS.bits())).resolve(RESOLVE.bits())
@@ -73,7 +51,7 @@ impl Origin {
     /// Opens what `name` names for reading, whatever it is.
     ///
     /// # Errors
-    /// As openat2 has it: ENOENT, ENOTDIR, EACCES, EXDEV (it leads out of the root), ELOOP, ENXIO …
+    /// As openat2 has it: ENOENT, ENOTDIR, EACCES, EXDEV (it leads out of the root), ELOOP, ENXIO … Or [`RootAbsent`].
     pub fn open_any(&self, name: &[u8]) -> io::Result<(File, Found)> {
         let fd = self.resolve(name, READ_FLAGS)?;
         let found = Found::of(&fd)?;
@@ -88,20 +66,10 @@ impl Origin {
         Found::of(self.resolve(name, LOOK_FLAGS)?)
     }
 
-    /// Opens a directory as a place to look from or create in; it need not be readable.
-    fn open_place(&self, name: &[u8]) -> io::Result<OwnedFd> {
-        Ok(self.resolve(name, LOOK_FLAGS | OFlags::DIRECTORY)?)
-    }
-
-    fn resolve(&self, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-        let path = if name.is_empty() { b"." } else { name };
-        let mut tries = 0;
-        loop {
-            match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), RESOLVE) {
-                Err(Errno::AGAIN | Errno::INTR) if tries < RESOLVE_TRIES => tries += 1,
-                result => return result,
-            }
-        }
+    /// # Errors
+    /// As openat2 has it, or [`RootAbsent`].
+    fn resolve(&self, name: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+        Ok(self.root()?.resolve(name, flags)?)
     }
 }
 
@@ -116,8 +84,15 @@ fn split(name: &[u8]) -> (&[u8], &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, Mode};
     use std::fs;
     use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    /// An origin for tests.
+    pub(super) fn open(root: &Path) -> Origin {
+        Origin::open(root, crate::ring::system::monotonic).unwrap()
+    }
 
     #[test]
     fn no_name_leads_out_of_the_root() {
@@ -132,7 +107,7 @@ mod tests {
         symlink("/proc/self/root/etc/passwd", root.join("magic")).unwrap();
         symlink("loop", root.join("loop")).unwrap();
 
-        let origin = Origin::open(&root).unwrap();
+        let origin = open(&root);
         for name in ["../secret", "up", "absolute", "magic", "loop", "sub/../../secret", "/etc/passwd", "file/", "no"] {
             let opened = origin.open_any(name.as_bytes());
             assert!(opened.is_err(), "{name}: {opened:?}");
@@ -150,7 +125,7 @@ mod tests {
     fn a_pipe_without_a_writer_does_not_block() {
         let root = tempfile::tempdir().unwrap();
         rustix::fs::mkfifoat(CWD, root.path().join("pipe"), Mode::RUSR).unwrap();
-        let (_, found) = Origin::open(root.path()).unwrap().open_any(b"pipe").unwrap();
+        let (_, found) = open(root.path()).open_any(b"pipe").unwrap();
         assert_eq!(found, Found::Special);
     }
 

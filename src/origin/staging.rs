@@ -71,17 +71,18 @@ impl Origin {
         while let Some(entry) = entries.read() {
             let entry = entry?;
             let segment = entry.file_name().to_bytes();
-            let is_directory = match entry.file_type() {
-                FileType::Directory => true,
+            let kind = match entry.file_type() {
                 // Some file systems do not say; asking is as cheap as trying.
                 FileType::Unknown => rustix::fs::statat(entries.fd()?, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)
-                    .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory),
-                _ => false,
+                    .map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode)),
+                kind => kind,
             };
-            if is_directory && segment != b"." && segment != b".." {
-                pending.push(super::directory::join(name, segment));
-            } else if !is_directory && is_hidden(segment) {
-                leftovers.push(entry.file_name().to_owned());
+            match kind {
+                FileType::Directory if segment != b"." && segment != b".." => {
+                    pending.push(super::directory::join(name, segment));
+                }
+                FileType::RegularFile if is_hidden(segment) => leftovers.push(entry.file_name().to_owned()),
+                _ => {}
             }
         }
         for leftover in leftovers {
@@ -150,7 +151,7 @@ mod tests {
         let holder = File::open(&in_use).unwrap();
         rustix::fs::flock(&holder, FlockOperation::LockExclusive).unwrap();
 
-        let swept = Origin::open(&root).unwrap().sweep();
+        let swept = super::super::tests::open(&root).sweep();
         assert_eq!(swept, Swept { directories: 4, removed: 2, failures: 0 });
         assert!(!root.join("a/b").join(leftover).exists() && !root.join(leftover).exists());
         assert!(root.join("a/.forebay-upload-mine.tmp").exists());

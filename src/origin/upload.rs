@@ -4,10 +4,11 @@
 //! begin    an unnamed file (O_TMPFILE) in the target's directory, or in its closest ancestor that exists;
 //!          where the file system cannot do that, a file with a hidden name (staging)
 //! write    the caller writes the body and syncs the file
-//! commit   create what directories are missing, look at the target, decide by the condition;
+//! commit   see that the root still is the one in which the upload began;
+//!          create what directories are missing (place), look at the target, decide by the condition;
 //!          nothing there: link the file to its name (which fails if something appeared)
 //!          a file there:  link it to a hidden name, rename that over the target
-//!          sync the directory
+//!          sync the directory, and those above it that are new
 //! drop     without commit: the unnamed file is gone by itself, a hidden name is unlinked
 //! ```
 //! A crash at any moment leaves the old or the new file under the name, and at most one hidden name, which the next start
@@ -17,12 +18,14 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::identity::{Found, Identity};
-use super::{Origin, READ_FLAGS, split, staging};
+use super::{LOOK_FLAGS, Origin, Root, RootAbsent, split, staging};
+use crate::limits;
 
 /// Why a write to the origin did not happen. The old file, if any, is untouched.
 #[derive(Debug, thiserror::Error)]
@@ -39,18 +42,30 @@ pub enum WriteError {
     ConditionFailed,
     #[error("a part of the path is longer than the file system takes")]
     NameTooLong,
+    #[error("the name has {0} parts; at most {depth} can be written", depth = limits::NAME_DEPTH)]
+    TooDeep(usize),
+    #[error("another directory took the place of the one that is served, during the write; send the file again")]
+    RootExchanged,
+    #[error(transparent)]
+    RootAbsent(#[from] RootAbsent),
     #[error("the origin cannot be written: {0}")]
     Denied(io::Error),
     #[error("the origin is out of space: {0}")]
     NoSpace(io::Error),
+    #[error("the file is larger than the file system, or the limit on the server's files (LimitFSIZE=), permits: {0}")]
+    TooLarge(io::Error),
     #[error("the origin failed: {0}")]
     Io(io::Error),
 }
 
 impl From<io::Error> for WriteError {
     fn from(error: io::Error) -> WriteError {
+        if RootAbsent::caused(&error) {
+            return RootAbsent.into();
+        }
         match error.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::NOSPC | Errno::DQUOT) => WriteError::NoSpace(error),
+            Some(Errno::FBIG) => WriteError::TooLarge(error),
             Some(Errno::ROFS | Errno::ACCESS | Errno::PERM) => WriteError::Denied(error),
             Some(Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => WriteError::ParentNotDirectory,
             Some(Errno::NAMETOOLONG) => WriteError::NameTooLong,
@@ -82,6 +97,8 @@ pub struct Stored {
 #[derive(Debug)]
 pub struct Upload {
     name: Vec<u8>,
+    /// Where it began: the only root that it can be committed to.
+    root: Arc<Root>,
     file: File,
     staged: Option<Hidden>,
 }
@@ -109,37 +126,31 @@ impl Hidden {
     }
 }
 
+/// How often a commit is tried again because a directory vanished under it: another upload that failed took it back.
+const COMMIT_TRIES: usize = 32;
+
 impl Origin {
     /// Opens a file to upload `name` into. Directories that are missing are created by the commit, not before.
     ///
     /// # Errors
-    /// [`WriteError`]; already here if the name is a directory's, or its place cannot be written.
+    /// [`WriteError`]; already here if the name is a directory's or too deep, or its place cannot be written.
     pub fn begin_upload(&self, name: &[u8]) -> Result<Upload, WriteError> {
-        self.present(name)?;
-        let _stays = self.tree.read();
+        let depth = name.split(|&byte| byte == b'/').count();
+        if depth > limits::NAME_DEPTH {
+            return Err(WriteError::TooDeep(depth));
+        }
+        self.follow();
+        let root = self.root()?;
+        present(&root, name)?;
         let mut place = split(name).0;
-        let directory = loop {
-            match self.open_place(place) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !place.is_empty() => place = split(place).0,
-                result => break result?,
+        loop {
+            match stage(&root, place) {
+                Err(WriteError::Io(error)) if error.kind() == io::ErrorKind::NotFound && !place.is_empty() => {
+                    place = split(place).0;
+                }
+                result => return result.map(|(file, staged)| Upload { name: name.to_vec(), root, file, staged }),
             }
-        };
-        let mode = Mode::from_raw_mode(0o666);
-        let unnamed = rustix::fs::openat(&directory, ".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode);
-        let (file, staged) = match unnamed {
-            Ok(fd) => (File::from(fd), None),
-            // What kernels and file systems without O_TMPFILE say.
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
-                let name = staging::fresh_name();
-                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
-                let fd = rustix::fs::openat(&directory, &name, flags, mode)?;
-                (File::from(fd), Some(Hidden { directory, name }))
-            }
-            Err(errno) => return Err(errno.into()),
-        };
-        // Tells sweeps that this upload lives. Without it (a file system without locks) nothing else is lost.
-        let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-        Ok(Upload { name: name.to_vec(), file, staged })
+        }
     }
 
     /// Deletes the file `name`, durably.
@@ -147,58 +158,56 @@ impl Origin {
     /// # Errors
     /// [`WriteError`]; the file is then still there, except after a failed sync of the directory ([`WriteError::Io`]).
     pub fn delete(&self, name: &[u8], condition: Condition<'_>) -> Result<(), WriteError> {
-        let present = self.present(name)?.ok_or(WriteError::NotFound)?;
-        if !condition(Some(&present)) {
+        self.follow();
+        let root = self.root()?;
+        let there = present(&root, name)?.ok_or(WriteError::NotFound)?;
+        if !condition(Some(&there)) {
             return Err(WriteError::ConditionFailed);
         }
         let (place, last) = split(name);
-        let directory = self.open_place(place)?;
+        let directory = root.open_place(place)?;
         match rustix::fs::unlinkat(&directory, last, AtFlags::empty()) {
             Err(Errno::NOENT) => return Err(WriteError::NotFound),
             result => result?,
         }
-        self.sync_directory(place)?;
+        root.sync_directory(place)?;
         Ok(())
     }
+}
 
-    /// The file that a write to `name` would replace, if there is one.
-    ///
-    /// # Errors
-    /// What is there cannot be replaced, or not be looked at.
-    pub fn present(&self, name: &[u8]) -> Result<Option<Identity>, WriteError> {
-        match self.look(name) {
-            Ok(Found::File(identity)) => Ok(Some(identity)),
-            Ok(Found::Directory) => Err(WriteError::IsDirectory),
-            Ok(Found::Special) => Err(WriteError::Special),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+/// The file that a write to `name` would replace, if there is one.
+fn present(root: &Root, name: &[u8]) -> Result<Option<Identity>, WriteError> {
+    let found = root.resolve(name, LOOK_FLAGS).map_err(io::Error::from).and_then(Found::of);
+    match found {
+        Ok(Found::File(identity)) => Ok(Some(identity)),
+        Ok(Found::Directory) => Err(WriteError::IsDirectory),
+        Ok(Found::Special) => Err(WriteError::Special),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
     }
+}
 
-    /// Makes the names in a directory durable.
-    fn sync_directory(&self, place: &[u8]) -> io::Result<()> {
-        Ok(rustix::fs::fsync(self.resolve(place, READ_FLAGS | OFlags::DIRECTORY)?)?)
-    }
-
-    /// Opens the directory `place`, creating what is missing of it; says which directories it created, outermost first.
-    fn create_place<'n>(&self, place: &'n [u8], created: &mut Vec<&'n [u8]>) -> Result<OwnedFd, WriteError> {
-        match self.open_place(place) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !place.is_empty() => {}
-            result => return Ok(result?),
+/// An unnamed file in a directory, or one with a hidden name.
+fn stage(root: &Root, place: &[u8]) -> Result<(File, Option<Hidden>), WriteError> {
+    let directory = root.open_place(place)?;
+    let mode = Mode::from_raw_mode(0o666);
+    let unnamed = rustix::fs::openat(&directory, ".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode);
+    let (file, staged) = match unnamed {
+        Ok(fd) => (File::from(fd), None),
+        // ext4 says EPERM of a directory that was removed since it was opened.
+        Err(Errno::PERM) if rustix::fs::fstat(&directory)?.st_nlink == 0 => return Err(Errno::NOENT.into()),
+        // What kernels and file systems without O_TMPFILE say.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
+            let name = staging::fresh_name();
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+            let fd = rustix::fs::openat(&directory, &name, flags, mode)?;
+            (File::from(fd), Some(Hidden { directory, name }))
         }
-        let (above, last) = split(place);
-        let parent = self.create_place(above, created)?;
-        match rustix::fs::mkdirat(&parent, last, Mode::from_raw_mode(0o777)) {
-            Ok(()) => created.push(place),
-            Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        match self.open_place(place) {
-            // A symbolic link that leads nowhere.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(WriteError::ParentNotDirectory),
-            result => Ok(result?),
-        }
-    }
+        Err(errno) => return Err(errno.into()),
+    };
+    // Tells sweeps that this upload lives. Without it (a file system without locks) nothing else is lost.
+    let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+    Ok((file, staged))
 }
 
 impl Upload {
@@ -207,66 +216,78 @@ impl Upload {
         &self.file
     }
 
+    /// The file that this would replace, if there is one.
+    ///
+    /// # Errors
+    /// What is there cannot be replaced, or not be looked at.
+    pub fn present(&self) -> Result<Option<Identity>, WriteError> {
+        present(&self.root, &self.name)
+    }
+
     /// Gives the file its name, if `condition` holds for what has that name now, and makes that durable.
     ///
     /// # Errors
     /// [`WriteError`]; the old file is then untouched, except after a failed sync of the directory, when the name may hold
     /// either version after a crash.
-    pub fn commit(self, origin: &Origin, condition: Condition<'_>) -> Result<Stored, WriteError> {
-        let name = self.name.clone();
-        let place = split(&name).0;
-        {
-            let _stays = origin.tree.read();
-            if origin.open_place(place).is_ok() {
-                return self.put_in_place(origin, &name, condition);
-            }
+    pub fn commit(mut self, origin: &Origin, condition: Condition<'_>) -> Result<Stored, WriteError> {
+        origin.follow();
+        if !origin.is_present(&self.root) {
+            return Err(origin.root().map_or_else(WriteError::from, |_| WriteError::RootExchanged));
         }
-        let _alone = origin.tree.write();
-        let mut created = Vec::new();
-        let result = origin.create_place(place, &mut created).and_then(|_| self.put_in_place(origin, &name, condition));
-        let settled = match &result {
-            Ok(_) => created.iter().try_for_each(|place| origin.sync_directory(split(place).0)),
-            Err(_) => {
-                for place in created.iter().rev() {
-                    let (above, last) = split(place);
-                    // Not empty any more is fine; anything else leaves an empty directory, which is no worse than an error here.
-                    let _ = origin.open_place(above).map(|fd| rustix::fs::unlinkat(fd, last, AtFlags::REMOVEDIR));
+        let root = self.root.clone();
+        let name = std::mem::take(&mut self.name);
+        let place = split(&name).0;
+        let mut created = origin.unsettled.begin();
+        let mut tries = 0;
+        let result = loop {
+            let directory = created.open(&root, place);
+            match directory.and_then(|directory| self.put_in_place(&directory, &name, condition)) {
+                Err(WriteError::Io(error)) if error.kind() == io::ErrorKind::NotFound && tries < COMMIT_TRIES => {
+                    tries += 1;
                 }
-                Ok(())
+                result => break result,
             }
         };
-        settled?;
-        result
+        match result {
+            Ok(is_new) => {
+                root.sync_directory(place)?;
+                created.settle(&root, place)?;
+                match Found::of(&self.file)? {
+                    Found::File(identity) => Ok(Stored { identity, created: is_new }),
+                    Found::Directory | Found::Special => Err(WriteError::Special),
+                }
+            }
+            Err(error) => {
+                created.take_back(&root);
+                Err(error)
+            }
+        }
     }
 
-    fn put_in_place(mut self, origin: &Origin, name: &[u8], condition: Condition<'_>) -> Result<Stored, WriteError> {
-        let present = origin.present(name)?;
-        if !condition(present.as_ref()) {
+    /// Says whether there was no file of that name before.
+    fn put_in_place(&mut self, directory: &OwnedFd, name: &[u8], condition: Condition<'_>) -> Result<bool, WriteError> {
+        let there = present(&self.root, name)?;
+        if !condition(there.as_ref()) {
             return Err(WriteError::ConditionFailed);
         }
-        let (place, last) = split(name);
-        let directory = origin.open_place(place)?;
-        if present.is_some() {
-            self.keep_mode(origin)?;
+        let last = split(name).1;
+        if there.is_some() {
+            self.keep_mode(name)?;
         }
-        let created = present.is_none() && self.create(&directory, last)?;
+        let created = there.is_none() && self.create(directory, last)?;
         if !created {
             // Something may have appeared since the look; then the condition must hold for that, too.
-            if present.is_none() && !condition(origin.present(name)?.as_ref()) {
+            if there.is_none() && !condition(present(&self.root, name)?.as_ref()) {
                 return Err(WriteError::ConditionFailed);
             }
             self.replace(directory, last)?;
         }
-        origin.sync_directory(place)?;
-        match Found::of(&self.file)? {
-            Found::File(identity) => Ok(Stored { identity, created }),
-            Found::Directory | Found::Special => Err(WriteError::Special),
-        }
+        Ok(created)
     }
 
     /// A replacement may be read and written by whom its predecessor could.
-    fn keep_mode(&self, origin: &Origin) -> Result<(), WriteError> {
-        let old = rustix::fs::fstat(origin.resolve(&self.name, super::LOOK_FLAGS)?)?;
+    fn keep_mode(&self, name: &[u8]) -> Result<(), WriteError> {
+        let old = rustix::fs::fstat(self.root.resolve(name, LOOK_FLAGS)?)?;
         rustix::fs::fchmod(&self.file, Mode::from_raw_mode(old.st_mode & 0o777))?;
         Ok(())
     }
@@ -294,19 +315,26 @@ impl Upload {
     }
 
     /// Gives the file its name, whatever file has it now.
-    fn replace(&mut self, directory: OwnedFd, last: &[u8]) -> Result<(), WriteError> {
-        let target = rustix::io::fcntl_dupfd_cloexec(&directory, 0)?;
+    fn replace(&mut self, directory: &OwnedFd, last: &[u8]) -> Result<(), WriteError> {
         let hidden = match self.staged.take() {
             Some(hidden) => hidden,
             None => {
-                let name = staging::fresh_name();
+                let (name, directory) = (staging::fresh_name(), rustix::io::fcntl_dupfd_cloexec(directory, 0)?);
                 link(&self.file, &directory, name.as_bytes())?;
                 Hidden { directory, name }
             }
         };
-        rustix::fs::renameat(&hidden.directory, &hidden.name, target, last)?;
-        hidden.renamed();
-        Ok(())
+        match rustix::fs::renameat(&hidden.directory, &hidden.name, directory, last) {
+            Ok(()) => {
+                hidden.renamed();
+                Ok(())
+            }
+            Err(errno) => {
+                // It has a name now, and keeps it for another try.
+                self.staged = Some(hidden);
+                Err(errno.into())
+            }
+        }
     }
 }
 
@@ -324,6 +352,7 @@ fn link(file: &File, directory: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::open;
     use super::*;
     use std::fs;
     use std::io::Write;
@@ -341,12 +370,13 @@ mod tests {
 
     /// As `put`, by way of a hidden name, as on file systems without O_TMPFILE.
     fn put_hidden(origin: &Origin, name: &str, body: &str, condition: Condition<'_>) -> Result<Stored, WriteError> {
-        let directory = origin.open_place(b"").unwrap();
+        let root = origin.root().unwrap();
+        let directory = root.open_place(b"").unwrap();
         let hidden = staging::fresh_name();
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR;
         let fd = rustix::fs::openat(&directory, &hidden, flags, Mode::from_raw_mode(0o666)).unwrap();
         let staged = Some(Hidden { directory, name: hidden });
-        let upload = Upload { name: name.as_bytes().to_vec(), file: File::from(fd), staged };
+        let upload = Upload { name: name.as_bytes().to_vec(), root, file: File::from(fd), staged };
         upload.file().write_all(body.as_bytes()).unwrap();
         upload.commit(origin, condition)
     }
@@ -373,7 +403,7 @@ mod tests {
         type Put = fn(&Origin, &str, &str, Condition<'_>) -> Result<Stored, WriteError>;
         for put in [put as Put, put_hidden] {
             let root = tempfile::tempdir().unwrap();
-            let origin = Origin::open(root.path()).unwrap();
+            let origin = open(root.path());
             let first = put(&origin, "a/b/c.txt", "one", ANY).unwrap();
             assert!(first.created);
             assert_eq!(Found::File(first.identity), origin.look(b"a/b/c.txt").unwrap());
@@ -400,7 +430,7 @@ mod tests {
             symlink("nowhere/at/all", root.path().join("broken")).unwrap();
             symlink("../..", root.path().join("up")).unwrap();
             let before = tree(root.path());
-            let origin = Origin::open(root.path()).unwrap();
+            let origin = open(root.path());
             assert!(matches!(put(&origin, "old", "new", ABSENT), Err(WriteError::ConditionFailed)));
             assert!(matches!(put(&origin, "n/e/w", "new", &|p| p.is_some()), Err(WriteError::ConditionFailed)));
             assert!(matches!(put(&origin, "dir", "new", ANY), Err(WriteError::IsDirectory)));
@@ -421,7 +451,7 @@ mod tests {
         fs::write(root.path().join("file"), "old").unwrap();
         symlink("file", root.path().join("link")).unwrap();
         symlink("nowhere", root.path().join("broken")).unwrap();
-        let origin = Origin::open(root.path()).unwrap();
+        let origin = open(root.path());
         for name in ["link", "broken"] {
             put(&origin, name, "new", ANY).unwrap();
             assert!(!root.path().join(name).is_symlink());
@@ -436,7 +466,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("dir")).unwrap();
         fs::write(root.path().join("dir/file"), "x").unwrap();
-        let origin = Origin::open(root.path()).unwrap();
+        let origin = open(root.path());
         assert!(matches!(origin.delete(b"dir", ANY), Err(WriteError::IsDirectory)));
         assert!(matches!(origin.delete(b"no", ANY), Err(WriteError::NotFound)));
         assert!(matches!(origin.delete(b"dir/file", &|_| false), Err(WriteError::ConditionFailed)));
@@ -447,7 +477,7 @@ mod tests {
     #[test]
     fn uploads_into_directories_that_come_and_go_do_not_lose_files() {
         let root = tempfile::tempdir().unwrap();
-        let origin = Origin::open(root.path()).unwrap();
+        let origin = open(root.path());
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let origin = &origin;

@@ -13,7 +13,7 @@ use crate::exchange::revalidate::{self, Checked};
 use crate::http::representation::Representation;
 use crate::limits;
 use crate::metrics::labels::Fill as Step;
-use crate::origin::{Found, Origin};
+use crate::origin::{Found, Origin, Root, RootAbsent};
 use crate::ring::Completion;
 use crate::ring::kernel::{Kernel, Kind, Op, Token};
 use crate::ring::lent::Lent;
@@ -26,29 +26,46 @@ use std::sync::{Arc, Weak};
 
 /// A path to open beneath the root.
 pub(super) struct Open {
+    root: Arc<Root>,
+    /// When the root had been exchanged last, as far as was known: see [`Origin::exchanged`].
+    exchanged: u64,
     path: Vec<u8>,
     how: OpenHow,
     attempts: u32,
 }
 
 impl Open {
-    fn new(name: &[u8], how: OpenHow) -> Lent<Open> {
+    fn new(origin: &Origin, name: &[u8], how: OpenHow) -> Result<Lent<Open>, RootAbsent> {
+        // Read first: what is exchanged in between is then noticed.
+        let exchanged = origin.exchanged();
+        let root = origin.root()?;
         let mut path = Vec::with_capacity(name.len() + 1);
         path.extend_from_slice(name);
         path.push(0);
-        Lent::new(Open { path, how, attempts: 0 })
+        Ok(Lent::new(Open { root, exchanged, path, how, attempts: 0 }))
     }
 
-    fn op(open: &mut Lent<Open>, origin: &Origin) -> Op {
+    fn op(open: &mut Lent<Open>) -> Op {
+        let root = open.root.as_raw_fd();
         let path = open.lend(|open| open.path.as_mut_ptr().cast());
         let how = open.lend_also(|open| &raw mut open.how);
-        Op::Open { root: origin.root_fd().as_raw_fd(), path, how }
+        Op::Open { root, path, how }
     }
 
-    /// Whether the open failed for a reason that may have passed: the tree was renamed while it was resolved, or a signal.
-    fn is_worth_another(&mut self, result: i32) -> bool {
+    /// Whether to open again: it failed for a reason that may have passed (the tree was renamed while the path was resolved, or a
+    /// signal came), or the root was exchanged meanwhile, whatever was found in the earlier one.
+    ///
+    /// # Errors
+    /// There is no root to open it in.
+    fn is_worth_another(&mut self, result: i32, origin: &Origin) -> Result<bool, RootAbsent> {
         self.attempts += 1;
-        (result == -libc::EAGAIN || result == -libc::EINTR) && self.attempts < limits::OPEN_ATTEMPTS
+        let exchanged = origin.exchanged();
+        if self.exchanged != exchanged {
+            self.root = origin.root()?;
+            self.exchanged = exchanged;
+            return Ok(true);
+        }
+        Ok((result == -libc::EAGAIN || result == -libc::EINTR) && self.attempts < limits::OPEN_ATTEMPTS)
     }
 }
 
@@ -116,13 +133,15 @@ impl<K: Kernel> Worker<K> {
             return self.begin_reading(fill, entry, file);
         }
         if let Some(Opened { file, checked, .. }) = fill.take_opened()
-            && self.now.saturating_sub(checked) < self.shared.options.revalidate.as_nanos() as u64
+            && self.is_fresh(checked)
             && file.is_same(self.now)
         {
             self.metrics.fills[Step::Reopened].one();
             return self.fill_from(fill, file, checked, 0);
         }
-        let open = Open::new(fill.name(), Origin::open_how());
+        let Ok(open) = Open::new(&self.shared.origin, fill.name(), Origin::open_how()) else {
+            return self.end_failed_fill(&fill, Failure::RootAbsent);
+        };
         let key = self.fills.insert(FillTask { fill, stage: Stage::Opening(open) });
         self.open_for_fill(key)
     }
@@ -176,7 +195,7 @@ impl<K: Kernel> Worker<K> {
 
     fn open_for_fill(&mut self, key: usize) -> io::Result<()> {
         let Stage::Opening(open) = &mut self.fills[key].stage else { return Ok(()) };
-        let op = Open::op(open, &self.shared.origin);
+        let op = Open::op(open);
         self.kernel.submit(op, Token::new(Kind::FillOpen, 0, key as u32))
     }
 
@@ -184,13 +203,13 @@ impl<K: Kernel> Worker<K> {
         let key = key as usize;
         let Some(FillTask { stage: Stage::Opening(open), .. }) = self.fills.get_mut(key) else { return Ok(()) };
         open.returned();
-        if completion.result < 0 {
-            if open.get_mut().is_worth_another(completion.result) {
-                return self.open_for_fill(key);
-            }
-            return self.fail_fill(key, Failure::of_errno(-completion.result));
+        let file = (completion.result >= 0).then(|| self.kernel.adopt(completion.result));
+        match open.get_mut().is_worth_another(completion.result, &self.shared.origin) {
+            Ok(false) => {}
+            Ok(true) => return self.open_for_fill(key),
+            Err(RootAbsent) => return self.fail_fill(key, Failure::RootAbsent),
         }
-        let file = self.kernel.adopt(completion.result);
+        let Some(file) = file else { return self.fail_fill(key, Failure::of_errno(-completion.result)) };
         let identity = match self.kernel.identify(file.as_fd()) {
             Ok(Found::File(identity)) => identity,
             Ok(Found::Directory) => return self.fail_fill(key, Failure::IsDirectory),
@@ -275,9 +294,9 @@ impl<K: Kernel> Worker<K> {
         let FillTask { fill, stage: Stage::Fetching(fetching) } = &mut self.fills[key] else { return Ok(()) };
         fetching.byte.returned();
         let (fill, file) = (fill.clone(), fetching.file.clone());
-        let (at, size) = (fetching.at, fetching.entry.size());
+        let (at, size, checked) = (fetching.at, fetching.entry.size(), fetching.entry.checked());
         let to = (at + limits::FETCH_BYTES).min(size);
-        if !self.is_still_the_same(&fill, &file) {
+        if !self.is_still_the_same(&fill, &file, checked) {
             return self.tear_fill(key);
         }
         if result != 1 || !self.kernel.is_resident(file.fd.as_raw_fd(), at, to - at) {
@@ -311,11 +330,18 @@ impl<K: Kernel> Worker<K> {
         self.resume_due()
     }
 
-    /// Whether the open file still is the version that was begun, so that what was read of it may be sent.
-    fn is_still_the_same(&mut self, fill: &Arc<Fill>, file: &OpenFile) -> bool {
+    /// Whether the open file still is the version that was begun, so that what was read of it may be sent. It was found under its
+    /// name at `found_at`.
+    fn is_still_the_same(&mut self, fill: &Arc<Fill>, file: &OpenFile, found_at: u64) -> bool {
         let began = &file.representation.identity;
         match self.kernel.identify(file.fd.as_fd()) {
-            Ok(Found::File(now)) if now == *began => true,
+            // What is read of an earlier root is for those who have begun only.
+            Ok(Found::File(now)) if now == *began => {
+                if found_at <= self.shared.origin.exchanged() {
+                    self.shared.cache.detach(fill);
+                }
+                true
+            }
             // It was replaced, renamed or deleted: those who have begun get it whole, and whoever comes now gets what is
             // there now.
             Ok(Found::File(now)) if now.same_bytes(began) => {
@@ -384,7 +410,7 @@ impl<K: Kernel> Worker<K> {
         };
         let (fill, file, entry) = (fill.clone(), reading.file.clone(), reading.entry.clone());
         // Nobody sees the chunk before it is known to be of the same version as what was sent already.
-        if !self.is_still_the_same(&fill, &file) {
+        if !self.is_still_the_same(&fill, &file, entry.checked()) {
             return self.tear_fill(key);
         }
         let filled = entry.filled() + read;
@@ -413,22 +439,30 @@ impl<K: Kernel> Worker<K> {
 
     fn fail_fill(&mut self, key: usize, failure: Failure) -> io::Result<()> {
         let task = self.fills.remove(key);
-        self.metrics.fills[Step::Failed].one();
-        let waiters = self.shared.cache.fail(&task.fill, failure);
-        self.wake_all(waiters)?;
+        self.end_failed_fill(&task.fill, failure)?;
         self.resume_due()
+    }
+
+    fn end_failed_fill(&mut self, fill: &Arc<Fill>, failure: Failure) -> io::Result<()> {
+        self.metrics.fills[Step::Failed].one();
+        let waiters = self.shared.cache.fail(fill, failure);
+        self.wake_all(waiters)
     }
 
     /// Looks whether the disk still holds what is cached; `waits` is the connection that waits for the answer.
     pub(super) fn begin_check(&mut self, lease: Lease, waits: Option<u32>) -> io::Result<()> {
         let waits = waits.map(|index| (index, self.connections[index as usize].generation));
-        let open = Open::new(lease.name(), Origin::look_how());
+        let Ok(open) = Open::new(&self.shared.origin, lease.name(), Origin::look_how()) else {
+            lease.end_check(self.now, false);
+            self.answer_check(waits, Checked::RootAbsent);
+            return Ok(());
+        };
         let key = self.checks.insert(Check { lease, began: self.now, waits, open });
         self.open_for_check(key)
     }
 
     fn open_for_check(&mut self, key: usize) -> io::Result<()> {
-        let op = Open::op(&mut self.checks[key].open, &self.shared.origin);
+        let op = Open::op(&mut self.checks[key].open);
         self.kernel.submit(op, Token::new(Kind::Check, 0, key as u32))
     }
 
@@ -436,33 +470,39 @@ impl<K: Kernel> Worker<K> {
         let key = key as usize;
         let Some(check) = self.checks.get_mut(key) else { return Ok(()) };
         check.open.returned();
-        if completion.result < 0 && check.open.get_mut().is_worth_another(completion.result) {
+        let file = (completion.result >= 0).then(|| self.kernel.adopt(completion.result));
+        let again = check.open.get_mut().is_worth_another(completion.result, &self.shared.origin);
+        if again == Ok(true) {
             return self.open_for_check(key);
         }
         let check = self.checks.remove(key);
-        let found = match completion.result {
-            fd @ 0.. => {
-                let file = self.kernel.adopt(fd);
-                self.kernel.identify(file.as_fd())
-            }
-            error => Err(io::Error::from_raw_os_error(-error)),
+        let found = match file {
+            _ if again == Err(RootAbsent) => Err(RootAbsent.into()),
+            Some(file) => self.kernel.identify(file.as_fd()),
+            None => Err(io::Error::from_raw_os_error(-completion.result)),
         };
         let checked = revalidate::conclude(&self.shared.cache, &check.lease, check.began, found);
         self.metrics.revalidations[checked.into()].one();
-        self.answer_check(check.waits, checked)
+        self.answer_check(check.waits, checked);
+        Ok(())
     }
 
-    fn answer_check(&mut self, waits: Option<(u32, u32)>, checked: Checked) -> io::Result<()> {
-        let Some((index, generation)) = waits else { return Ok(()) };
-        match self.connections.get_mut(index as usize) {
-            Some(connection) if connection.generation == generation => {
-                if let Wait::Exchange(exchange) = &mut connection.wait {
-                    exchange.checked(checked);
-                    return self.pump(index);
-                }
-                Ok(())
-            }
-            _ => Ok(()),
+    /// Tells the connection that waits. It goes on after this turn's completions: whoever began the check may be in the middle
+    /// of it.
+    fn answer_check(&mut self, waits: Option<(u32, u32)>, checked: Checked) {
+        let Some((index, generation)) = waits else { return };
+        if let Some(connection) = self.connections.get_mut(index as usize)
+            && connection.generation == generation
+            && let Wait::Exchange(exchange) = &mut connection.wait
+        {
+            exchange.checked(checked);
+            self.ready.push((index, generation));
         }
+    }
+
+    /// Whether what was found under its name at `checked` may be served without another look.
+    fn is_fresh(&self, checked: u64) -> bool {
+        let (interval, exchanged) = (self.shared.options.revalidate, self.shared.origin.exchanged());
+        revalidate::due(checked, interval, exchanged, self.now) != revalidate::Due::Now
     }
 }

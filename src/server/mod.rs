@@ -9,6 +9,7 @@ pub mod auth;
 mod connection;
 pub mod control;
 mod filler;
+mod follow;
 pub mod listen;
 pub mod logging;
 mod receive;
@@ -24,7 +25,6 @@ use crate::cache::Cache;
 use crate::config::{ServeOptions, Transmit};
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::origin::Origin;
 use crate::ring::kernel::{Kind, Token};
 use crate::ring::preflight;
 use crate::ring::system::System;
@@ -63,7 +63,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     logging::start(options.log);
     let descriptors = raise_descriptor_limit(options.max_connections);
     let guard = Guard::open(options.token_file.as_deref(), options.token_reads)?;
-    let origin = Origin::open(&options.root).with_context(|| format!("cannot serve {}", options.root.display()))?;
+    let origin = follow::open(&options).with_context(|| format!("cannot serve {}", options.root.display()))?;
     let metrics = Metrics::new(options.workers);
     let packed_max = if options.transmit == Transmit::Splice { 0 } else { limits::PACKED_MAX };
     let cache = Cache::new(
@@ -80,6 +80,8 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
         Some(log) => AccessLog::open(log.target.clone(), log.format, metrics.shared.clone())
             .context("cannot open the access log")?,
     };
+    // A write beyond the limit on file sizes fails, as others do that find no room, and does not end the process.
+    signal_hook::flag::register(libc::SIGXFSZ, Arc::default())?;
     let mut signals = signal_hook::iterator::Signals::new([libc::SIGINT, libc::SIGTERM, libc::SIGHUP])?;
     let listening = match inherited.is_empty() {
         true => listen::bind(&options.listen, options.workers)?,
@@ -104,6 +106,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
         eprintln!("forebay: serving {} on {address}", shared.options.root.display());
     }
     let listening = listen::Listening { sockets: Vec::new(), bound, files };
+    let follower = follow::spawn(shared.clone()).context("cannot start the thread that looks at the root")?;
     systemd::notify(systemd::State::Ready);
     while let Some(libc::SIGHUP) = signals.forever().next() {
         shared.access_log.reopen();
@@ -121,6 +124,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     }
     control.join();
     shared.access_log.finish();
+    drop(follower);
     listening.clean();
     Ok(())
 }

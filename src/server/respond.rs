@@ -163,6 +163,7 @@ impl<K: Kernel> Worker<K> {
                 cache: &self.shared.cache,
                 touch: &self.touch,
                 revalidate: self.shared.options.revalidate,
+                exchanged: self.shared.origin.exchanged(),
                 now: self.now,
                 refers: Some(&refers),
             };

@@ -88,9 +88,12 @@ impl Server {
         line.unwrap_or_else(|| panic!("no sample {sample}")).parse().expect("a number")
     }
 
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
     pub fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, signal).expect("the server runs");
+        rustix::process::kill_process(self.pid(), signal).expect("the server runs");
     }
 
     /// As `kill -9` does.

@@ -71,6 +71,11 @@ impl Answer {
             .with(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))
     }
 
+    /// Says that the trouble may be over in a second.
+    pub fn retry_soon(self) -> Answer {
+        self.with(header::RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+
     /// Adds a header field. A value that cannot be one (from a file's name, say) is left out.
     pub fn with(mut self, name: HeaderName, value: impl TryInto<HeaderValue>) -> Answer {
         if let Ok(value) = value.try_into() {

@@ -68,6 +68,7 @@ impl Lane {
                 cache: &self.shared.cache,
                 touch: &self.touch,
                 revalidate: self.shared.options.revalidate,
+                exchanged: self.shared.origin.exchanged(),
                 now: monotonic(),
                 refers: None,
             };

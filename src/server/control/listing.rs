@@ -18,9 +18,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use super::answer::{Answer, Content, PieceSender, pieces};
 use super::route::{Lane, blocking, field};
 use crate::cache::fill::Failure;
-use crate::origin::Found;
 use crate::origin::directory::{Entry, EntryKind, Names};
-use crate::server::shared::Shared;
+use crate::origin::{Found, RootAbsent};
 
 /// Entries looked at and sent at a time.
 const ENTRIES_AT_ONCE: usize = 512;
@@ -128,7 +127,7 @@ impl Lane {
             Content::Empty
         } else {
             let (sender, content) = pieces(None);
-            tokio_uring::spawn(write(self.shared.clone(), names, format, name.to_vec(), sender));
+            tokio_uring::spawn(write(names, format, name.to_vec(), sender));
             content
         };
         Ok(Answer::new(StatusCode::OK, content)
@@ -151,6 +150,7 @@ fn refusal(error: &io::Error) -> Answer {
     match Failure::of(error) {
         Failure::Forbidden => Answer::problem(StatusCode::FORBIDDEN, "this directory may not be read"),
         Failure::NotFound => Answer::problem(StatusCode::NOT_FOUND, "there is no such directory"),
+        Failure::RootAbsent => Answer::problem(StatusCode::SERVICE_UNAVAILABLE, RootAbsent).retry_soon(),
         Failure::IsDirectory | Failure::Changed | Failure::Io(_) => {
             tracing::warn!("a directory cannot be read: {error}");
             Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, format!("the directory cannot be read: {error}"))
@@ -159,14 +159,14 @@ fn refusal(error: &io::Error) -> Answer {
 }
 
 /// Sends the list piece by piece.
-async fn write(shared: Arc<Shared>, names: Names, format: Format, place: Vec<u8>, sender: PieceSender) {
+async fn write(names: Names, format: Format, place: Vec<u8>, sender: PieceSender) {
     let names = Arc::new(names);
     let mut text = String::new();
     format.open(&place, &mut text);
     let mut is_first = true;
     for from in (0..names.count()).step_by(ENTRIES_AT_ONCE) {
-        let (shared, names) = (shared.clone(), names.clone());
-        let Ok(entries) = blocking(move || names.entries(&shared.origin, from, from + ENTRIES_AT_ONCE)).await else {
+        let names = names.clone();
+        let Ok(entries) = blocking(move || names.entries(from, from + ENTRIES_AT_ONCE)).await else {
             let _ = sender.send(Err(io::Error::other("the directory could not be read to its end"))).await;
             return;
         };

@@ -54,7 +54,7 @@ impl Lane {
         let (shared, owned) = (self.shared.clone(), name.to_vec());
         let begun = blocking(move || -> Result<Upload, WriteError> {
             let upload = shared.origin.begin_upload(&owned)?;
-            let present = shared.origin.present(&owned)?;
+            let present = upload.present()?;
             conditions.permits_write(present.as_ref()).then_some(upload).ok_or(WriteError::ConditionFailed)
         });
         let upload = begun.await?.map_err(refusal)?;
@@ -212,14 +212,19 @@ fn refusal(error: WriteError) -> Answer {
         WriteError::NotFound => StatusCode::NOT_FOUND,
         WriteError::ConditionFailed => StatusCode::PRECONDITION_FAILED,
         WriteError::NameTooLong => StatusCode::URI_TOO_LONG,
+        WriteError::TooDeep(_) => StatusCode::BAD_REQUEST,
+        WriteError::RootExchanged | WriteError::RootAbsent(_) => StatusCode::SERVICE_UNAVAILABLE,
         WriteError::Denied(_) => StatusCode::FORBIDDEN,
-        WriteError::NoSpace(_) => StatusCode::INSUFFICIENT_STORAGE,
+        WriteError::NoSpace(_) | WriteError::TooLarge(_) => StatusCode::INSUFFICIENT_STORAGE,
         WriteError::Io(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     if status.is_server_error() {
         tracing::warn!("a write failed: {error}");
     }
-    Answer::problem(status, error)
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE => Answer::problem(status, error).retry_soon(),
+        _ => Answer::problem(status, error),
+    }
 }
 
 impl OwnedConditions {

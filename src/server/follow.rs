@@ -1,0 +1,69 @@
+//! The thread that looks where the path of the root leads, so that nobody else has to: see [`Origin::follow`].
+
+use super::shared::Shared;
+use crate::config::ServeOptions;
+use crate::limits;
+use crate::origin::{Followed, Origin};
+use crate::ring::system::monotonic;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+/// The running thread, if one is needed.
+/// The thread ends when this is dropped. It is not waited for: its file system may hang.
+pub(super) struct Follower(#[allow(dead_code, reason = "dropping it is its use")] Option<SyncSender<()>>);
+
+/// How often the path is looked at: a fraction of the revalidation interval, as what was checked just before an exchange is
+/// served until the exchange is noticed. `None`: that would be too often for a thread.
+fn period(revalidate: Duration) -> Option<Duration> {
+    let period = (revalidate / 4).min(limits::FOLLOW_PERIOD);
+    (period >= limits::FOLLOW_PERIOD_MIN).then_some(period)
+}
+
+/// Opens the directory to serve.
+///
+/// # Errors
+/// Those of [`Origin::open`].
+pub(super) fn open(options: &ServeOptions) -> io::Result<Origin> {
+    let origin = Origin::open(&options.root, monotonic)?;
+    Ok(if period(options.revalidate).is_some() { origin } else { origin.following_at_once() })
+}
+
+/// Starts the thread.
+///
+/// # Errors
+/// It cannot be started.
+pub(super) fn spawn(shared: Arc<Shared>) -> io::Result<Follower> {
+    let Some(period) = period(shared.options.revalidate) else { return Ok(Follower(None)) };
+    let (stop, stopped) = sync_channel(0);
+    let body = move || {
+        let mut is_known = true;
+        while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
+            match shared.origin.follow() {
+                Followed::Unknown(error) => {
+                    if std::mem::replace(&mut is_known, false) {
+                        tracing::warn!("{} cannot be looked at: {error}", shared.origin.path().display());
+                    }
+                }
+                Followed::Same | Followed::Exchanged | Followed::Lost | Followed::Absent => is_known = true,
+            }
+        }
+    };
+    thread::Builder::new().name("root".into()).spawn(body)?;
+    Ok(Follower(Some(stop)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_is_looked_at_several_times_an_interval() {
+        assert_eq!(period(Duration::from_secs(1)), Some(Duration::from_millis(250)));
+        assert_eq!(period(Duration::from_secs(3600)), Some(limits::FOLLOW_PERIOD));
+        assert_eq!(period(Duration::from_millis(40)), Some(Duration::from_millis(10)));
+        assert_eq!((period(Duration::from_millis(1)), period(Duration::ZERO)), (None, None));
+    }
+}
