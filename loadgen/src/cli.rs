@@ -1,6 +1,13 @@
 //! The command line.
 
-use crate::{corpus::sizes::Sizes, exec::Arrivals, report::thresholds::Threshold, requests::Popularity, trace};
+use crate::{
+    classify::Rule,
+    corpus::sizes::Sizes,
+    exec::Arrivals,
+    report::thresholds::Threshold,
+    requests::{Method, Popularity},
+    trace,
+};
 use clap::{Args, Parser, Subcommand};
 use forebay::units::{self, Size};
 use std::{path::PathBuf, time::Duration};
@@ -77,6 +84,19 @@ pub struct RunOptions {
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", help_heading = "Load")]
     pub headers: Vec<String>,
 
+    /// The method of every request
+    #[arg(short = 'X', long, default_value = "GET", env = "LOADGEN_METHOD", help_heading = "Load")]
+    pub method: Method,
+    /// What every request carries: a text, or @FILE
+    #[arg(long, value_name = "TEXT|@FILE", env = "LOADGEN_BODY", help_heading = "Load")]
+    pub body: Option<String>,
+    /// A connection of its own for every request
+    #[arg(long, env = "LOADGEN_NO_KEEPALIVE", conflicts_with = "pipeline", help_heading = "Load")]
+    pub no_keepalive: bool,
+    /// What tells hits from misses: a field and how it begins ('X-Cache: HIT', 'X-Cache: HIT|STALE'), or forebay (Cache-Status),
+    /// varnish, nginx, apache, squid, cloudfront, cloudflare, fastly, akamai
+    #[arg(long, value_name = "FIELD", default_value = "forebay", env = "LOADGEN_HIT_HEADER", help_heading = "Load")]
+    pub hit_header: Rule,
     /// Exit with status 1 if this comes true: errors>0.1%, dropped>100, p99>5ms, hit.p99.9>1ms, misses>10%, rate<5000.
     /// Repeatable; errors>1% and dropped>1% hold unless another condition on errors or dropped is given
     #[arg(long, value_name = "CONDITION", help_heading = "Load")]
@@ -118,7 +138,7 @@ pub struct RunOptions {
     #[arg(long, default_value_t = 1, env = "LOADGEN_SEED", help_heading = "Names")]
     pub seed: u64,
     /// Check every byte of every body against what `loadgen corpus` makes for that name
-    #[arg(long, env = "LOADGEN_VERIFY", help_heading = "Names")]
+    #[arg(long, env = "LOADGEN_VERIFY", conflicts_with = "method", help_heading = "Names")]
     pub verify: bool,
     /// The seed that the corpus was made with
     #[arg(long, default_value_t = 1, env = "LOADGEN_CORPUS_SEED", help_heading = "Names")]

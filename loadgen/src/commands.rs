@@ -12,7 +12,7 @@ use crate::{
         summary, thresholds,
     },
     requests::{
-        Fields, Item, Order, Requests,
+        Fields, Form, Item, Order, Requests,
         listing::{self, Listed},
         paths,
     },
@@ -93,11 +93,11 @@ fn plan(options: &RunOptions) -> Result<Plan, Failed> {
         Some(file) => Some(trace::load(file, options.trace_format).map_err(Failed::Usage)?),
         None => None,
     };
-    let fields = Fields::parse(&options.headers).map_err(Failed::Usage)?;
-    let items = items(options, &mut endpoint, &fields, trace.as_ref())?;
+    let form = form(options).map_err(Failed::Usage)?;
+    let items = items(options, &mut endpoint, &form.fields, trace.as_ref())?;
     let order = order(options, &items, trace.as_ref()).map_err(Failed::Usage)?;
     let verify = options.verify.then_some(options.corpus_seed);
-    let requests = Requests::prepare(&endpoint, &items, &fields, verify);
+    let requests = Requests::prepare(&endpoint, &items, &form, verify).map_err(Failed::Usage)?;
     let pace = match (options.rate, options.trace_speed, &trace) {
         (Some(per_second), ..) => Pace::Rate { per_second, arrivals: options.arrivals },
         (None, Some(speed), Some(trace)) => {
@@ -128,6 +128,24 @@ fn plan(options: &RunOptions) -> Result<Plan, Failed> {
         timeout: options.timeout,
         seed: options.seed,
         interval,
+    })
+}
+
+/// What the requests are, but for their targets.
+fn form(options: &RunOptions) -> Result<Form> {
+    let content = match &options.body {
+        None => None,
+        Some(text) => Some(match text.strip_prefix('@') {
+            Some(file) => std::fs::read(file).with_context(|| format!("cannot read the body {file}"))?,
+            None => text.clone().into_bytes(),
+        }),
+    };
+    Ok(Form {
+        method: options.method.clone(),
+        fields: Fields::parse(&options.headers)?,
+        content,
+        single_use: options.no_keepalive,
+        rule: options.hit_header.clone(),
     })
 }
 
@@ -200,6 +218,10 @@ fn settings(options: &RunOptions, plan: &Plan) -> BTreeMap<String, Value> {
         ("verify", json!(options.verify)),
         ("discard_bodies", json!(plan.discards_bodies)),
         ("headers", json!(options.headers)),
+        ("method", json!(options.method.as_str())),
+        ("body", json!(options.body)),
+        ("keepalive", json!(!options.no_keepalive)),
+        ("hit_header", json!(options.hit_header.to_string())),
     ];
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -51,6 +51,19 @@ fn each_class_has_its_own_counts_and_times() {
 }
 
 #[test]
+fn a_field_of_another_cache_tells_hits_from_misses() {
+    let server = Server::start(|_, number| {
+        Reply::Send(ok(if number < 3 { "X-Cache: MISS\r\n" } else { "X-Cache: HIT from edge\r\n" }, b"x"))
+    });
+    let (told, status) = run(&[&server.address, "-n", "10", "-c", "1", "--hit-header", "squid"]);
+    let requests = |class: &str| told["classes"][class]["requests"].as_u64().unwrap();
+    assert_eq!((status, requests("hit"), requests("miss"), requests("unclassified")), (0, 7, 3, 0));
+    assert_eq!(told["settings"]["hit_header"], "X-Cache: HIT");
+    let (untold, _) = run(&[&server.address, "-n", "10", "-c", "1"]);
+    assert_eq!(untold["classes"]["unclassified"]["requests"], 10);
+}
+
+#[test]
 fn ipv6_and_unix_sockets_are_reached() {
     let server = Server::on(TcpListener::bind("[::1]:0").unwrap(), by_path);
     let (measured, status) = run(&[&format!("http://{}/hit", server.address), "-n", "10", "-c", "2"]);

@@ -125,6 +125,27 @@ fn a_host_of_ones_own_is_the_only_one() {
 }
 
 #[test]
+fn other_methods_and_connections_for_one_request() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("file"), "x".repeat(5000)).unwrap();
+    let server = Server::start(directory.path(), &[("FOREBAY_ALLOW_WRITES", "true")]);
+    let url = format!("http://{}/file", server.address);
+    let measured = |options: &[&str]| {
+        let (run, status) = run(&[&[url.as_str(), "-n", "40", "-c", "2"], options].concat());
+        let total = &run["classes"]["total"];
+        assert_eq!((status, &total["requests"]), (0, &40.into()), "{options:?}: {total}");
+        (total["bytes"].as_u64().unwrap(), run["client"]["connections"].as_u64().unwrap())
+    };
+    assert_eq!(measured(&[]), (40 * 5000, 2));
+    assert_eq!(measured(&["-X", "HEAD"]).0, 0);
+    assert_eq!(measured(&["-X", "HEAD", "--pipeline", "4"]).0, 0);
+    let (bytes, connections) = measured(&["--no-keepalive"]);
+    assert!((bytes, connections >= 40) == (40 * 5000, true), "{connections} connections");
+    measured(&["-X", "PUT", "--body", "hello"]);
+    assert_eq!(std::fs::read(directory.path().join("file")).unwrap(), b"hello");
+}
+
+#[test]
 fn what_fits_the_cache_hits_and_what_does_not_misses() {
     let corpus = Corpus::make(&["--count", "1024", "--sizes", "fixed:16KiB"]);
     let in_turn = |requests| ["--paths", text(&corpus.list), "--popularity", "sequential", "-c", "1", "-n", requests];

@@ -3,9 +3,11 @@
 //! Both lanes use these: the fast lane on the bytes it received, the control side on what hyper parsed.
 
 pub mod cache_status;
+pub mod chunked;
 pub mod conditional;
 pub mod date;
 pub mod range;
+pub mod reader;
 pub mod representation;
 pub mod request;
 pub mod response;

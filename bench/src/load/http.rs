@@ -1,6 +1,7 @@
 //! The few requests that the harness sends itself: to see a server answer, and to check its bytes against the files.
 
 use anyhow::{Context, Result, bail, ensure};
+use forebay::http::reader::{Event, Reader};
 use std::{
     fs::File,
     io::{ErrorKind, Read, Write},
@@ -11,9 +12,6 @@ use std::{
 
 /// How long one read or write may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The longest head of a response.
-const HEAD_MAX: usize = 16 << 10;
 
 /// A connection to a server on this machine, with time-outs.
 ///
@@ -40,8 +38,11 @@ fn send(stream: &mut TcpStream, path: &str, connection: &str) -> Result<()> {
 pub fn first_byte(port: u16, path: &str) -> Result<()> {
     let mut stream = connect(port)?;
     send(&mut stream, path, "close")?;
-    read_head(&mut stream)?;
-    Ok(())
+    let mut answered = false;
+    receive(&mut stream, |part| {
+        answered |= matches!(part, Part::Head { .. });
+        Ok(!answered)
+    })
 }
 
 /// One request on a connection that stays open; the body is read and thrown away.
@@ -50,16 +51,7 @@ pub fn first_byte(port: u16, path: &str) -> Result<()> {
 /// No 200 with a whole body.
 pub fn get_and_keep(stream: &mut TcpStream, path: &str) -> Result<()> {
     send(stream, path, "keep-alive")?;
-    let head = read_head(stream)?;
-    let mut left = head.length - head.body.len() as u64;
-    let mut buffer = vec![0; 64 << 10];
-    while left > 0 {
-        let room = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let read = read(stream, &mut buffer[..room])?;
-        ensure!(read > 0, "the body ended {left} bytes early");
-        left -= read as u64;
-    }
-    Ok(())
+    receive(stream, |_| Ok(true))
 }
 
 /// Fetches `path` and compares every byte of the body with `file`.
@@ -73,66 +65,58 @@ pub fn verify(port: u16, path: &str, file: &Path) -> Result<()> {
 fn compare(port: u16, path: &str, file: &Path) -> Result<()> {
     let mut stream = connect(port)?;
     send(&mut stream, path, "close")?;
-    let head = read_head(&mut stream)?;
     let mut expected = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
     let size = expected.metadata()?.len();
-    ensure!(head.length == size, "it is announced with {} bytes, and the file has {size}", head.length);
-    let (mut got, mut wanted) = (head.body, Vec::new());
-    let mut at = 0;
-    loop {
-        wanted.resize(got.len(), 0);
-        let same = expected.read_exact(&mut wanted).is_ok() && got == wanted;
-        ensure!(same, "it differs from the file within the {} bytes after {at}", got.len());
-        at += got.len() as u64;
-        if at >= size {
-            return Ok(());
+    let (mut at, mut wanted) = (0, Vec::new());
+    let compared = receive(&mut stream, |part| {
+        match part {
+            Part::Head { length } => {
+                ensure!(length == size, "it is announced with {length} bytes, and the file has {size}");
+            }
+            Part::Body(got) => {
+                wanted.resize(got.len(), 0);
+                let same = expected.read_exact(&mut wanted).is_ok() && got == wanted;
+                ensure!(same, "it differs from the file within the {} bytes after {at}", got.len());
+                at += got.len() as u64;
+            }
         }
-        got.resize(usize::try_from(size - at).unwrap_or(usize::MAX).min(256 << 10), 0);
-        let read = read(&mut stream, &mut got)?;
-        ensure!(read > 0, "it ended after {at} of {size} bytes");
-        got.truncate(read);
-    }
+        Ok(true)
+    });
+    compared.with_context(|| format!("after {at} of {size} bytes"))
 }
 
-/// What came first.
-struct Head {
-    /// Of the body, in bytes.
-    length: u64,
-    /// What of the body came with the head.
-    body: Vec<u8>,
+/// What arrives of a response.
+enum Part<'a> {
+    /// `length`: of the body.
+    Head {
+        length: u64,
+    },
+    Body(&'a [u8]),
 }
 
-fn read_head(stream: &mut TcpStream) -> Result<Head> {
-    let mut bytes = Vec::new();
-    let mut chunk = [0; 4096];
+/// Receives one response, which must be a 200 of a known length, and shows its parts until `each` has seen enough.
+fn receive(stream: &mut TcpStream, mut each: impl FnMut(Part<'_>) -> Result<bool>) -> Result<()> {
+    let (mut reader, mut buffer) = (Reader::default(), vec![0; 64 << 10]);
     loop {
-        let read = read(stream, &mut chunk)?;
-        ensure!(read > 0, "the connection ended before the head did");
-        bytes.extend_from_slice(&chunk[..read]);
-        if let Some(head) = parse_head(&bytes)? {
-            return Ok(head);
+        let received = read(stream, &mut buffer)?;
+        ensure!(received > 0, "the connection ended before the response did");
+        let mut input = &buffer[..received];
+        loop {
+            let goes_on = match reader.step(&mut input, &mut |_, _| ()) {
+                Event::More => break,
+                Event::Head(head) => {
+                    ensure!(head.status == 200, "the status is {}", head.status);
+                    each(Part::Head { length: head.length.context("the response has no Content-Length")? })?
+                }
+                Event::Body(bytes) => each(Part::Body(bytes))?,
+                Event::End => return Ok(()),
+                Event::Malformed => bail!("the response is not HTTP"),
+            };
+            if !goes_on {
+                return Ok(());
+            }
         }
-        ensure!(bytes.len() < HEAD_MAX, "the head is longer than {HEAD_MAX} bytes");
     }
-}
-
-/// `None` while the head is not whole.
-fn parse_head(bytes: &[u8]) -> Result<Option<Head>> {
-    let mut headers = [httparse::EMPTY_HEADER; 64];
-    let mut response = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(end) = response.parse(bytes).context("the response is not HTTP")? else {
-        return Ok(None);
-    };
-    match response.code {
-        Some(200) => {}
-        code => bail!("the status is {}", code.unwrap_or(0)),
-    }
-    let length = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
-    let length = length.and_then(|header| std::str::from_utf8(header.value).ok()?.trim().parse().ok());
-    let length = length.context("the response has no Content-Length")?;
-    let body = bytes[end..].to_vec();
-    ensure!(body.len() as u64 <= length, "more than the announced {length} bytes came");
-    Ok(Some(Head { length, body }))
 }
 
 fn read(stream: &mut TcpStream, into: &mut [u8]) -> Result<usize> {
@@ -184,7 +168,7 @@ mod tests {
             response("404 Not Found", body.len(), &body),
         ]);
         verify(port, "file", &file).expect("the same");
-        for expected in ["differs", "ended after 100", "announced with 100", "status is 404"] {
+        for expected in ["differs", "after 100 of 300000 bytes", "announced with 100", "status is 404"] {
             let error = format!("{:#}", verify(port, "file", &file).expect_err(expected));
             assert!(error.contains(expected) && error.contains("/file"), "{error}");
         }

@@ -7,10 +7,10 @@
 //! ```
 
 use crate::{
-    http::response::{Ending, Event, Head, Parser},
     requests::Requests,
     stats::{Class, Failure},
 };
+use forebay::http::reader::{Ending, Event, Head, Reader};
 use std::collections::VecDeque;
 
 /// A request that waits for its response, or for its turn to be sent again.
@@ -47,6 +47,7 @@ pub enum Phase {
 #[derive(Debug, Clone, Copy)]
 struct Arriving {
     head: Head,
+    class: Class,
     body_bytes: u64,
     wrong: bool,
 }
@@ -100,19 +101,20 @@ pub struct Connection {
     pub failures: u32,
     /// Responses received on this connection.
     responses: u64,
-    parser: Parser,
+    reader: Reader,
     arriving: Option<Arriving>,
 }
 
 impl Connection {
-    pub fn new() -> Connection {
+    /// Not connected yet, for the `requests` of a run.
+    pub fn new(requests: &Requests) -> Connection {
         Connection {
             phase: Phase::Closed { retry_ns: 0 },
             flights: VecDeque::new(),
             unsent: 0,
             failures: 0,
             responses: 0,
-            parser: Parser::default(),
+            reader: Reader::new(requests.bodiless()),
             arriving: None,
         }
     }
@@ -134,9 +136,11 @@ impl Connection {
                 None if input.is_empty() => return After::GoesOn,
                 None => return After::Ends,
             }
-            match self.parser.step(&mut input) {
+            let mut class = Class::Unclassified;
+            let mut field = |name: &str, value: &[u8]| requests.rule().note(name, value, &mut class);
+            match self.reader.step(&mut input, &mut field) {
                 Event::More => return After::GoesOn,
-                Event::Head(head) => self.arriving = Some(Arriving { head, body_bytes: 0, wrong: false }),
+                Event::Head(head) => self.arriving = Some(Arriving { head, class, body_bytes: 0, wrong: false }),
                 Event::Body(bytes) => {
                     let (Some(arriving), Some(flight)) = (&mut self.arriving, self.flights.front()) else {
                         return After::Malformed;
@@ -149,7 +153,7 @@ impl Connection {
                     arriving.body_bytes += bytes.len() as u64;
                 }
                 Event::End => {
-                    let closes = self.arriving.is_some_and(|arriving| arriving.head.close);
+                    let closes = requests.single_use() || self.arriving.is_some_and(|arriving| arriving.head.close);
                     self.complete(requests, finished);
                     if closes {
                         return After::Ends;
@@ -162,12 +166,12 @@ impl Connection {
 
     /// How many bytes of the body that is arriving are still to come; 0 where that is not known.
     pub fn body_left(&self) -> u64 {
-        self.parser.body_left().unwrap_or(0)
+        self.reader.body_left().unwrap_or(0)
     }
 
     /// Counts bytes of the body as arrived that nobody looked at; at most [`Connection::body_left`].
     pub fn skip_body(&mut self, bytes: u64) {
-        self.parser.skip_body(bytes);
+        self.reader.skip_body(bytes);
         if let Some(arriving) = &mut self.arriving {
             arriving.body_bytes += bytes;
         }
@@ -176,14 +180,14 @@ impl Connection {
     /// The front request has its whole response.
     #[inline]
     fn complete(&mut self, requests: &Requests, finished: &mut impl FnMut(Finished)) {
-        let (Some(Arriving { head, body_bytes, wrong }), Some(flight)) =
+        let (Some(Arriving { head, class, body_bytes, wrong }), Some(flight)) =
             (self.arriving.take(), self.flights.pop_front())
         else {
             return;
         };
         self.responses += 1;
         self.failures = 0;
-        let verified = requests.body(flight.item).is_some();
+        let verified = requests.body(flight.item).is_some() && !requests.bodiless();
         let size = requests.size(flight.item).filter(|_| verified);
         let kind = match head.status {
             200..300 if wrong => Some(Failure::WrongBytes),
@@ -193,10 +197,10 @@ impl Connection {
             _ => Some(Failure::Status),
         };
         finished(match kind {
-            None => Finished::Success { flight, class: head.class, body_bytes },
+            None => Finished::Success { flight, class, body_bytes },
             Some(kind) => {
                 let status = (kind == Failure::Status).then_some(head.status);
-                Finished::Failure { flight, class: head.class, kind, status }
+                Finished::Failure { flight, class, kind, status }
             }
         });
     }
@@ -211,11 +215,11 @@ impl Connection {
         again: &mut VecDeque<Flight>,
         finished: &mut impl FnMut(Finished),
     ) {
-        let ending = self.parser.finish();
+        let ending = self.reader.finish();
         if ending == Ending::Complete && loss == Loss::Closed {
             self.complete(requests, finished);
         }
-        let class = self.arriving.take().map_or(Class::Unclassified, |arriving| arriving.head.class);
+        let class = self.arriving.take().map_or(Class::Unclassified, |arriving| arriving.class);
         let begun = matches!(ending, Ending::InHead | Ending::InBody) || loss == Loss::Malformed;
         let unsent_from = self.flights.len() - self.unsent.min(self.flights.len());
         for (index, mut flight) in std::mem::take(&mut self.flights).into_iter().enumerate() {
@@ -223,7 +227,8 @@ impl Connection {
             // A server that answers nothing at all on a connection does not mean "send it again". One that answered others
             // on it may have closed it while it was idle, or after them; and so it may with the next connection that the
             // request is sent on, as long as that has answered others too.
-            let may_repeat = (self.responses > 0 && flight.repeats < REPEATS_MAX) || index >= unsent_from;
+            let healthy = self.responses > 0 && flight.repeats < REPEATS_MAX && requests.may_repeat();
+            let may_repeat = healthy || index >= unsent_from;
             let kind = match loss {
                 Loss::Timeout { sent_before_ns } if flight.sent_ns <= sent_before_ns => Failure::Timeout,
                 Loss::Malformed if cut_off => Failure::Malformed,
@@ -266,13 +271,13 @@ mod tests {
     use crate::{
         corpus::body::Body,
         endpoint::Endpoint,
-        requests::{Fields, Item},
+        requests::{Form, Item},
     };
 
     fn requests(verify: bool) -> Requests {
         let endpoint = Endpoint::parse("127.0.0.1:1").unwrap();
         let items = [Item { target: "a".into(), size: Some(5) }];
-        Requests::prepare(&endpoint, &items, &Fields::default(), verify.then_some(1))
+        Requests::prepare(&endpoint, &items, &Form::default(), verify.then_some(1)).unwrap()
     }
 
     fn flight(sent_ns: u64) -> Flight {
@@ -280,7 +285,7 @@ mod tests {
     }
 
     fn open(flights: u64) -> Connection {
-        let mut connection = Connection::new();
+        let mut connection = Connection::new(&requests(false));
         connection.phase = Phase::Open;
         connection.flights.extend((0..flights).map(|index| flight(index + 1)));
         connection

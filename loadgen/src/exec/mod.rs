@@ -6,12 +6,15 @@
 //!                           └── wire         the ring: connect, send, multishot receive
 //! ```
 
+mod collector;
 mod connection;
 pub mod plan;
 pub mod run;
 mod schedule;
+mod shared;
 mod wire;
 mod worker;
 
+pub use collector::Progress;
 pub use plan::{Arrivals, Pace, Plan};
-pub use run::{Ended, Outcome, Progress, run};
+pub use run::{Ended, Outcome, run};

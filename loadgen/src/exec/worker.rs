@@ -3,8 +3,8 @@
 use super::{
     connection::{After, Connection, Finished, Flight, Loss, Phase},
     plan::{Intervals, Plan},
-    run::{Interval, Shared},
     schedule::Schedule,
+    shared::{Interval, Shared},
     wire::{self, Event, Wire},
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     stats::{Class, Failure, Tally, tally::Success},
 };
 use anyhow::Result;
-use std::{collections::VecDeque, io, sync::atomic::Ordering, time::Duration};
+use std::{collections::VecDeque, io, time::Duration};
 
 /// When the next slot is nearer than this, the worker looks for it again and again instead of sleeping: waking up takes
 /// tens of microseconds.
@@ -84,7 +84,7 @@ impl<'a> Worker<'a> {
             shared,
             requests: plan.requests,
             wire: Wire::new(&plan.endpoint.address, links, plan.discards_bodies)?,
-            connections: (0..links).map(|_| Connection::new()).collect(),
+            connections: (0..links).map(|_| Connection::new(plan.requests)).collect(),
             free: VecDeque::new(),
             lives: vec![0; links as usize],
             dirty: Vec::new(),
@@ -390,7 +390,7 @@ impl<'a> Worker<'a> {
             self.starved_until_ns = now_ns;
         }
         self.connections[link as usize].phase = Phase::Open;
-        self.shared.established.fetch_add(1, Ordering::Relaxed);
+        self.shared.count_established();
         self.tally.connections += 1;
         let life = self.lives[link as usize];
         self.free.extend((0..self.plan.pipeline).map(|_| (link, life)));

@@ -7,11 +7,9 @@
 //! listing is that of a directory above it is taken for a link to that one, and depth, directories and names are bounded.
 
 use super::{Fields, Item, encode_name, encode_target};
-use crate::{
-    endpoint::Endpoint,
-    http::response::{Ending, Event, Parser},
-};
+use crate::endpoint::Endpoint;
 use anyhow::{Context, Result, bail, ensure};
+use forebay::http::reader::{Ending, Event, Reader};
 use serde::Deserialize;
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -144,12 +142,12 @@ fn get(endpoint: &Endpoint, fields: &Fields, target: &str, limit: Duration) -> R
     let fields = fields.text(endpoint);
     let head = format!("GET {target} HTTP/1.1\r\n{fields}Accept: application/json\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes())?;
-    let (mut parser, mut body, mut buffer) = (Parser::default(), Vec::new(), vec![0; 64 * 1024]);
+    let (mut reader, mut body, mut buffer) = (Reader::default(), Vec::new(), vec![0; 64 * 1024]);
     loop {
         let received = stream.read(&mut buffer)?;
         let mut input = &buffer[..received];
         loop {
-            match parser.step(&mut input) {
+            match reader.step(&mut input, &mut |_, _| ()) {
                 Event::More => break,
                 Event::Head(head) if head.status != 200 => bail!("the server answers {}", head.status),
                 Event::Head(_) => {}
@@ -162,7 +160,7 @@ fn get(endpoint: &Endpoint, fields: &Fields, target: &str, limit: Duration) -> R
             bail!("the listing is longer than {LISTING_BYTES_MAX} bytes");
         }
         if received == 0 {
-            match parser.finish() {
+            match reader.finish() {
                 Ending::Complete => return Ok(body),
                 _ => bail!("the server closed the connection before the listing was complete"),
             }

@@ -1,12 +1,14 @@
 //! What is asked for: the names, in which order, and the bytes of each request.
 
 pub mod fields;
+pub mod form;
 pub mod listing;
 pub mod order;
 pub mod paths;
 pub mod prepared;
 
 pub use fields::Fields;
+pub use form::{Form, Method};
 pub use order::{Chooser, Order, Popularity};
 pub use prepared::Requests;
 

@@ -1,10 +1,6 @@
-//! Responses taken apart as their bytes arrive, in any pieces, without copying bodies.
+//! Responses taken apart as their bytes arrive, in any pieces, without copying bodies: the client's side.
 
-use super::{
-    cache_status,
-    chunked::{Chunked, Step},
-};
-use crate::stats::Class;
+use super::chunked::{Chunked, Step};
 use std::mem::MaybeUninit;
 
 /// The longest response head that is accepted.
@@ -17,7 +13,6 @@ const HEADERS_MAX: usize = 96;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     pub status: u16,
-    pub class: Class,
     /// The server closes the connection after this response.
     pub close: bool,
     /// The length of the body, where the head says it.
@@ -72,24 +67,32 @@ pub enum Ending {
 
 /// Takes the responses of one connection apart.
 #[derive(Debug)]
-pub struct Parser {
+pub struct Reader {
     state: State,
+    /// The responses have no bodies, whatever their heads say: they answer HEAD.
+    bodiless: bool,
     /// The beginning of a head whose end has not arrived.
     partial: Vec<u8>,
 }
 
-impl Default for Parser {
+impl Default for Reader {
     fn default() -> Self {
-        Parser { state: State::Head, partial: Vec::new() }
+        Reader::new(false)
     }
 }
 
-impl Parser {
-    /// Takes bytes off the front of `input` up to the next thing to say.
+impl Reader {
+    /// For a new connection; `bodiless` if its requests are HEAD.
+    pub fn new(bodiless: bool) -> Reader {
+        Reader { state: State::Head, bodiless, partial: Vec::new() }
+    }
+
+    /// Takes bytes off the front of `input` up to the next thing to say. `field` is shown every field of a final head, by name
+    /// and value, right before [`Event::Head`].
     #[inline]
-    pub fn step<'a>(&mut self, input: &mut &'a [u8]) -> Event<'a> {
+    pub fn step<'a>(&mut self, input: &mut &'a [u8], field: &mut impl FnMut(&str, &[u8])) -> Event<'a> {
         match &mut self.state {
-            State::Head => self.head(input),
+            State::Head => self.head(input, field),
             State::Length { left: 0 } => self.end(),
             _ if input.is_empty() => Event::More,
             State::Length { left } => {
@@ -117,14 +120,14 @@ impl Parser {
         }
     }
 
-    /// Counts `bytes` of the body as arrived that nobody looked at; at most [`Parser::body_left`].
+    /// Counts `bytes` of the body as arrived that nobody looked at; at most [`Reader::body_left`].
     pub fn skip_body(&mut self, bytes: u64) {
         if let State::Length { left } = &mut self.state {
             *left = left.saturating_sub(bytes);
         }
     }
 
-    /// The connection ended. The parser is ready for the next one.
+    /// The connection ended. The reader is ready for the next one.
     pub fn finish(&mut self) -> Ending {
         let ending = match self.state {
             State::Head if self.partial.is_empty() => Ending::Between,
@@ -142,13 +145,13 @@ impl Parser {
         Event::End
     }
 
-    fn head<'a>(&mut self, input: &mut &'a [u8]) -> Event<'a> {
+    fn head<'a>(&mut self, input: &mut &'a [u8], field: &mut impl FnMut(&str, &[u8])) -> Event<'a> {
         loop {
             if input.is_empty() {
                 return Event::More;
             }
             let (used, head) = if self.partial.is_empty() {
-                match parse(input) {
+                match parse(input, field) {
                     Parsed::Head(used, head) => (used, head),
                     Parsed::Malformed => return Event::Malformed,
                     Parsed::Partial => {
@@ -160,7 +163,7 @@ impl Parser {
             } else {
                 let before = self.partial.len();
                 self.partial.extend_from_slice(&input[..input.len().min(HEAD_BYTES_MAX)]);
-                match parse(&self.partial) {
+                match parse(&self.partial, field) {
                     Parsed::Head(used, head) => {
                         self.partial.clear();
                         (used.saturating_sub(before), head)
@@ -174,10 +177,11 @@ impl Parser {
             };
             *input = &input[used..];
             // Interim responses (100, 103) precede the one that was asked for.
-            if (100..200).contains(&head.status) {
+            if is_interim(head.status) {
                 continue;
             }
             self.state = match head.framing {
+                _ if self.bodiless => State::Length { left: 0 },
                 Framing::Length(left) => State::Length { left },
                 Framing::Chunked => State::Chunked(Chunked::default()),
                 Framing::UntilClose => State::UntilClose,
@@ -194,7 +198,7 @@ enum Parsed {
     Malformed,
 }
 
-fn parse(bytes: &[u8]) -> Parsed {
+fn parse(bytes: &[u8], field: &mut impl FnMut(&str, &[u8])) -> Parsed {
     let mut headers = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut []);
     let parsed =
@@ -204,24 +208,21 @@ fn parse(bytes: &[u8]) -> Parsed {
         Ok(httparse::Status::Partial) => return Parsed::Partial,
         Err(_) => return Parsed::Malformed,
     };
-    match interpret(&response) {
+    match interpret(&response, field) {
         Some(head) => Parsed::Head(used, head),
         None => Parsed::Malformed,
     }
 }
 
-/// Reads the fields that matter, told apart by their length first.
-fn interpret(response: &httparse::Response<'_, '_>) -> Option<Head> {
+/// Reads the fields that matter to the framing, told apart by their length first, and shows all of a final response.
+fn interpret(response: &httparse::Response<'_, '_>, field: &mut impl FnMut(&str, &[u8])) -> Option<Head> {
     let status = response.code?;
-    let mut head = Head {
-        status,
-        class: Class::Unclassified,
-        close: response.version == Some(0),
-        length: None,
-        framing: Framing::UntilClose,
-    };
+    let mut head = Head { status, close: response.version == Some(0), length: None, framing: Framing::UntilClose };
     let mut chunked = false;
     for header in &*response.headers {
+        if !is_interim(status) {
+            field(header.name, header.value);
+        }
         match header.name.len() {
             10 if header.name.eq_ignore_ascii_case("connection") => {
                 for option in header.value.split(|&byte| byte == b',') {
@@ -233,7 +234,6 @@ fn interpret(response: &httparse::Response<'_, '_>) -> Option<Head> {
                     }
                 }
             }
-            12 if header.name.eq_ignore_ascii_case("cache-status") => head.class = cache_status::classify(header.value),
             14 if header.name.eq_ignore_ascii_case("content-length") => {
                 let length = decimal(header.value.trim_ascii())?;
                 if head.length.is_some_and(|other| other != length) {
@@ -263,6 +263,10 @@ fn interpret(response: &httparse::Response<'_, '_>) -> Option<Head> {
     Some(head)
 }
 
+fn is_interim(status: u16) -> bool {
+    (100..200).contains(&status)
+}
+
 fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
@@ -278,18 +282,24 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// One response as (status, class, body); `None` for a malformed one.
-    type Seen = Option<(u16, Class, Vec<u8>)>;
+    /// One response as (status, Cache-Status, body); `None` for a malformed one.
+    type Seen = Option<(u16, String, Vec<u8>)>;
 
     fn read(pieces: &[&[u8]]) -> (Vec<Seen>, Ending) {
-        let mut parser = Parser::default();
+        let mut reader = Reader::default();
         let mut seen: Vec<Seen> = Vec::new();
+        let mut cache = String::new();
         'pieces: for piece in pieces {
             let mut input = *piece;
             loop {
-                match parser.step(&mut input) {
+                let mut field = |name: &str, value: &[u8]| {
+                    if name.eq_ignore_ascii_case("cache-status") {
+                        cache = String::from_utf8_lossy(value).into_owned();
+                    }
+                };
+                match reader.step(&mut input, &mut field) {
                     Event::More => break,
-                    Event::Head(head) => seen.push(Some((head.status, head.class, Vec::new()))),
+                    Event::Head(head) => seen.push(Some((head.status, std::mem::take(&mut cache), Vec::new()))),
                     Event::Body(bytes) => seen.last_mut().unwrap().as_mut().unwrap().2.extend_from_slice(bytes),
                     Event::End => {}
                     Event::Malformed => {
@@ -299,10 +309,10 @@ mod tests {
                 }
             }
         }
-        (seen, parser.finish())
+        (seen, reader.finish())
     }
 
-    const PIPELINED: &[u8] = b"HTTP/1.1 103 Early Hints\r\n\r\n\
+    const PIPELINED: &[u8] = b"HTTP/1.1 103 Early Hints\r\nCache-Status: of no response\r\n\r\n\
         HTTP/1.1 200 OK\r\ncontent-LENGTH: 5\r\nCache-Status: forebay; hit\r\n\r\nhello\
         HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n\
         HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\nCache-Status: forebay; fwd=uri-miss\r\n\r\n3\r\nabc\r\n0\r\n\r\n\
@@ -311,11 +321,11 @@ mod tests {
 
     fn pipelined() -> Vec<Seen> {
         vec![
-            Some((200, Class::Hit, b"hello".to_vec())),
-            Some((304, Class::Unclassified, vec![])),
-            Some((200, Class::Miss, b"abc".to_vec())),
-            Some((200, Class::Unclassified, vec![])),
-            Some((404, Class::Unclassified, b"until the end".to_vec())),
+            Some((200, "forebay; hit".into(), b"hello".to_vec())),
+            Some((304, String::new(), vec![])),
+            Some((200, "forebay; fwd=uri-miss".into(), b"abc".to_vec())),
+            Some((200, String::new(), vec![])),
+            Some((404, String::new(), b"until the end".to_vec())),
         ]
     }
 
@@ -325,6 +335,21 @@ mod tests {
             let pieces: Vec<&[u8]> = PIPELINED.chunks(piece).collect();
             assert_eq!(read(&pieces), (pipelined(), Ending::Complete), "in pieces of {piece}");
         }
+    }
+
+    #[test]
+    fn answers_to_head_have_no_body_whatever_they_say() {
+        let mut reader = Reader::new(true);
+        let mut input =
+            &b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"[..];
+        for length in [Some(5), None] {
+            match reader.step(&mut input, &mut |_, _| ()) {
+                Event::Head(head) => assert_eq!(head.length, length),
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(reader.step(&mut input, &mut |_, _| ()), Event::End);
+        }
+        assert_eq!(reader.finish(), Ending::Between);
     }
 
     #[test]
