@@ -3,6 +3,7 @@
 
 use crate::cache::eviction::Eviction;
 use crate::net::address::Address;
+use crate::origin::Policy;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,6 +49,10 @@ pub struct ServeOptions {
     pub drain: Duration,
     /// A single path component: the file that stands for its directory.
     pub index: Option<String>,
+    /// Which names and links are served.
+    pub policy: Policy,
+    /// Host names that the server answers to; none: every name for reads.
+    pub hosts: Vec<String>,
     /// Whether PUT and DELETE are served.
     pub allow_writes: bool,
     /// Largest upload in bytes.
@@ -83,6 +88,8 @@ impl Default for ServeOptions {
             max_connections: 20_000,
             drain: Duration::from_secs(10),
             index: None,
+            policy: Policy::default(),
+            hosts: Vec::new(),
             allow_writes: false,
             max_upload_bytes: 16 << 30,
             token_file: None,
@@ -109,6 +116,15 @@ pub enum AccessLogTarget {
     Stdout,
     /// A file that is appended to.
     File(PathBuf),
+}
+
+impl std::fmt::Display for AccessLogTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            AccessLogTarget::Stdout => f.write_str("on standard output"),
+            AccessLogTarget::File(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// How cached bytes are sent (`--transmit`).

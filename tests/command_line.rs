@@ -54,3 +54,27 @@ fn man_pages_are_made_for_every_command() {
     let nowhere = run(&["man", "/proc/nowhere"]);
     assert_eq!((nowhere.status, nowhere.stderr.lines().count()), (1, 1), "{}", nowhere.stderr);
 }
+
+#[test]
+fn what_cannot_work_is_said_at_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("token"), "s3cret").unwrap();
+    std::fs::write(path("file"), "x").unwrap();
+    let root = dir.path().to_str().unwrap();
+    for (status, args, expected) in [
+        (2, ["--token-file", &path("token")], "guards nothing"),
+        (1, ["--access-log", &path("no/log")], "no/log"),
+        (1, ["--access-log", root], root),
+        (1, ["--listen", &format!("unix:{}", path("file"))], "no socket"),
+        (1, ["--listen", &format!("unix:{}", path("no/s"))], "does not exist"),
+        (2, ["--host", "a/b"], "host name"),
+        (2, ["--host", "127.0.0.1"], "addresses"),
+        (2, ["--symlinks", "some"], "same-root"),
+    ] {
+        let ran = run(&[&["serve", root, "--listen", "127.0.0.1:0"][..], &args].concat());
+        assert_eq!(ran.status, status, "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(expected), "{args:?}: {}", ran.stderr);
+    }
+    assert_eq!(std::fs::read(path("file")).unwrap(), b"x");
+}

@@ -140,7 +140,7 @@ fn a_server_that_is_told_to_end_finishes_what_the_full_lane_does() {
     let mut idle = server.connect();
     idle.request("GET /.forebay/health", b"").expect(200);
     let mut busy = server.connect();
-    busy.send(b"PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nfirst");
+    busy.send(b"PUT /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nfirst");
     until("the upload to begin", || server.metric("forebay_upload_bytes_total") == 5.0);
     server.signal(rustix::process::Signal::TERM);
     assert!(idle.is_over(), "an idle connection ends");

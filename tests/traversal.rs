@@ -3,6 +3,7 @@
 mod harness;
 
 use harness::{Client, Server, target};
+use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -228,4 +229,71 @@ fn names_of_any_length_are_answered() {
     let deep = "/x".repeat(2047);
     assert_eq!(client.get(&deep).status, 404);
     assert_eq!(client.get("/file").text(), "inside", "the connection is still in step");
+}
+
+#[test]
+fn hidden_names_are_not_served_listed_or_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    for name in [".git/config", "sub/.env", ".well-known/acme", "sub/file", ".forebay/own", "x"] {
+        fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
+        fs::write(root.join(name), "text").unwrap();
+    }
+    symlink(".", root.join("link")).unwrap();
+    let put = |server: &Server, target: &str| {
+        let mut client = server.connect();
+        client.send(format!("PUT {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\ny"));
+        client.response("PUT").status
+    };
+    let plain = Server::start(root, &["--allow-writes"]);
+    let hidden = Server::start(root, &["--allow-writes", "--hidden"]);
+    for target in
+        ["/.git/config", "/.git/", "/.git", "/sub/.env", "/sub/%2eenv", "/x/../.git/config", "/link/.git/config"]
+    {
+        for method in ["GET", "HEAD"] {
+            assert_eq!(plain.connect().request(method, target, &[]).status, 404, "{method} {target}");
+            let status = hidden.connect().request("HEAD", target, &[]).status;
+            assert!(matches!(status, 200 | 301), "{target}: {status}");
+        }
+    }
+    assert_eq!((put(&plain, "/sub/.new"), put(&plain, "/.new/a"), put(&hidden, "/sub/.new")), (403, 403, 201));
+    for server in [&plain, &hidden] {
+        for target in ["/link/.forebay/own", "/link/link/.forebay/own", "/link/.forebay/", "/sub/.forebay/own"] {
+            assert_eq!(server.get(target).status, 404, "{target}");
+            assert_eq!(put(server, target.trim_end_matches('/')), 403, "{target}");
+        }
+        assert_eq!(server.get("/.well-known/acme").status, 200);
+        assert_eq!(put(server, "/.well-known/new"), if server.pid() == plain.pid() { 201 } else { 204 });
+    }
+    let listing = |server: &Server, target: &str| {
+        let mut client = server.connect();
+        client
+            .send(format!("GET {target} HTTP/1.1\r\nHost: t\r\nAccept: application/json\r\nConnection: close\r\n\r\n"));
+        String::from_utf8_lossy(&client.rest()).into_owned()
+    };
+    let (shown, all) = (listing(&plain, "/"), listing(&hidden, "/"));
+    assert!(shown.contains(".well-known") && !shown.contains(".git") && !shown.contains(".forebay\""), "{shown}");
+    assert!(all.contains(".git") && !all.contains(".forebay\""), "{all}");
+    assert!(!listing(&plain, "/sub/").contains(".env"));
+}
+
+#[test]
+fn links_are_followed_as_far_as_the_option_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("file"), "in").unwrap();
+    fs::write(dir.path().join("outside"), "out").unwrap();
+    symlink("file", root.join("within")).unwrap();
+    symlink(dir.path().join("outside"), root.join("beyond")).unwrap();
+    for (option, within, beyond) in [("follow", 200, 200), ("same-root", 200, 404), ("none", 404, 404)] {
+        let server = Server::start(&root, &["--symlinks", option]);
+        for method in ["GET", "HEAD", "GET"] {
+            let status = |target| server.connect().request(method, target, &[]).status;
+            assert_eq!((status("/file"), status("/within"), status("/beyond")), (200, within, beyond), "{option}");
+        }
+    }
+    // The default.
+    let server = Server::start(&root, &[]);
+    assert_eq!((server.get("/within").status, server.get("/beyond").status), (200, 404));
 }

@@ -122,7 +122,8 @@ fn digests_are_checked() {
         [(content_digest(b"hello"), 204), (content_digest(b"other"), 400), ("Content-Digest: x".into(), 400)]
     {
         let mut client = server.connect();
-        let head = "PUT /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: Content-Digest\r\n\r\n";
+        let head =
+            "PUT /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nTrailer: Content-Digest\r\n\r\n";
         client.send(format!("{head}5\r\nhello\r\n0\r\n{digest}\r\n\r\n").as_bytes());
         client.response(false).expect(status);
     }
@@ -135,12 +136,12 @@ fn bodies_may_be_chunked_and_asked_for() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path(), &["--allow-writes", "--max-upload", "1000"]);
     let mut client = server.connect();
-    client.send(b"PUT /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    client.send(b"PUT /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
     client.send(b"7\r\n, world\r\n0\r\n\r\n");
     client.response(false).expect(201);
     assert_eq!(client.request("GET /a", b"").text(), "hello, world");
 
-    client.send(b"PUT /b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
+    client.send(b"PUT /b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
     client.try_response(false).unwrap().expect(100);
     client.send(b"abc");
     client.response(false).expect(201);
@@ -152,11 +153,13 @@ fn bodies_may_be_chunked_and_asked_for() {
         ("/", "Content-Length: 3\r\n", 409),
     ] {
         let mut client = server.connect();
-        client.send(format!("PUT {target} HTTP/1.1\r\nHost: x\r\n{fields}Expect: 100-continue\r\n\r\n").as_bytes());
+        client.send(
+            format!("PUT {target} HTTP/1.1\r\nHost: localhost\r\n{fields}Expect: 100-continue\r\n\r\n").as_bytes(),
+        );
         client.try_response(false).unwrap().expect(status);
     }
     let mut client = server.connect();
-    client.send(b"PUT /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send(b"PUT /c HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
     for _ in 0..11 {
         client.send(format!("64\r\n{}\r\n", "x".repeat(100)).as_bytes());
     }
@@ -173,7 +176,7 @@ fn a_body_that_ends_early_leaves_nothing() {
         for finishes in [true, false] {
             for target in ["/a", "/new/b"] {
                 let mut client = server.connect();
-                client.send(format!("PUT {target} HTTP/1.1\r\nHost: x\r\n{head}").as_bytes());
+                client.send(format!("PUT {target} HTTP/1.1\r\nHost: localhost\r\n{head}").as_bytes());
                 client.send(&pattern(1, 50_000));
                 if finishes {
                     client.finish_sending();
@@ -194,7 +197,7 @@ fn a_body_that_stalls_is_given_up() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path(), &["--allow-writes", "--idle-timeout", "200ms"]);
     let mut client = server.connect();
-    client.send(b"PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf");
+    client.send(b"PUT /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf");
     client.response(false).expect(408);
     assert!(client.is_over());
     assert!(tree(root.path()).is_empty());

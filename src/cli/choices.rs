@@ -5,6 +5,7 @@ use clap::builder::PossibleValue;
 
 use crate::cache::eviction::Eviction;
 use crate::config::{AccessLogFormat, LogLevel, Transmit};
+use crate::origin::Symlinks;
 use crate::trace::Format;
 
 /// Implements [`ValueEnum`] for a type of a lower layer, which knows nothing of command lines.
@@ -38,6 +39,12 @@ choices!(Transmit {
     Copy: "copy", "One copying send";
     Splice: "splice", "The cache's pages by reference, without a copy";
     Zerocopy: "zerocopy", "SEND_ZC: for real links; it cannot win on loopback";
+});
+
+choices!(Symlinks {
+    Follow: "follow", "All, also those that lead out of the root; writes stay within it";
+    SameRoot: "same-root", "Those that lead to something within the root, and are not absolute";
+    None: "none", "None";
 });
 
 choices!(AccessLogFormat {

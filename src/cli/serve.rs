@@ -9,7 +9,9 @@ use clap::{Args, CommandFactory};
 
 use crate::cache::eviction::Eviction;
 use crate::config::{AccessLog, AccessLogFormat, AccessLogTarget, LogLevel, ServeOptions, Transmit, WORKERS_MAX};
+use crate::http::host::{Authority, Kind};
 use crate::net::address::Address;
+use crate::origin::{Policy, Symlinks};
 use crate::units::{self, Size};
 
 const KIB: u64 = 1 << 10;
@@ -107,6 +109,19 @@ pub struct ServeArgs {
     #[arg(long, env = "FOREBAY_INDEX", value_name = "FILE", value_parser = file_name)]
     pub index: Option<String>,
 
+    /// Serve names with a part that begins with a dot, too (.well-known always is)
+    #[arg(long, env = "FOREBAY_HIDDEN", value_parser = BoolishValueParser::new())]
+    pub hidden: bool,
+
+    /// Which symbolic links are followed
+    #[arg(long, env = "FOREBAY_SYMLINKS", value_name = "WHICH", value_enum, default_value_t = Symlinks::default())]
+    pub symlinks: Symlinks,
+
+    /// Answer only requests for this host name, besides addresses and localhost; repeatable, or a list with commas. A write
+    /// without a token needs a Host that is one of these in any case
+    #[arg(long = "host", env = "FOREBAY_HOST", value_name = "NAME", value_delimiter = ',', value_parser = host_name)]
+    pub hosts: Vec<String>,
+
     /// Allow PUT and DELETE; needs --token-file when listening beyond loopback
     #[arg(long, env = "FOREBAY_ALLOW_WRITES", value_parser = BoolishValueParser::new())]
     pub allow_writes: bool,
@@ -145,6 +160,12 @@ impl ServeArgs {
         if self.token_reads && self.token_file.is_none() {
             return Err(usage("--token-reads needs --token-file FILE: there is no token to ask for"));
         }
+        if self.token_file.is_some() && !self.token_reads && !self.allow_writes {
+            return Err(usage(
+                "--token-file guards nothing: add --allow-writes to have writes that need the token, or --token-reads to ask \
+                 for it on reads",
+            ));
+        }
         let exposed = self.listen.iter().find(|address| !address.is_local());
         if let (true, None, Some(address)) = (self.allow_writes, &self.token_file, exposed) {
             return Err(usage(&format!(
@@ -179,6 +200,8 @@ impl ServeArgs {
             max_connections: self.max_connections as usize,
             drain: self.drain,
             index: self.index,
+            policy: Policy { symlinks: self.symlinks, hidden: self.hidden },
+            hosts: self.hosts,
             allow_writes: self.allow_writes,
             max_upload_bytes: self.max_upload.0,
             token_file: self.token_file,
@@ -192,6 +215,15 @@ impl ServeArgs {
 /// A usage error of `forebay serve`, formatted as clap formats its own.
 fn usage(message: &str) -> clap::Error {
     super::Cli::command().error(ErrorKind::ArgumentConflict, message)
+}
+
+/// A host name, without a port.
+fn host_name(text: &str) -> Result<String, String> {
+    match Authority::parse(text.as_bytes()) {
+        Some(Authority { port: None, kind: Kind::Name, .. }) if !text.ends_with(':') => Ok(text.to_ascii_lowercase()),
+        Some(Authority { kind: Kind::Address, .. }) => Err("addresses are always answered to; name a host".to_owned()),
+        _ => Err("it must be a host name without a port, such as files.example.org".to_owned()),
+    }
 }
 
 /// A single path component.

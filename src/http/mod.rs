@@ -6,6 +6,7 @@ pub mod cache_status;
 pub mod chunked;
 pub mod conditional;
 pub mod date;
+pub mod host;
 pub mod range;
 pub mod reader;
 pub mod representation;

@@ -19,6 +19,7 @@ pub struct Request<'a> {
     pub wants_full_lane: bool,
     pub conditions: Conditions<'a>,
     pub authorization: Option<&'a [u8]>,
+    pub host: Option<&'a [u8]>,
     /// For the access log.
     pub referer: Option<&'a [u8]>,
     pub user_agent: Option<&'a [u8]>,
@@ -94,6 +95,7 @@ pub fn parse(bytes: &[u8], limits: HeadLimits) -> Parsed<'_> {
         wants_full_lane: method == Method::Other,
         conditions: Conditions::default(),
         authorization: None,
+        host: None,
         referer: None,
         user_agent: None,
         len,
@@ -119,7 +121,10 @@ impl<'a> Request<'a> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         let conditions = &mut self.conditions;
         match name.len() {
-            4 if is("host") => return true,
+            4 if is("host") => {
+                self.host = Some(value);
+                return true;
+            }
             5 if is("range") => conditions.range = Some(value),
             6 if is("expect") => self.wants_full_lane = true,
             7 if is("referer") => self.referer = Some(value),
@@ -137,7 +142,11 @@ impl<'a> Request<'a> {
                 }
             }
             13 if is("if-none-match") => conditions.if_none_match = Some(value),
-            13 if is("authorization") => self.authorization = Some(value),
+            13 if is("authorization") => {
+                // Two of them are refused there.
+                self.wants_full_lane |= self.authorization.is_some();
+                self.authorization = Some(value);
+            }
             14 if is("content-length") => self.wants_full_lane |= value.trim_ascii() != b"0",
             17 if is("transfer-encoding") => self.wants_full_lane = true,
             17 if is("if-modified-since") => conditions.if_modified_since = Some(value),

@@ -8,10 +8,7 @@ use std::time::SystemTime;
 use rustix::fs::{AtFlags, Dir, FileType, OFlags};
 
 use super::identity::{Found, http_time, nanoseconds};
-use super::{LOOK_FLAGS, Origin, READ_FLAGS, Root, staging};
-
-/// The directory in the root whose name the server keeps for its own pages; what lies there is never served or listed.
-pub const RESERVED: &[u8] = b".forebay";
+use super::{LOOK_FLAGS, Origin, READ_FLAGS, Root};
 
 /// One thing in a directory that can be asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,13 +48,12 @@ impl Origin {
     /// As openat2 and getdents have it: ENOENT, ENOTDIR, EACCES …
     pub fn names(&self, place: &[u8]) -> io::Result<Names> {
         let root = self.root()?;
-        let mut directory = Dir::new(root.resolve(place, READ_FLAGS | OFlags::DIRECTORY)?)?;
+        let mut directory = Dir::new(root.resolve_read(place, READ_FLAGS | OFlags::DIRECTORY)?)?;
         let mut names = Vec::new();
         while let Some(entry) = directory.read() {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
-            let is_own = staging::is_hidden(name) || (place.is_empty() && name == RESERVED);
-            if !is_own && name != b"." && name != b".." {
+            if name != b"." && name != b".." && self.policy().serves(name) {
                 names.push(entry.file_name().to_owned());
             }
         }
@@ -83,7 +79,7 @@ impl Names {
     fn entry(&self, name: &CStr) -> Option<Entry> {
         let mut stat = rustix::fs::statat(self.directory.fd().ok()?, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
-            let target = self.root.resolve(&join(&self.place, name.to_bytes()), LOOK_FLAGS).ok()?;
+            let target = self.root.resolve_read(&join(&self.place, name.to_bytes()), LOOK_FLAGS).ok()?;
             stat = rustix::fs::fstat(target).ok()?;
         }
         let kind = match Found::from_stat(&stat) {
@@ -103,6 +99,7 @@ pub(super) fn join(place: &[u8], segment: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Policy, Symlinks};
     use super::*;
     use std::ffi::OsStr;
     use std::fs;
@@ -143,9 +140,22 @@ mod tests {
             pieces.extend(names.entries(from, from + 1));
         }
         assert_eq!(pieces, all);
-        // Only the root's own is reserved.
-        let sub = origin.names(b"sub").unwrap().entries(0, 9);
-        assert_eq!(sub.iter().map(|e| &e.name[..]).collect::<Vec<_>>(), [&b".forebay"[..], b"file"]);
+        let listed = |policy, place: &[u8]| {
+            let names = super::super::tests::open_with(&root, policy).names(place).unwrap();
+            names
+                .entries(0, 9)
+                .into_iter()
+                .map(|entry| String::from_utf8_lossy(&entry.name).into_owned())
+                .collect::<Vec<_>>()
+        };
+        for name in [".hidden", ".well-known"] {
+            fs::write(root.join("sub").join(name), "x").unwrap();
+        }
+        // What is the server's own is so everywhere, and what is hidden may be shown.
+        assert_eq!(listed(Policy::default(), b"sub"), [".well-known", "file"]);
+        assert_eq!(listed(Policy { hidden: true, ..Policy::default() }, b"sub"), [".hidden", ".well-known", "file"]);
+        assert!(!listed(Policy { symlinks: Symlinks::None, hidden: false }, b"").contains(&"link".to_owned()));
+        assert!(listed(Policy { symlinks: Symlinks::Follow, hidden: false }, b"").contains(&"out".to_owned()));
         assert!(origin.names(b"b").is_err() && origin.names(b"no").is_err());
     }
 }

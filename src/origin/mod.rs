@@ -9,6 +9,7 @@
 
 pub mod directory;
 pub mod identity;
+pub mod names;
 mod place;
 pub mod root;
 pub mod staging;
@@ -21,10 +22,56 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{OFlags, ResolveFlags};
 
 pub use identity::{Found, Identity};
+pub use names::Visibility;
 pub use root::{Followed, Origin, Root, RootAbsent};
 
-/// How every name is resolved: beneath the root, symbolic links included, and never through /proc's magic ones.
+/// How every name is resolved that is written to: beneath the root, symbolic links included, and never through /proc's magic ones.
+/// Names that are read are resolved so too, unless [`Symlinks`] says otherwise.
 pub const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
+
+/// Which symbolic links are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Symlinks {
+    /// All, wherever they lead; what is read through one may lie outside the root. Writes stay beneath it.
+    Follow,
+    /// Those that lead to something beneath the root, absolute ones excluded.
+    #[default]
+    SameRoot,
+    /// None.
+    None,
+}
+
+/// What of a directory is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Policy {
+    pub symlinks: Symlinks,
+    /// Hidden names are served, too: see [`names`].
+    pub hidden: bool,
+}
+
+impl Policy {
+    /// Whether a name is served, by its form.
+    #[inline]
+    pub fn serves(&self, name: &[u8]) -> bool {
+        match names::visibility(name) {
+            Visibility::Visible => true,
+            Visibility::Hidden => self.hidden,
+            Visibility::Reserved => false,
+        }
+    }
+
+    fn resolve_reads(&self) -> ResolveFlags {
+        match self.symlinks {
+            Symlinks::Follow => ResolveFlags::NO_MAGICLINKS,
+            Symlinks::SameRoot => RESOLVE,
+            Symlinks::None => RESOLVE.union(ResolveFlags::NO_SYMLINKS),
+        }
+    }
+
+    fn resolve_writes(&self) -> ResolveFlags {
+        RESOLVE.union(self.resolve_reads())
+    }
+}
 
 /// How a file is opened to be served. Non-blocking, so that a pipe without a writer cannot hold the opener up; no
 /// controlling terminal, should a name lead to one.
@@ -39,13 +86,15 @@ const RESOLVE_TRIES: usize = 32;
 
 impl Origin {
     /// The `how` of an openat2 submitted to a ring, to open a file for reading as [`Origin::open_file`] does.
-    pub fn open_how() -> io_uring::types::OpenHow {
-        io_uring::types::OpenHow::new().flags(u64::from(READ_FLAGS.bits())).resolve(RESOLVE.bits())
+    pub fn open_how(&self) -> io_uring::types::OpenHow {
+        let resolve = self.policy().resolve_reads().bits();
+        io_uring::types::OpenHow::new().flags(u64::from(READ_FLAGS.bits())).resolve(resolve)
     }
 
     /// The `how` of an openat2 submitted to a ring, to look at what a name names without opening it.
-    pub fn look_how() -> io_uring::types::OpenHow {
-        io_uring::types::OpenHow::new().flags(u64::from(LOOK_FLAGS.bits())).resolve(RESOLVE.bits())
+    pub fn look_how(&self) -> io_uring::types::OpenHow {
+        let resolve = self.policy().resolve_reads().bits();
+        io_uring::types::OpenHow::new().flags(u64::from(LOOK_FLAGS.bits())).resolve(resolve)
     }
 
     /// Opens what `name` names for reading, whatever it is.
@@ -69,7 +118,7 @@ impl Origin {
     /// # Errors
     /// As openat2 has it, or [`RootAbsent`].
     fn resolve(&self, name: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
-        Ok(self.root()?.resolve(name, flags)?)
+        Ok(self.root()?.resolve_read(name, flags)?)
     }
 }
 
@@ -91,7 +140,38 @@ mod tests {
 
     /// An origin for tests.
     pub(super) fn open(root: &Path) -> Origin {
-        Origin::open(root, crate::ring::system::monotonic).unwrap()
+        open_with(root, Policy::default())
+    }
+
+    pub(super) fn open_with(root: &Path, policy: Policy) -> Origin {
+        Origin::open(root, policy, crate::ring::system::monotonic).unwrap()
+    }
+
+    #[test]
+    fn links_are_followed_as_far_as_the_policy_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir_all(root.join("sub")).unwrap();
+        fs::write(root.join("sub/file"), "x").unwrap();
+        fs::write(dir.path().join("outside"), "x").unwrap();
+        symlink("sub/file", root.join("within")).unwrap();
+        symlink("sub", root.join("link")).unwrap();
+        symlink(dir.path().join("outside"), root.join("out")).unwrap();
+        symlink(dir.path(), root.join("up")).unwrap();
+        symlink("/proc/self/root/etc/passwd", root.join("magic")).unwrap();
+        let names = ["sub/file", "within", "link/file", "out", "up/outside", "magic"];
+        for (symlinks, readable) in [(Symlinks::Follow, 5), (Symlinks::SameRoot, 3), (Symlinks::None, 1)] {
+            let origin = open_with(&root, Policy { symlinks, hidden: false });
+            for (number, name) in names.iter().enumerate() {
+                assert_eq!(origin.open_any(name.as_bytes()).is_ok(), number < readable, "{symlinks:?} {name}");
+                assert_eq!(origin.look(name.as_bytes()).is_ok(), number < readable, "{symlinks:?} {name}");
+            }
+            // Nothing is written outside the root in any case.
+            assert!(origin.begin_upload(b"up/new").is_err(), "{symlinks:?}");
+            assert!(origin.delete(b"up/outside", &|_| true).is_err(), "{symlinks:?}");
+            assert_eq!(origin.begin_upload(b"link/new").is_ok(), symlinks != Symlinks::None, "{symlinks:?}");
+        }
+        assert!(dir.path().join("outside").exists());
     }
 
     #[test]

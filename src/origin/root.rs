@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::{RESOLVE, RESOLVE_TRIES};
+use super::{Policy, RESOLVE_TRIES};
 
 /// An open root directory. Names are resolved beneath it as long as somebody holds it, whatever its path leads to meanwhile.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub struct Root {
     directory: OwnedFd,
     device: u64,
     inode: u64,
+    policy: Policy,
 }
 
 /// The path that is served leads to no directory at present.
@@ -66,6 +67,7 @@ struct Time(AtomicU64);
 #[derive(Debug)]
 pub struct Origin {
     path: PathBuf,
+    policy: Policy,
     root: RwLock<Option<Arc<Root>>>,
     exchanged: Time,
     clock: fn() -> u64,
@@ -75,18 +77,28 @@ pub struct Origin {
 }
 
 impl Root {
-    fn open(path: &Path) -> io::Result<Root> {
+    fn open(path: &Path, policy: Policy) -> io::Result<Root> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
         let stat = rustix::fs::fstat(&directory)?;
-        Ok(Root { directory, device: stat.st_dev, inode: stat.st_ino })
+        Ok(Root { directory, device: stat.st_dev, inode: stat.st_ino, policy })
     }
 
+    /// Opens what a read asks for.
+    pub(super) fn resolve_read(&self, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        self.open_at(name, flags, self.policy.resolve_reads())
+    }
+
+    /// Opens what a write needs.
     pub(super) fn resolve(&self, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        self.open_at(name, flags, self.policy.resolve_writes())
+    }
+
+    fn open_at(&self, name: &[u8], flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
         let path = if name.is_empty() { b"." } else { name };
         let mut tries = 0;
         loop {
-            match rustix::fs::openat2(&self.directory, path, flags, Mode::empty(), RESOLVE) {
+            match rustix::fs::openat2(&self.directory, path, flags, Mode::empty(), resolve) {
                 Err(Errno::AGAIN | Errno::INTR) if tries < RESOLVE_TRIES => tries += 1,
                 result => return result,
             }
@@ -111,8 +123,8 @@ impl Origin {
     ///
     /// # Errors
     /// ENOENT, ENOTDIR, EACCES and the like, of `path` itself.
-    pub fn open(path: &Path, clock: fn() -> u64) -> io::Result<Origin> {
-        let root = Root::open(path)?;
+    pub fn open(path: &Path, policy: Policy, clock: fn() -> u64) -> io::Result<Origin> {
+        let root = Root::open(path, policy)?;
         // A relative path leads to one directory for ever, whatever its name is by now: the working directory of a process is
         // no name. The absolute path is followed, if it leads to the same place and this process may walk it.
         let absolute = std::path::absolute(path).ok().filter(|absolute| {
@@ -120,6 +132,7 @@ impl Origin {
         });
         Ok(Origin {
             path: absolute.unwrap_or_else(|| path.to_owned()),
+            policy,
             root: RwLock::new(Some(Arc::new(root))),
             exchanged: Time(AtomicU64::new(0)),
             clock,
@@ -131,6 +144,12 @@ impl Origin {
     /// Follows the path whenever the root is needed, too: for intervals that are too short for a thread.
     pub fn following_at_once(self) -> Origin {
         Origin { at_once: true, ..self }
+    }
+
+    /// What of it is served.
+    #[inline]
+    pub fn policy(&self) -> Policy {
+        self.policy
     }
 
     /// The path that is followed.
@@ -173,7 +192,7 @@ impl Origin {
             }
             Err(errno) => return self.lose(present.as_ref(), errno.into()),
         }
-        match Root::open(&self.path) {
+        match Root::open(&self.path, self.policy) {
             Ok(root) => {
                 // Two may have looked at the same time: an exchange for the same directory is harmless.
                 self.exchange(Some(Arc::new(root)));

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::hosts::Hosts;
 use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -19,6 +20,7 @@ pub struct Guard {
     /// The SHA-256 of the token: of one length for every token, so that comparing tells nothing of its length either.
     token: RwLock<Option<[u8; 32]>>,
     reads: bool,
+    hosts: Hosts,
 }
 
 /// Why a token file is not usable.
@@ -42,9 +44,24 @@ impl Guard {
     /// # Errors
     /// [`TokenError`]: the file cannot be read or holds no token.
     pub fn open(file: Option<&Path>, reads: bool) -> Result<Guard, TokenError> {
-        let guard = Guard { file: file.map(Path::to_owned), token: RwLock::new(None), reads };
+        let guard = Guard { file: file.map(Path::to_owned), token: RwLock::new(None), reads, hosts: Hosts::default() };
         guard.reload()?;
         Ok(guard)
+    }
+
+    /// Answers to these host names only, where that is asked for: see [`Hosts`].
+    pub fn answering_to(self, names: &[String]) -> Guard {
+        Guard { hosts: Hosts::new(names), ..self }
+    }
+
+    #[inline]
+    pub fn hosts(&self) -> &Hosts {
+        &self.hosts
+    }
+
+    /// Whether writes need a token.
+    pub fn has_token(&self) -> bool {
+        self.file.is_some()
     }
 
     /// Reads the token file again.

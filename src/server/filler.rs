@@ -139,7 +139,7 @@ impl<K: Kernel> Worker<K> {
             self.metrics.fills[Step::Reopened].one();
             return self.fill_from(fill, file, checked, 0);
         }
-        let Ok(open) = Open::new(&self.shared.origin, fill.name(), Origin::open_how()) else {
+        let Ok(open) = Open::new(&self.shared.origin, fill.name(), self.shared.origin.open_how()) else {
             return self.end_failed_fill(&fill, Failure::RootAbsent);
         };
         let key = self.fills.insert(FillTask { fill, stage: Stage::Opening(open) });
@@ -452,7 +452,7 @@ impl<K: Kernel> Worker<K> {
     /// Looks whether the disk still holds what is cached; `waits` is the connection that waits for the answer.
     pub(super) fn begin_check(&mut self, lease: Lease, waits: Option<u32>) -> io::Result<()> {
         let waits = waits.map(|index| (index, self.connections[index as usize].generation));
-        let Ok(open) = Open::new(&self.shared.origin, lease.name(), Origin::look_how()) else {
+        let Ok(open) = Open::new(&self.shared.origin, lease.name(), self.shared.origin.look_how()) else {
             lease.end_check(self.now, false);
             self.answer_check(waits, Checked::RootAbsent);
             return Ok(());

@@ -27,7 +27,7 @@ fn period(revalidate: Duration) -> Option<Duration> {
 /// # Errors
 /// Those of [`Origin::open`].
 pub(super) fn open(options: &ServeOptions) -> io::Result<Origin> {
-    let origin = Origin::open(&options.root, monotonic)?;
+    let origin = Origin::open(&options.root, options.policy, monotonic)?;
     Ok(if period(options.revalidate).is_some() { origin } else { origin.following_at_once() })
 }
 

@@ -10,7 +10,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -21,7 +21,24 @@ pub struct Listening {
     /// The addresses, with the ports that the kernel chose.
     pub bound: Vec<Address>,
     /// Socket files, removed when the server stops.
-    pub files: Vec<PathBuf>,
+    pub files: Vec<SocketFile>,
+}
+
+/// The file of a Unix socket of ours.
+pub struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    /// Removes it, unless another program has put its own in its place meanwhile.
+    fn remove(&self) {
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|meta| (meta.dev(), meta.ino()) == (self.device, self.inode))
+        {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// Binds every address once for each worker.
@@ -31,7 +48,7 @@ pub struct Listening {
 pub fn bind(addresses: &[Address], workers: usize) -> anyhow::Result<Listening> {
     let mut listening = Listening::new(workers);
     for address in addresses {
-        let context = |error: io::Error| anyhow::anyhow!("cannot listen on {address}: {}", explain(&error));
+        let context = |error: io::Error| anyhow::anyhow!("cannot listen on {address}: {}", explain(&error, address));
         match address {
             Address::Tcp { host, port } => {
                 for resolved in (host.as_str(), *port).to_socket_addrs().map_err(context)? {
@@ -74,10 +91,20 @@ pub fn adopt(inherited: Vec<Inherited>, options: &ServeOptions) -> anyhow::Resul
     Ok(listening)
 }
 
-fn explain(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "another server is listening there".into(),
-        io::ErrorKind::PermissionDenied => "not permitted (ports below 1024 need CAP_NET_BIND_SERVICE)".into(),
+fn explain(error: &io::Error, address: &Address) -> String {
+    match (error.kind(), address) {
+        (io::ErrorKind::AddrInUse, Address::Tcp { .. }) => "another server is listening there".into(),
+        (io::ErrorKind::AddrInUse, Address::Unix(_)) => "a program that runs has a socket there".into(),
+        (io::ErrorKind::PermissionDenied, Address::Tcp { .. }) => {
+            "not permitted (ports below 1024 need CAP_NET_BIND_SERVICE)".into()
+        }
+        (io::ErrorKind::PermissionDenied, Address::Unix(_)) => {
+            "not permitted: the directory must be writable for this user, and a socket that is there must be its own"
+                .into()
+        }
+        (io::ErrorKind::NotFound, Address::Unix(path)) => {
+            format!("the directory {} does not exist", path.parent().unwrap_or(path).display())
+        }
         _ => error.to_string(),
     }
 }
@@ -116,26 +143,44 @@ impl Listening {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         let address = SockAddr::unix(path)?;
         while_taken(|| {
-            // A file that a killed server left behind answers no connection.
-            let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
-            if is_socket && Socket::new(Domain::UNIX, Type::STREAM, None)?.connect(&address).is_err() {
-                std::fs::remove_file(path)?;
+            match std::fs::symlink_metadata(path) {
+                Ok(meta) if !meta.file_type().is_socket() => {
+                    let text = "what is there is no socket; remove it, or choose another path";
+                    return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+                }
+                Ok(_) if is_dead(&address)? => std::fs::remove_file(path)?,
+                // A socket that is in use: the bind says so. Or nothing.
+                Ok(_) | Err(_) => {}
             }
             socket.bind(&address)
         })?;
         socket.listen(limits::BACKLOG)?;
         self.share(&socket)?;
         self.bound.push(Address::Unix(path.into()));
-        self.files.push(path.into());
+        let meta = std::fs::symlink_metadata(path)?;
+        self.files.push(SocketFile { path: path.into(), device: meta.dev(), inode: meta.ino() });
         Ok(())
     }
 
     /// Removes the socket files.
     pub fn clean(&self) {
-        for file in &self.files {
-            let _ = std::fs::remove_file(file);
-        }
+        self.files.iter().for_each(SocketFile::remove);
     }
+}
+
+/// Whether the file of a Unix socket is one that a killed server left behind: nobody has bound it. A socket of another type, one
+/// whose queue is full and one that is not ours to connect to are alive.
+fn is_dead(address: &SockAddr) -> io::Result<bool> {
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    probe.set_nonblocking(true)?;
+    let refused = |result: io::Result<()>| result.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+    if !refused(probe.connect(address)) {
+        return Ok(false);
+    }
+    // A stream socket that is bound and does not listen yet refuses, too. One of datagrams finds out: it cannot be connected to a
+    // stream socket that lives (EPROTOTYPE), and is refused where there is none.
+    let probe = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+    Ok(refused(probe.connect(address)))
 }
 
 /// Tries again for a while when the address is taken: the ring of a server that was killed is taken down by the kernel
@@ -165,4 +210,64 @@ fn tcp_socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_socket_that_nobody_has_is_dead() {
+        let dir = tempfile::tempdir().unwrap();
+        for (kind, listens) in [
+            (Type::STREAM, false),
+            (Type::STREAM, true),
+            (Type::DGRAM, false),
+            (Type::SEQPACKET, false),
+            (Type::SEQPACKET, true),
+        ] {
+            let path = dir.path().join(format!("{kind:?}{listens}"));
+            let address = SockAddr::unix(&path).unwrap();
+            let socket = Socket::new(Domain::UNIX, kind, None).unwrap();
+            socket.bind(&address).unwrap();
+            if listens {
+                socket.listen(0).unwrap();
+            }
+            assert!(!is_dead(&address).unwrap(), "{kind:?} {listens}");
+            let mut listening = Listening::new(1);
+            assert!(listening.bind_unix(&path).is_err() && path.exists(), "{kind:?} {listens}");
+            drop(socket);
+            assert!(is_dead(&address).unwrap(), "{kind:?} {listens}");
+        }
+    }
+
+    #[test]
+    fn a_dead_socket_is_replaced_and_ours_alone_is_removed_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let address = Address::Unix(path.clone());
+        let listening = bind(std::slice::from_ref(&address), 1).unwrap();
+        std::os::unix::net::UnixStream::connect(&path).unwrap();
+        listening.clean();
+        assert!(!path.exists());
+
+        let listening = bind(&[address], 1).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "another program's").unwrap();
+        listening.clean();
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn what_is_no_socket_stays_and_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        for (path, expected) in [(file.clone(), "no socket"), (dir.path().join("no/s"), "does not exist")] {
+            let error = bind(&[Address::Unix(path)], 1).err().expect("refused").to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        assert_eq!(std::fs::read(&file).unwrap(), b"x");
+    }
 }

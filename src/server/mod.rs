@@ -10,6 +10,7 @@ mod connection;
 pub mod control;
 mod filler;
 mod follow;
+pub mod hosts;
 pub mod listen;
 pub mod logging;
 mod receive;
@@ -62,7 +63,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     }
     logging::start(options.log);
     let descriptors = raise_descriptor_limit(options.max_connections);
-    let guard = Guard::open(options.token_file.as_deref(), options.token_reads)?;
+    let guard = Guard::open(options.token_file.as_deref(), options.token_reads)?.answering_to(&options.hosts);
     let origin = follow::open(&options).with_context(|| format!("cannot serve {}", options.root.display()))?;
     let metrics = Metrics::new(options.workers);
     let packed_max = if options.transmit == Transmit::Splice { 0 } else { limits::PACKED_MAX };
@@ -78,7 +79,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     let access_log = match &options.access_log {
         None => AccessLog::off(),
         Some(log) => AccessLog::open(log.target.clone(), log.format, metrics.shared.clone())
-            .context("cannot open the access log")?,
+            .with_context(|| format!("cannot open the access log {}", log.target))?,
     };
     // A write beyond the limit on file sizes fails, as others do that find no room, and does not end the process.
     signal_hook::flag::register(libc::SIGXFSZ, Arc::default())?;

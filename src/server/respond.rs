@@ -8,6 +8,7 @@ use crate::cache::fill::{Fill, OpenFile};
 use crate::exchange::plan::{Plan, Source};
 use crate::exchange::{Action, Ask, Exchange, Terms, route};
 use crate::http::cache_status::CacheStatus;
+use crate::http::host;
 use crate::http::request::{self, HeadLimits, Method, Parsed, Request};
 use crate::http::response::{Persistence, Problem, write_file_head};
 use crate::http::target::Target;
@@ -124,11 +125,15 @@ impl<K: Kernel> Worker<K> {
     }
 
     fn answer(&mut self, index: u32, request: &Request<'_>) -> io::Result<Answer> {
-        // Who lacks the token is told so by the full lane.
-        if request.wants_full_lane || !self.shared.guard.admits_read(request.authorization) {
+        // Who lacks the token, or takes the server for another, is told so by the control plane.
+        let guard = &self.shared.guard;
+        if request.wants_full_lane
+            || !guard.admits_read(request.authorization)
+            || !guard.hosts().admits(host::effective(request.target, request.host))
+        {
             return Ok(self.hand_off(index));
         }
-        let name = match route::read(request.target) {
+        let name = match route::read(request.target, self.shared.origin.policy()) {
             Ok(Target::File(name)) => name,
             Ok(Target::Directory(_) | Target::Reserved(_)) => return Ok(self.hand_off(index)),
             Err(refusal) => {

@@ -12,7 +12,7 @@ use crate::limits;
 use crate::metrics::Metrics;
 use crate::metrics::counter::Read;
 use crate::metrics::labels::Fill as Step;
-use crate::origin::Origin;
+use crate::origin::{Origin, Policy};
 use crate::ring::kernel::{Kind, Token};
 use crate::ring::simulated::{Dice, Simulated, World};
 use crate::units;
@@ -147,7 +147,7 @@ fn simulate(seed: u64, options: ServeOptions) -> (Worker<Simulated>, Rc<RefCell<
     let evictions = metrics.shared.clone();
     let (bytes, cost) = (options.arena_bytes, options.miss_cost_bytes);
     let cache = Cache::new(bytes, packed_max, options.eviction, cost, options.revalidate, evictions).unwrap();
-    let origin = Origin::open(&options.root, || 0).unwrap();
+    let origin = Origin::open(&options.root, Policy::default(), || 0).unwrap();
     let connections = Admission::new(options.max_connections);
     let mail = Mail::new(2).unwrap();
     let guard = Guard::open(None, false).unwrap();

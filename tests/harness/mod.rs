@@ -499,7 +499,7 @@ impl Client {
 
 /// The bytes of a request without a body.
 pub fn request(method: &str, target: &str, fields: &[(&str, &str)]) -> Vec<u8> {
-    let mut head = format!("{method} {target} HTTP/1.1\r\nHost: test\r\n");
+    let mut head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n");
     for (name, value) in fields {
         head.push_str(&format!("{name}: {value}\r\n"));
     }

@@ -237,7 +237,7 @@ impl Client {
 /// A whole request; a body gets its Content-Length.
 pub fn request(head: &str, body: &[u8]) -> Vec<u8> {
     let (line, fields) = head.split_once("\r\n").unwrap_or((head, ""));
-    let mut bytes = format!("{line} HTTP/1.1\r\nHost: test\r\n").into_bytes();
+    let mut bytes = format!("{line} HTTP/1.1\r\nHost: localhost\r\n").into_bytes();
     if !fields.is_empty() {
         bytes.extend_from_slice(format!("{}\r\n", fields.trim_end()).as_bytes());
     }

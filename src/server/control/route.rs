@@ -13,10 +13,14 @@ use super::answer::{Answer, Body, Tally};
 use super::pages::Rates;
 use super::upload::WRITERS;
 use crate::cache::eviction::Touch;
+use crate::exchange::refusal::Refusal;
+use crate::exchange::route;
 use crate::http::conditional::Conditions;
 use crate::http::target::Target;
 use crate::net::peer::Peer;
-use crate::origin::staging;
+use crate::origin::Visibility;
+use crate::origin::names::visibility;
+use crate::server::hosts::{Asker, Stranger};
 use crate::server::shared::Shared;
 
 /// What all connections of the control side share.
@@ -43,33 +47,37 @@ impl Lane {
     pub async fn answer(self: Rc<Self>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let tally = Tally::new(self.shared.clone(), peer, &parts);
-        let answer = match self.dispatch(&parts, body).await {
+        let answer = match self.dispatch(peer, &parts, body).await {
             Ok(answer) | Err(answer) => answer,
         };
         answer.into_response(tally)
     }
 
     /// The answer; as an error where it is a refusal, which saves a level of nesting and means nothing more.
-    async fn dispatch(self: &Rc<Self>, parts: &Parts, body: Incoming) -> Result<Answer, Answer> {
+    async fn dispatch(self: &Rc<Self>, peer: Peer, parts: &Parts, body: Incoming) -> Result<Answer, Answer> {
         let hosts = parts.headers.get_all(header::HOST).iter().count();
         if hosts > 1 || (hosts == 0 && parts.version == Version::HTTP_11) {
             return Err(Answer::problem(StatusCode::BAD_REQUEST, "the request must have exactly one Host field"));
         }
-        let target = Target::parse(parts.uri.path().as_bytes())
-            .map_err(|malformed| Answer::problem(StatusCode::BAD_REQUEST, malformed))?;
-        let is_head = parts.method == Method::HEAD;
-        if parts.method == Method::GET || is_head {
+        if parts.headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
+            return Err(Answer::problem(StatusCode::BAD_REQUEST, "the request has more than one Authorization field"));
+        }
+        self.shared.guard.hosts().admit(host_of(parts)).map_err(strange)?;
+        let path = parts.uri.path().as_bytes();
+        let target = match parts.method {
+            Method::GET | Method::HEAD => route::read(path, self.shared.origin.policy()),
+            _ => Target::parse(path).map_err(Refusal::Malformed),
+        };
+        let target = target.map_err(|refusal| refusal.problem())?;
+        if matches!(parts.method, Method::GET | Method::HEAD) {
             self.admit_read(&target, &parts.headers)?;
         }
         match (&parts.method, target) {
             (&Method::GET | &Method::HEAD, Target::Reserved(page)) => self.page(&page).await,
             (&Method::GET | &Method::HEAD, Target::Directory(name)) => self.directory(&name, parts).await,
-            (&Method::GET | &Method::HEAD, Target::File(name)) if staging::is_hidden(&name) => {
-                Err(Answer::problem(StatusCode::NOT_FOUND, "there is no such file"))
-            }
             (&Method::GET | &Method::HEAD, Target::File(name)) => self.file(&name, parts).await,
             (&Method::PUT | &Method::DELETE, target) => {
-                let name = self.admit_write(target, &parts.headers)?;
+                let name = self.admit_write(target, peer, parts)?;
                 match parts.method {
                     Method::PUT => self.put(&name, parts, body).await,
                     _ => self.delete(&name, parts).await,
@@ -90,7 +98,8 @@ impl Lane {
     }
 
     /// Whether there are writes, the client may, and the target is one: then its name.
-    fn admit_write(&self, target: Target<'_>, headers: &HeaderMap) -> Result<Vec<u8>, Answer> {
+    fn admit_write(&self, target: Target<'_>, peer: Peer, parts: &Parts) -> Result<Vec<u8>, Answer> {
+        let headers = &parts.headers;
         if !self.shared.options.allow_writes {
             let text = "uploads and deletes are off; start the server with --allow-writes to have them";
             return Err(self.not_allowed(false, text.into()));
@@ -99,11 +108,24 @@ impl Lane {
         if !self.shared.guard.admits_write(authorization) {
             return Err(unauthorized(authorization));
         }
+        if !self.shared.guard.has_token() {
+            let value = |name| headers.get(name).map(HeaderValue::as_bytes);
+            let (origin, site) = (value(header::ORIGIN), value(HeaderName::from_static("sec-fetch-site")));
+            let asker = Asker { host: host_of(parts), origin, site };
+            self.shared.guard.hosts().admit_write(&asker, peer).map_err(strange)?;
+        }
         match target {
-            Target::File(name) if staging::is_hidden(&name) => {
-                Err(Answer::problem(StatusCode::FORBIDDEN, "names of this form are the server's own"))
-            }
-            Target::File(name) => Ok(name.into_owned()),
+            Target::File(name) => match visibility(&name) {
+                Visibility::Reserved => {
+                    Err(Answer::problem(StatusCode::FORBIDDEN, "names of this form are the server's own"))
+                }
+                Visibility::Hidden if !self.shared.origin.policy().hidden => Err(Answer::problem(
+                    StatusCode::FORBIDDEN,
+                    "a part of this name begins with a dot, and such names are not served; start the server with --hidden \
+                     to have them",
+                )),
+                Visibility::Hidden | Visibility::Visible => Ok(name.into_owned()),
+            },
             Target::Reserved(_) => Err(self.not_allowed(false, "names in /.forebay/ are the server's own".into())),
             Target::Directory(_) => {
                 Err(Answer::problem(StatusCode::CONFLICT, "a directory cannot be written; name a file in it"))
@@ -116,6 +138,21 @@ impl Lane {
             if may_be_written && self.shared.options.allow_writes { "GET, HEAD, PUT, DELETE" } else { "GET, HEAD" };
         Answer::problem(StatusCode::METHOD_NOT_ALLOWED, text).with(header::ALLOW, HeaderValue::from_static(allow))
     }
+}
+
+/// Whom the request is meant for: the authority of its target, or else its Host field.
+fn host_of(parts: &Parts) -> Option<&[u8]> {
+    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+    authority.or_else(|| parts.headers.get(header::HOST).map(HeaderValue::as_bytes))
+}
+
+/// The refusal of a request that is meant for another host, or comes from another's page.
+fn strange(stranger: Stranger) -> Answer {
+    let status = match stranger {
+        Stranger::Host(_) => StatusCode::MISDIRECTED_REQUEST,
+        Stranger::Site(_) | Stranger::Origin(_) => StatusCode::FORBIDDEN,
+    };
+    Answer::problem(status, stranger)
 }
 
 /// RFC 6750, 3: without credentials only the scheme is named, else what is wrong with them.
