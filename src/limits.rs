@@ -56,6 +56,9 @@ pub const FOLLOW_PERIOD: Duration = Duration::from_millis(250);
 /// How often a thread does that at most; where the revalidation interval asks for more, everybody who needs the root looks.
 pub const FOLLOW_PERIOD_MIN: Duration = Duration::from_millis(5);
 
+/// Ranges of one request; with more of them it is answered with the whole file.
+pub const RANGES: usize = 64;
+
 /// Parts of a name that can be written: as many directories are created for it, and synced, at most. (A file system of 1,900
 /// levels in one path takes more than a second.)
 pub const NAME_DEPTH: usize = 128;

@@ -5,6 +5,7 @@ use crate::cache::entry::Lease;
 use crate::cache::fill::{Fill, OpenFile};
 use crate::http::cache_status::CacheStatus;
 use crate::http::conditional::Verdict;
+use crate::http::multipart::Multipart;
 use crate::http::representation::Representation;
 use crate::http::request::Method;
 use crate::http::response::Content;
@@ -18,10 +19,13 @@ pub struct Plan {
     pub content: Content,
     /// The bytes of the file that follow the head; empty for a HEAD and for heads without content.
     pub body: Range<u64>,
+    /// The parts of a body that has several ranges; `body` is empty then.
+    pub parts: Option<Multipart>,
     pub source: Source,
 }
 
 /// Where the bytes of a body come from.
+#[derive(Clone)]
 pub enum Source {
     /// The arena; while the file is still being read into it, `fill` tells how far.
     Arena { lease: Lease, fill: Option<Arc<Fill>> },
@@ -44,15 +48,22 @@ impl Plan {
     pub fn new(ask: &Ask<'_>, cache_status: CacheStatus, source: Source) -> Plan {
         let representation = source.representation();
         let size = representation.identity.size;
+        let mut parts = None;
         let (content, body) = match ask.conditions.evaluate(representation) {
             Verdict::Whole => (Content::Whole, 0..size),
             Verdict::Part { from, to } => (Content::Part { from, to }, from..to),
+            Verdict::Parts(ranges) => {
+                let body = Multipart::new(ranges, size, representation.etag(), representation.content_type());
+                let content = Content::Parts { length: body.length() };
+                parts = Some(body);
+                (content, 0..0)
+            }
             Verdict::NotModified => (Content::NotModified, 0..0),
             Verdict::Failed => (Content::Failed, 0..0),
             Verdict::Unsatisfiable => (Content::Unsatisfiable, 0..0),
         };
         let body = if ask.method == Method::Head { 0..0 } else { body };
-        Plan { cache_status, content, body, source }
+        Plan { cache_status, content, body, parts, source }
     }
 
     /// The version that is sent.

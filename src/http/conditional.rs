@@ -3,6 +3,7 @@
 use super::range::{self, Selection};
 use super::representation::Representation;
 use crate::origin::Identity;
+use std::ops::Range;
 
 /// The conditions of one request, as sent.
 #[derive(Debug, Default, Clone, Copy)]
@@ -16,12 +17,14 @@ pub struct Conditions<'a> {
 }
 
 /// What a GET or HEAD is answered with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// 200
     Whole,
     /// 206
     Part { from: u64, to: u64 },
+    /// 206 with several parts.
+    Parts(Vec<Range<u64>>),
     /// 304
     NotModified,
     /// 412
@@ -57,6 +60,7 @@ impl Conditions<'_> {
             Some(value) => match range::select(value, current.identity.size) {
                 Selection::Whole => Verdict::Whole,
                 Selection::Part { from, to } => Verdict::Part { from, to },
+                Selection::Parts(ranges) => Verdict::Parts(ranges),
                 Selection::Unsatisfiable => Verdict::Unsatisfiable,
             },
         }
@@ -227,10 +231,10 @@ mod tests {
     fn ranges_apply_only_to_the_version_they_name() {
         let current = current();
         let own = tag(&current);
-        let part = Verdict::Part { from: 0, to: 5 };
+        let part = || Verdict::Part { from: 0, to: 5 };
         for (value, expected) in [
-            (own.as_bytes(), part),
-            (DATE, part),
+            (own.as_bytes(), part()),
+            (DATE, part()),
             (LATER, Verdict::Whole),
             (b"\"x\"", Verdict::Whole),
             (format!("W/{own}").as_bytes(), Verdict::Whole),

@@ -28,6 +28,14 @@ impl Date {
         }
     }
 
+    /// Looks at the clock if it must have moved on: something was modified at this time, in seconds since 1970.
+    #[inline]
+    pub fn reach(&mut self, seconds: i64) {
+        if u64::try_from(seconds).is_ok_and(|seconds| seconds > self.second) {
+            self.refresh();
+        }
+    }
+
     pub fn text(&self) -> &[u8; LEN] {
         &self.text
     }

@@ -125,12 +125,13 @@ impl<'a> Request<'a> {
                 self.host = Some(value);
                 return true;
             }
-            5 if is("range") => conditions.range = Some(value),
+            // Several ranges are put together there.
+            5 if is("range") => self.wants_full_lane |= set(&mut conditions.range, value) || value.contains(&b','),
             6 if is("expect") => self.wants_full_lane = true,
             7 if is("referer") => self.referer = Some(value),
             7 if is("upgrade") => self.wants_full_lane = true,
-            8 if is("if-match") => conditions.if_match = Some(value),
-            8 if is("if-range") => conditions.if_range = Some(value),
+            8 if is("if-match") => self.wants_full_lane |= set(&mut conditions.if_match, value),
+            8 if is("if-range") => self.wants_full_lane |= set(&mut conditions.if_range, value),
             10 if is("user-agent") => self.user_agent = Some(value),
             10 if is("connection") => {
                 for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
@@ -141,20 +142,21 @@ impl<'a> Request<'a> {
                     }
                 }
             }
-            13 if is("if-none-match") => conditions.if_none_match = Some(value),
-            13 if is("authorization") => {
-                // Two of them are refused there.
-                self.wants_full_lane |= self.authorization.is_some();
-                self.authorization = Some(value);
-            }
+            13 if is("if-none-match") => self.wants_full_lane |= set(&mut conditions.if_none_match, value),
+            13 if is("authorization") => self.wants_full_lane |= set(&mut self.authorization, value),
             14 if is("content-length") => self.wants_full_lane |= value.trim_ascii() != b"0",
             17 if is("transfer-encoding") => self.wants_full_lane = true,
-            17 if is("if-modified-since") => conditions.if_modified_since = Some(value),
-            19 if is("if-unmodified-since") => conditions.if_unmodified_since = Some(value),
+            17 if is("if-modified-since") => self.wants_full_lane |= set(&mut conditions.if_modified_since, value),
+            19 if is("if-unmodified-since") => self.wants_full_lane |= set(&mut conditions.if_unmodified_since, value),
             _ => {}
         }
         false
     }
+}
+
+/// Notes a value; says whether there was one before. What stands on several lines is joined, or refused, on the control plane.
+fn set<'a>(field: &mut Option<&'a [u8]>, value: &'a [u8]) -> bool {
+    field.replace(value).is_some()
 }
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ pub enum Content {
     Whole,
     /// 206 with bytes `from..to`.
     Part { from: u64, to: u64 },
+    /// 206 with several parts, which are so many bytes together. The media type is the body's, and not said here.
+    Parts { length: u64 },
     /// 304
     NotModified,
     /// 416
@@ -44,7 +46,7 @@ impl Content {
     pub fn status(self) -> u16 {
         match self {
             Content::Whole => 200,
-            Content::Part { .. } => 206,
+            Content::Part { .. } | Content::Parts { .. } => 206,
             Content::NotModified => 304,
             Content::Unsatisfiable => 416,
             Content::Failed => 412,
@@ -63,7 +65,7 @@ pub fn write_file_head(
 ) {
     out.extend_from_slice(match content {
         Content::Whole => b"HTTP/1.1 200 OK\r\n".as_slice(),
-        Content::Part { .. } => b"HTTP/1.1 206 Partial Content\r\n",
+        Content::Part { .. } | Content::Parts { .. } => b"HTTP/1.1 206 Partial Content\r\n",
         Content::NotModified => b"HTTP/1.1 304 Not Modified\r\n",
         Content::Unsatisfiable => b"HTTP/1.1 416 Range Not Satisfiable\r\n",
         Content::Failed => b"HTTP/1.1 412 Precondition Failed\r\n",
@@ -96,6 +98,11 @@ pub fn write_file_fields(out: &mut Vec<u8>, content: Content, representation: &R
             write_number(out, to - from);
             out.extend_from_slice(b"\r\n");
         }
+        Content::Parts { length } => {
+            out.extend_from_slice(b"Content-Length: ");
+            write_number(out, length);
+            out.extend_from_slice(b"\r\n");
+        }
         Content::NotModified => {}
         Content::Unsatisfiable => {
             out.extend_from_slice(b"Content-Range: bytes */");
@@ -105,6 +112,9 @@ pub fn write_file_fields(out: &mut Vec<u8>, content: Content, representation: &R
         Content::Failed => out.extend_from_slice(b"Content-Length: 0\r\n"),
     }
     out.extend_from_slice(representation.fields());
+    if matches!(content, Content::Whole | Content::Part { .. }) {
+        out.extend_from_slice(representation.content_fields());
+    }
     out.extend_from_slice(b"Cache-Status: ");
     out.extend_from_slice(status.as_str().as_bytes());
     out.extend_from_slice(b"\r\n");

@@ -274,6 +274,7 @@ impl<K: Kernel> Worker<K> {
 
     fn write_head(&mut self, index: u32, request: &Request<'_>, plan: &Plan) {
         let persistence = self.persistence(request);
+        self.date.reach(plan.representation().modified_seconds());
         let (batch, date) = self.batch(index);
         write_file_head(batch.text(), plan.content, plan.representation(), plan.cache_status, date, persistence);
         batch.count_response();

@@ -6,6 +6,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use hyper::http::request::Parts;
@@ -19,6 +20,7 @@ use crate::exchange::plan::{Plan, Source};
 use crate::exchange::revalidate::{self, Checked};
 use crate::exchange::{Action, Ask, Exchange, Terms};
 use crate::http::cache_status::CacheStatus;
+use crate::http::multipart::Multipart;
 use crate::http::request::Method as ReadMethod;
 use crate::http::response::write_file_fields;
 use crate::origin::{Found, Identity};
@@ -98,16 +100,23 @@ impl Lane {
     }
 
     /// The answer that the plan describes.
-    fn deliver(&self, plan: Plan) -> Result<Answer, Answer> {
+    fn deliver(self: &Rc<Self>, plan: Plan) -> Result<Answer, Answer> {
         if matches!(plan.cache_status, CacheStatus::Collapsed { .. }) {
             self.shared.metrics.control.collapsed_waiters.one();
         }
         let mut answer = describe(&plan);
-        if plan.body.is_empty() {
-            return Ok(answer);
+        if let Some(parts) = plan.parts {
+            answer = answer.with(header::CONTENT_TYPE, parts.content_type());
+            answer.content = self.parts(plan.source, parts);
+        } else if !plan.body.is_empty() {
+            answer.content = self.content(plan.source, Span { from: plan.body.start, to: plan.body.end })?;
         }
-        let span = Span { from: plan.body.start, to: plan.body.end };
-        answer.content = match plan.source {
+        Ok(answer)
+    }
+
+    /// A part of a file.
+    fn content(&self, source: Source, span: Span) -> Result<Content, Answer> {
+        Ok(match source {
             Source::Arena { lease, .. } if lease.is_whole() => {
                 Content::Whole(Bytes::from_owner(lease).slice(span.from as usize..span.to as usize))
             }
@@ -116,8 +125,44 @@ impl Lane {
                 return Err(Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "the file is not whole"));
             }
             Source::File { file, fill: None } => stream(&file, span)?,
-        };
-        Ok(answer)
+        })
+    }
+
+    /// Several parts of a file, one after the other.
+    fn parts(self: &Rc<Self>, source: Source, parts: Multipart) -> Content {
+        let (sender, content) = pieces(Some(parts.length()));
+        let lane = self.clone();
+        tokio_uring::spawn(async move {
+            if let Err(error) = lane.send_parts(&source, &parts, &sender).await {
+                let _ = sender.send(Err(error)).await;
+            }
+        });
+        content
+    }
+
+    async fn send_parts(&self, source: &Source, parts: &Multipart, sender: &PieceSender) -> io::Result<()> {
+        let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+        for range in parts.ranges() {
+            sender.send(Ok(parts.head(range).into())).await.map_err(gone)?;
+            let span = Span { from: range.start, to: range.end };
+            let content = self.content(source.clone(), span);
+            match content.map_err(|_| io::Error::other("the file cannot be read"))? {
+                Content::Empty => {}
+                Content::Whole(bytes) => sender.send(Ok(bytes)).await.map_err(gone)?,
+                Content::Pieces { mut pieces, .. } => {
+                    let mut left = span.to - span.from;
+                    while let Some(piece) = pieces.recv().await {
+                        let piece = piece?;
+                        left = left.saturating_sub(piece.len() as u64);
+                        sender.send(Ok(piece)).await.map_err(gone)?;
+                    }
+                    if left > 0 {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                }
+            }
+        }
+        sender.send(Ok(parts.tail().into())).await.map_err(gone)
     }
 }
 
@@ -126,7 +171,9 @@ fn describe(plan: &Plan) -> Answer {
     let mut fields = Vec::new();
     write_file_fields(&mut fields, plan.content, plan.representation(), plan.cache_status);
     let status = StatusCode::from_u16(plan.content.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut answer = Answer::new(status, Content::Empty).with_lines(&fields);
+    // hyper keeps the date for a second, and a file may have been modified since.
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    let mut answer = Answer::new(status, Content::Empty).with_lines(&fields).with(header::DATE, date);
     answer.cache_status = Some(plan.cache_status);
     answer
 }
