@@ -17,4 +17,5 @@ pub mod simulate;
 pub mod trace;
 pub mod transmit;
 pub mod units;
+pub mod version;
 pub mod wake;

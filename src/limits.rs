@@ -38,6 +38,16 @@ pub const STREAM_WINDOW: u64 = 2 << 20;
 /// Bytes of such a file that are looked up in the page cache at a time, if they are all there: it is not dropped so soon after.
 pub const STREAM_WARM: u64 = 8 << 20;
 
+/// The last bytes of a file that is sent by reference from the page cache: they are let go when all others have left, and the file was
+/// compared once more.
+pub const HELD_BACK_BYTES: u64 = 4 << 10;
+
+/// Bodies up to this many bytes are let go at once: the first flight of a fresh connection carries them.
+pub const AT_ONCE_BYTES: u64 = 64 << 10;
+
+/// Bytes that are read of a file that somebody may be writing to before its response begins, to know its version by.
+pub const SAMPLE_BYTES: usize = 4 << 10;
+
 /// The granularity of all timeouts.
 pub const TICK: Duration = Duration::from_millis(250);
 
@@ -70,6 +80,7 @@ const _: () = assert!(RECEIVED_AHEAD_BYTES >= RECEIVE_BUFFER_BYTES);
 const _: () = assert!(FOLIO.is_multiple_of(PAGE));
 const _: () = assert!(STREAM_WINDOW.is_multiple_of(FOLIO) && STREAM_WINDOW <= TURN_BYTES);
 const _: () = assert!(STREAM_WINDOW <= STREAM_WARM);
+const _: () = assert!(HELD_BACK_BYTES < AT_ONCE_BYTES);
 
 /// How often a fill tries to take the room that was made for it, before it is served uncached.
 pub const RESERVE_ATTEMPTS: usize = 1000;
@@ -116,9 +127,9 @@ pub const OWN_DESCRIPTORS: usize = 256;
 /// takes room on the disk for that long.
 pub const OPEN_TIME: Duration = Duration::from_secs(2);
 
-/// For how long a file that was found to be in the page cache as a whole is taken to be there: it was used then, and the kernel
-/// drops what has not been used for longest.
-pub const WARM: Duration = Duration::from_millis(250);
+/// For how long what was found to be in the page cache is taken to be there: it was used then, and the kernel drops what has not
+/// been used for longest. Should it be dropped all the same, the worker that sends it waits for the storage once.
+pub const WARM: Duration = Duration::from_millis(20);
 
 /// Fills that a worker has under way when it begins to read what was deferred and has stayed.
 pub const FILLS_AT_LEISURE: usize = 4;
@@ -126,9 +137,18 @@ pub const FILLS_AT_LEISURE: usize = 4;
 /// Bytes of a file that is not in the page cache that are sent from there at a time, as its storage brings them.
 pub const FETCH_BYTES: u64 = 128 << 10;
 
-/// Fetches in a row after which files that do not stay in the page cache are not fetched there any more: their file system has
-/// its own ways.
+/// Fetches in a row after which files that do not stay in the page cache are not fetched there for a while: their file system has
+/// its own ways, or memory is short.
 pub const USELESS_FETCHES: u32 = 3;
+
+/// How long that while is. A fetch that is of no use costs a file its first bytes by reference, no more.
+pub const FETCH_PAUSE: Duration = Duration::from_secs(10);
+
+/// Second looks at the bytes of cached files that a worker has under way; a file beyond them is read anew instead.
+pub const SECOND_LOOKS: usize = 16;
+
+/// Bytes that a second look reads at a time. With the number above a worker needs 1 MiB for them at most.
+pub const SECOND_LOOK_BYTES: usize = 64 << 10;
 
 /// How far ahead of a fill's reads the kernel is told to read, where the file is not in the page cache.
 pub const READ_AHEAD: u64 = 1 << 20;

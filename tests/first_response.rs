@@ -121,9 +121,6 @@ fn what_happens_to_the_file_meanwhile_does_not_mix_versions() {
         std::fs::write(&path, &old).unwrap();
         // An arena that is too small for it, and one that is not.
         for arena in ["4MiB", "64MiB"] {
-            if what.ends_with("longer") && arena == "4MiB" {
-                continue; // taken for a log that grows
-            }
             let server = Server::start(root.path(), &["--settled", "0s", "--arena", arena]);
             let mut client = Client::narrow(server.address(), 4096);
             client.send(request("GET", "/file", &[]));
@@ -135,6 +132,8 @@ fn what_happens_to_the_file_meanwhile_does_not_mix_versions() {
             let mut body = vec![0; old.len()];
             match client.read_exact(&mut body) {
                 Ok(()) => assert_same(&body, &old, what),
+                // Past the cache nobody can vouch for what was sent by reference of a file that is longer now.
+                Err(_) if what == "appended to" && arena == "4MiB" => {}
                 Err(_) => assert!(!stays_whole, "{what}: the response broke off"),
             }
             std::fs::write(&path, &old).unwrap();

@@ -51,6 +51,7 @@ impl Cache {
             Source::Filler => None,
             Source::Resumed(fill) => Some(Resumed::Joined(fill.clone())),
             Source::File { file, .. } if file.is_same(now) => {
+                entry.read_at(file, now);
                 let fill = Arc::new(Fill::resumed(entry, file.clone()));
                 *source = Source::Resumed(fill.clone());
                 Some(Resumed::Begun(fill))

@@ -2,13 +2,14 @@
 
 use super::defer::Source;
 use super::eviction::Tag;
-use super::fill::Fill;
+use super::fill::{Fill, OpenFile};
 use crate::arena::Allocation;
 use crate::http::representation::Representation;
+use crate::version::{Change, Trust, Version};
 use parking_lot::Mutex;
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -30,28 +31,16 @@ pub struct Entry {
     /// A check is under way.
     checking: AtomicBool,
     born: u64,
-    /// The file had been changed so shortly before it was read that a further change may have left the same times
-    /// (kernels before 6.13 stamp to the tick, 4 to 10 ms): the first check does not trust them.
-    fresh: bool,
+    /// How far the times of the version could be trusted when it was read: a [`Trust`].
+    trust: AtomicU8,
 }
 
-/// Changes within this time before the read may be indistinguishable from changes after it: two ticks of a kernel built with
-/// HZ=100.
-const STAMP_PRECISION: Duration = Duration::from_millis(20);
-
 impl Entry {
-    pub(super) fn new(
-        fill: &Fill,
-        representation: Representation,
-        allocation: Allocation,
-        checked: u64,
-        now: u64,
-    ) -> Entry {
-        let fresh = representation.identity.was_changed_within(STAMP_PRECISION);
+    pub(super) fn new(fill: &Fill, file: &OpenFile, allocation: Allocation, checked: u64, now: u64) -> Entry {
         Entry {
             name: fill.shared_name().clone(),
             hash: fill.hash(),
-            representation,
+            representation: file.representation.clone(),
             allocation,
             filled: AtomicU64::new(0),
             source: Mutex::new(Source::Filler),
@@ -60,7 +49,7 @@ impl Entry {
             checked: AtomicU64::new(checked),
             checking: AtomicBool::new(false),
             born: now,
-            fresh,
+            trust: AtomicU8::new(file.trust(now) as u8),
         }
     }
 
@@ -163,9 +152,33 @@ impl Entry {
         self.checking.store(false, Ordering::Relaxed);
     }
 
+    /// The file is read `now`, later than its entry was made.
+    pub(super) fn read_at(&self, file: &OpenFile, now: u64) {
+        self.trust.store(file.trust(now) as u8, Ordering::Relaxed);
+    }
+
+    /// Whether its bytes are to be compared with those of the file, too: it was read so shortly after a change that a further one may
+    /// have left the same times, and by now that would show.
+    pub fn needs_second_look(&self, now: u64) -> bool {
+        let trust = self.trust.load(Ordering::Relaxed);
+        let is_due =
+            trust == Trust::Fresh as u8 || trust == Trust::Unsettled as u8 && self.trust_after(now) == Trust::Settled;
+        is_due && self.is_whole()
+    }
+
+    /// A second look that began `now` found its bytes to be those of the file.
+    pub fn confirm(&self, now: u64) {
+        self.trust.store(self.trust_after(now) as u8, Ordering::Relaxed);
+    }
+
+    /// How far its times can be trusted if its bytes are those that the file has `now`.
+    fn trust_after(&self, now: u64) -> Trust {
+        Trust::after(Some(Duration::from_nanos(now.saturating_sub(self.born))))
+    }
+
     /// Whether `found` on the disk is the version that is cached, as far as times can tell.
-    pub fn is_current(&self, found: crate::origin::Identity) -> bool {
-        found == self.representation.identity && !self.fresh
+    pub fn is_current(&self, found: &Version) -> bool {
+        self.representation.identity.compare(found, || true) == Change::Same
     }
 }
 

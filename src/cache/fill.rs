@@ -8,6 +8,7 @@ use crate::http::cache_status::Reason;
 use crate::http::representation::Representation;
 use crate::limits;
 use crate::origin::{Found, RootAbsent};
+use crate::version::{Change, SETTLING, Trust};
 use crate::wake::Waiter;
 use parking_lot::Mutex;
 use std::io;
@@ -55,10 +56,16 @@ pub enum Progress {
 /// A file of the origin that is open, in the version it was found to be.
 pub struct OpenFile {
     pub fd: OwnedFd,
+    /// The name it was opened by.
+    pub name: Arc<[u8]>,
     pub representation: Representation,
     /// It was last changed so long ago that nobody seems to be writing to it: its pages in the page cache may be sent by
     /// reference.
     pub is_settled: bool,
+    /// How far its times could be trusted when it was opened.
+    trust: Trust,
+    /// When it was opened: monotonic nanoseconds.
+    opened: u64,
     /// When it was last found to be that version: monotonic nanoseconds.
     compared: AtomicU64,
     /// When it was last found to be in the page cache as a whole: monotonic nanoseconds.
@@ -71,17 +78,43 @@ pub struct OpenFile {
 const NOT_FETCHED: u64 = u64::MAX;
 
 impl OpenFile {
-    /// The file was found to be this version `now`. `settled` is for how long a file must have been left alone to be
-    /// [settled](OpenFile::is_settled).
-    pub fn new(fd: OwnedFd, representation: Representation, settled: Duration, now: u64) -> OpenFile {
-        let is_settled = !representation.identity.was_changed_within(settled);
+    /// The file was opened by `name` and found to be this version `now`, when its last change was `age` ago as far as anybody
+    /// knows. `settled` is for how long a file must have been left alone to be [settled](OpenFile::is_settled).
+    pub fn new(
+        fd: OwnedFd,
+        name: Arc<[u8]>,
+        representation: Representation,
+        age: Option<Duration>,
+        settled: Duration,
+        now: u64,
+    ) -> OpenFile {
         OpenFile {
             fd,
+            name,
             representation,
-            is_settled,
+            is_settled: settled.is_zero() || age.is_some_and(|age| age >= settled),
+            trust: Trust::after(age),
+            opened: now,
             compared: AtomicU64::new(now),
             warm: AtomicU64::new(0),
             fetched: AtomicU64::new(NOT_FETCHED),
+        }
+    }
+
+    /// What can be had at once of the bytes from `at`.
+    pub fn sample(&self, at: u64) -> Vec<u8> {
+        let mut sample = vec![0; limits::SAMPLE_BYTES];
+        let into = &mut [io::IoSliceMut::new(&mut sample)];
+        let read = rustix::io::preadv2(&self.fd, into, at, rustix::io::ReadWriteFlags::NOWAIT).unwrap_or(0);
+        sample.truncate(read);
+        sample
+    }
+
+    /// How far its times can be trusted, if it is still found to be that version `now`.
+    pub fn trust(&self, now: u64) -> Trust {
+        match now.saturating_sub(self.opened) >= SETTLING.as_nanos() as u64 {
+            true => Trust::Settled,
+            false => self.trust,
         }
     }
 
@@ -106,10 +139,11 @@ impl OpenFile {
         found > 0 && now.saturating_sub(found) <= limits::WARM.as_nanos() as u64
     }
 
-    /// Whether it still is that version, as far as its times can tell.
+    /// Whether it still is that version and has all its names, as far as its times can tell.
     pub fn is_same(&self, now: u64) -> bool {
+        let began = &self.representation.identity;
         let found = Found::of(self.fd.as_fd());
-        let same = matches!(found, Ok(Found::File(found)) if found.same_bytes(&self.representation.identity));
+        let same = matches!(found, Ok(Found::File(found)) if began.compare(&found, || true) == Change::Same);
         if same {
             self.compared.store(now, Relaxed);
         }
@@ -210,7 +244,7 @@ impl Fill {
         &self.name
     }
 
-    pub(super) fn shared_name(&self) -> &Arc<[u8]> {
+    pub fn shared_name(&self) -> &Arc<[u8]> {
         &self.name
     }
 

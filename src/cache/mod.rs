@@ -25,7 +25,6 @@ pub mod opened;
 
 use crate::arena::{Arena, Usage};
 use crate::http::cache_status::Reason;
-use crate::http::representation::Representation;
 use crate::limits;
 use crate::metrics::SharedMetrics;
 use crate::metrics::labels::Eviction as Departure;
@@ -139,17 +138,11 @@ impl Cache {
     ///
     /// # Errors
     /// Why the file is served uncached.
-    pub fn reserve(
-        &self,
-        fill: &Arc<Fill>,
-        representation: &Representation,
-        checked: u64,
-        now: u64,
-    ) -> Result<Lease, Reason> {
+    pub fn reserve(&self, fill: &Arc<Fill>, file: &OpenFile, checked: u64, now: u64) -> Result<Lease, Reason> {
         if let Some(reason) = fill.aside() {
             return Err(reason);
         }
-        let size = representation.identity.size;
+        let size = file.representation.identity.size;
         let charged = self.arena.charged(size).ok_or(Reason::TooLarge)?;
         let candidate = Candidate { key: fill.hash(), size, charged };
         self.keeper.lock().policy.miss(&candidate);
@@ -159,7 +152,7 @@ impl Cache {
                 let mut keeper = self.keeper.lock();
                 let shortage = match self.arena.take(size) {
                     Ok(allocation) => {
-                        let entry = Entry::new(fill, representation.clone(), allocation, checked, now);
+                        let entry = Entry::new(fill, file, allocation, checked, now);
                         return Ok(Lease::new(Arc::new(entry)));
                     }
                     Err(shortage) => shortage,

@@ -16,6 +16,7 @@ pub mod plan;
 pub mod refusal;
 pub mod revalidate;
 pub mod route;
+pub mod vouch;
 
 use crate::cache::defer::Resumed;
 use crate::cache::entry::Lease;
@@ -54,8 +55,11 @@ pub struct Terms<'a> {
     pub now: u64,
     /// Whether to send an open file while it is being read into the arena, rather than what is in the arena already.
     /// `None`: this plane sends from the arena only.
-    pub refers: Option<&'a dyn Fn(&OpenFile, &Lease) -> bool>,
+    pub refers: Option<&'a Refers>,
 }
+
+/// Whether an open file is sent itself while it is read into this entry.
+pub type Refers = dyn Fn(&OpenFile, &Lease) -> bool;
 
 /// One request on its way. Dropping it is safe at any time: fills go on by themselves.
 pub struct Exchange {

@@ -2,8 +2,9 @@
 
 use crate::cache::Cache;
 use crate::cache::entry::Lease;
+use crate::cache::fill::Failure;
 use crate::metrics::labels::Eviction as Departure;
-use crate::origin::{Found, RootAbsent};
+use crate::origin::Found;
 use std::io;
 use std::time::Duration;
 
@@ -40,7 +41,10 @@ pub enum Checked {
     Changed,
     /// Nothing under this name.
     Gone,
-    /// The origin could not say.
+    /// It may not be looked at any more.
+    Denied,
+    /// The origin could not say: no descriptor or no memory was to be had, or the storage failed. That says nothing against what
+    /// is cached, which is served on; the next request asks again.
     Failed,
     /// There is nothing to compare with: the root is absent at present.
     RootAbsent,
@@ -49,30 +53,38 @@ pub enum Checked {
 impl Checked {
     /// Whether the cached version may be served.
     pub fn may_be_served(self) -> bool {
-        self == Checked::Unchanged
+        matches!(self, Checked::Unchanged | Checked::Failed)
     }
 }
 
-/// Ends a check of `lease` that began at `began` and found this: what no longer is the origin's leaves the cache.
-pub fn conclude(cache: &Cache, lease: &Lease, began: u64, found: io::Result<Found>) -> Checked {
-    let (checked, departure) = match found {
-        Ok(Found::File(identity)) if lease.is_current(identity) => (Checked::Unchanged, None),
-        Ok(_) => (Checked::Changed, Some(Departure::Invalidated)),
-        // The file may be what it was when the root is back.
-        Err(error) if RootAbsent::caused(&error) => {
-            lease.end_check(began, false);
-            return Checked::RootAbsent;
-        }
-        Err(error) if means_absent(&error) => (Checked::Gone, Some(Departure::Deleted)),
-        Err(_) => (Checked::Failed, Some(Departure::Invalidated)),
+/// Ends a check of `lease` that began at `began` and found this: what no longer is the origin's leaves the cache. `same_bytes` says
+/// how the second look at its bytes turned out, if it was [due](crate::cache::entry::Entry::needs_second_look).
+pub fn conclude(
+    cache: &Cache,
+    lease: &Lease,
+    began: u64,
+    found: io::Result<Found>,
+    same_bytes: Option<bool>,
+) -> Checked {
+    if same_bytes == Some(true) {
+        lease.confirm(began);
+    }
+    let checked = match found {
+        Ok(Found::File(version)) if lease.is_current(&version) && same_bytes != Some(false) => Checked::Unchanged,
+        Ok(_) => Checked::Changed,
+        Err(error) => match Failure::of(&error) {
+            Failure::NotFound => Checked::Gone,
+            Failure::Forbidden | Failure::IsDirectory => Checked::Denied,
+            Failure::Changed | Failure::Io(_) => Checked::Failed,
+            // The file may be what it was when the root is back.
+            Failure::RootAbsent => Checked::RootAbsent,
+        },
     };
-    lease.end_check(began, departure.is_none());
-    if let Some(departure) = departure {
-        cache.remove_entry(lease, departure);
+    lease.end_check(began, checked == Checked::Unchanged);
+    match checked {
+        Checked::Unchanged | Checked::Failed | Checked::RootAbsent => {}
+        Checked::Changed | Checked::Denied => cache.remove_entry(lease, Departure::Invalidated),
+        Checked::Gone => cache.remove_entry(lease, Departure::Deleted),
     }
     checked
-}
-
-fn means_absent(error: &io::Error) -> bool {
-    crate::cache::fill::Failure::of(error) == crate::cache::fill::Failure::NotFound
 }

@@ -2,7 +2,7 @@
 
 use super::range::{self, Selection};
 use super::representation::Representation;
-use crate::origin::Identity;
+use crate::version::Version;
 use std::ops::Range;
 
 /// The conditions of one request, as sent.
@@ -67,8 +67,8 @@ impl Conditions<'_> {
     }
 
     /// Evaluates the conditions of a PUT or DELETE, where `present` is the file as it is now, in the same order.
-    pub fn permits_write(&self, present: Option<&Identity>) -> bool {
-        let tag = present.map(Identity::etag);
+    pub fn permits_write(&self, present: Option<&Version>) -> bool {
+        let tag = present.map(Version::etag);
         let names = |list: &[u8], comparison| tag.as_ref().is_some_and(|tag| any_tag(list, tag.as_bytes(), comparison));
         let matches = match (self.if_match, self.if_unmodified_since) {
             (Some(tags), _) => names(tags, Comparison::Strong),

@@ -1,13 +1,13 @@
 //! The representation of a file: its version, and the header fields that describe it.
 
-use crate::origin::Identity;
+use crate::version::Version;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What every response about one version of one file says. Formatted once, sent many times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Representation {
-    pub identity: Identity,
+    pub identity: Version,
     /// `ETag: "…"`, `Last-Modified`, `Accept-Ranges` and `Content-Type`, each line with its CRLF.
     fields: Arc<[u8]>,
     etag_len: u16,
@@ -22,7 +22,7 @@ const CONTENT_TYPE: &str = "Content-Type: ";
 
 impl Representation {
     /// The representation of the file `name` in the version `identity`.
-    pub fn new(name: &[u8], identity: Identity) -> Representation {
+    pub fn new(name: &[u8], identity: Version) -> Representation {
         let etag = identity.etag();
         // Never later than the Date of a response (RFC 9110, 8.8.2.1).
         let modified = identity.last_modified().min(SystemTime::now());
@@ -85,7 +85,7 @@ pub(crate) mod tests {
     /// A representation for other modules' tests.
     pub(crate) fn sample(size: u64, modified_seconds: i64) -> Representation {
         let mtime_ns = modified_seconds * 1_000_000_000 + 5;
-        Representation::new(b"a.txt", Identity { dev: 1, ino: 2, size, mtime_ns, ctime_ns: mtime_ns })
+        Representation::new(b"a.txt", Version { dev: 1, ino: 2, size, mtime_ns, ctime_ns: mtime_ns, links: 1 })
     }
 
     #[test]

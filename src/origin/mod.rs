@@ -21,7 +21,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{OFlags, ResolveFlags};
 
-pub use identity::{Found, Identity};
+pub use identity::Found;
 pub use names::Visibility;
 pub use root::{Followed, Origin, Root, RootAbsent};
 
@@ -133,6 +133,7 @@ fn split(name: &[u8]) -> (&[u8], &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::version::Version;
     use rustix::fs::{CWD, Mode};
     use std::fs;
     use std::os::unix::fs::symlink;
@@ -195,7 +196,7 @@ mod tests {
         }
         for name in ["file", "sub/within"] {
             let (_, found) = origin.open_any(name.as_bytes()).unwrap();
-            assert!(matches!(found, Found::File(Identity { size: 5, .. })), "{name}: {found:?}");
+            assert!(matches!(found, Found::File(Version { size: 5, .. })), "{name}: {found:?}");
         }
         assert_eq!(origin.look(b"").unwrap(), Found::Directory);
         assert_eq!(origin.look(b"sub").unwrap(), Found::Directory);

@@ -23,9 +23,10 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::identity::{Found, Identity};
+use super::identity::Found;
 use super::{LOOK_FLAGS, Origin, Root, RootAbsent, split, staging};
 use crate::limits;
+use crate::version::Version;
 
 /// Why a write to the origin did not happen. The old file, if any, is untouched.
 #[derive(Debug, thiserror::Error)]
@@ -82,13 +83,13 @@ impl From<Errno> for WriteError {
 }
 
 /// What must be true of the present file (None: there is none) for a write to go ahead.
-pub type Condition<'a> = &'a (dyn Fn(Option<&Identity>) -> bool + Send + Sync);
+pub type Condition<'a> = &'a (dyn Fn(Option<&Version>) -> bool + Send + Sync);
 
 /// A file stored under its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
     /// The new version.
-    pub identity: Identity,
+    pub identity: Version,
     /// Whether there was no file of that name before.
     pub created: bool,
 }
@@ -176,7 +177,7 @@ impl Origin {
 }
 
 /// The file that a write to `name` would replace, if there is one.
-fn present(root: &Root, name: &[u8]) -> Result<Option<Identity>, WriteError> {
+fn present(root: &Root, name: &[u8]) -> Result<Option<Version>, WriteError> {
     let found = root.resolve(name, LOOK_FLAGS).map_err(io::Error::from).and_then(Found::of);
     match found {
         Ok(Found::File(identity)) => Ok(Some(identity)),
@@ -220,7 +221,7 @@ impl Upload {
     ///
     /// # Errors
     /// What is there cannot be replaced, or not be looked at.
-    pub fn present(&self) -> Result<Option<Identity>, WriteError> {
+    pub fn present(&self) -> Result<Option<Version>, WriteError> {
         present(&self.root, &self.name)
     }
 

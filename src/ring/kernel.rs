@@ -158,6 +158,12 @@ pub trait Kernel {
     /// Has the kernel begin to read a range of the file into the page cache, without waiting for it.
     fn read_ahead(&mut self, file: RawFd, offset: u64, len: u64);
 
+    /// Bytes that were given to the socket and have not left the machine yet, as far as the kernel tells.
+    fn unsent(&mut self, socket: RawFd) -> usize;
+
+    /// Whether the socket takes more bytes only when all others have left.
+    fn wait_until_sent(&mut self, socket: RawFd, wait: bool);
+
     /// A count that grows while the peer takes bytes that were sent to it.
     fn progress(&mut self, socket: RawFd) -> u64;
 

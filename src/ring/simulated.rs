@@ -62,6 +62,7 @@ pub struct Socket {
     receive: Option<Token>,
     send: Option<(Token, *const libc::msghdr, usize)>,
     writable: Option<Token>,
+    waits_until_sent: bool,
 }
 
 impl Socket {
@@ -71,6 +72,10 @@ impl Socket {
 
     fn free(&self) -> usize {
         self.room.saturating_sub(self.in_transit.len())
+    }
+
+    fn takes_more(&self) -> bool {
+        if self.waits_until_sent { self.in_transit.is_empty() } else { self.free() > 0 }
     }
 
     /// The server has ended the connection, and the client has read everything.
@@ -254,7 +259,7 @@ impl World {
             }
         }
         if let Some(token) = socket.writable
-            && (socket.free() > 0 || socket.broken())
+            && (socket.takes_more() || socket.broken())
             && self.dice.one_in(2)
         {
             socket.writable = None;
@@ -423,6 +428,14 @@ impl Kernel for Simulated {
     }
 
     fn read_ahead(&mut self, _file: RawFd, _offset: u64, _len: u64) {}
+
+    fn unsent(&mut self, socket: RawFd) -> usize {
+        self.0.borrow().sockets[&socket].in_transit.len()
+    }
+
+    fn wait_until_sent(&mut self, socket: RawFd, wait: bool) {
+        self.0.borrow_mut().sockets.get_mut(&socket).unwrap().waits_until_sent = wait;
+    }
 
     fn progress(&mut self, socket: RawFd) -> u64 {
         self.0.borrow().sockets[&socket].read.len() as u64

@@ -13,6 +13,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 /// IORING_SEND_ZC_REPORT_USAGE: the notification's result tells whether the bytes were copied after all.
 const REPORT_USAGE: u16 = 8;
 
+/// SIOCOUTQNSD: bytes that TCP has not sent for the first time yet.
+const SIOCOUTQNSD: libc::Ioctl = 0x894B;
+
 /// The buffer group of the one provided-buffer ring.
 const RECEIVE_GROUP: u16 = 0;
 
@@ -128,6 +131,22 @@ impl Kernel for System {
     fn read_ahead(&mut self, file: RawFd, offset: u64, len: u64) {
         // SAFETY: takes no memory. A file system that cannot do it refuses, and nothing is lost.
         unsafe { libc::posix_fadvise(file, offset as libc::off_t, len as libc::off_t, libc::POSIX_FADV_WILLNEED) };
+    }
+
+    fn unsent(&mut self, socket: RawFd) -> usize {
+        let mut unsent: libc::c_int = 0;
+        // SAFETY: the kernel writes one int. A socket that is not TCP's refuses.
+        let done = unsafe { libc::ioctl(socket, SIOCOUTQNSD, &mut unsent) };
+        if done == 0 { unsent.max(0) as usize } else { 0 }
+    }
+
+    fn wait_until_sent(&mut self, socket: RawFd, wait: bool) {
+        // Of 0 the kernel takes the system's own setting.
+        let low_water: libc::c_int = wait.into();
+        let len = size_of::<libc::c_int>() as libc::socklen_t;
+        let (level, name) = (libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT);
+        // SAFETY: the kernel reads one int.
+        unsafe { libc::setsockopt(socket, level, name, (&raw const low_water).cast(), len) };
     }
 
     fn progress(&mut self, socket: RawFd) -> u64 {

@@ -7,10 +7,12 @@ use super::shared::Admitted;
 use crate::cache::entry::Lease;
 use crate::cache::fill::{Fill, OpenFile};
 use crate::exchange::Exchange;
+use crate::exchange::vouch::{SecondReading, Vouch};
 use crate::ring::lent::Lent;
 use crate::transmit::Mode;
 use crate::transmit::batch::Batch;
 use crate::transmit::buffer::Buffer;
+use std::ops::Range;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -100,14 +102,61 @@ pub(super) struct Stream {
     pub file: Arc<OpenFile>,
     /// Set when the file is being read into the arena meanwhile: what is not in the page cache is sent from there.
     pub fill: Option<(Lease, Arc<Fill>)>,
+    /// The first byte of the body.
+    pub begin: u64,
     /// The next byte to hand to the socket or to read.
     pub at: u64,
     pub end: u64,
-    /// Up to here the file was found to be in the page cache.
-    pub warm_until: u64,
+    /// Says whether all that is sent is of one version.
+    pub vouch: Vouch,
+    /// Bytes were handed over by reference: whoever writes to the file reaches them.
+    pub is_referred: bool,
+    /// The last bytes have waited for all others to leave.
+    pub has_waited: bool,
+    /// What was sent is being read once more.
+    pub second: Option<Box<Second>>,
+    /// Up to here the file was found to be in the page cache, and when: monotonic nanoseconds.
+    pub warm: (u64, u64),
     /// Up to here the file is read through the buffer: its pages are not in memory.
     pub cold_until: u64,
     pub buffer: Option<Lent<Buffer>>,
+}
+
+/// A second reading of what was sent of a stream, before more of it is let go.
+pub(super) struct Second {
+    pub buffer: Lent<Buffer>,
+    pub at: u64,
+    pub end: u64,
+    pub like: Like,
+}
+
+/// What it has to be like.
+pub(super) enum Like {
+    /// The first reading.
+    First(SecondReading),
+    /// What the arena has of the version that was begun.
+    Arena(Lease, Arc<Fill>),
+}
+
+impl Stream {
+    /// The bytes `body` of the file, of which nothing was sent yet.
+    pub fn new(file: Arc<OpenFile>, fill: Option<(Lease, Arc<Fill>)>, body: Range<u64>) -> Stream {
+        let vouch = Vouch::of(&file, body.start);
+        Stream {
+            file,
+            fill,
+            begin: body.start,
+            at: body.start,
+            end: body.end,
+            vouch,
+            is_referred: false,
+            has_waited: false,
+            second: None,
+            warm: (0, 0),
+            cold_until: 0,
+            buffer: None,
+        }
+    }
 }
 
 /// Whether and how the connection ends.

@@ -1,23 +1,21 @@
-//! Storage: fills of the arena, and comparisons of what is cached with the disk.
-//!
-//! Both belong to the worker, not to a connection: whoever asked may leave, and they go on.
+//! Storage: fills of the arena. They belong to the worker, not to a connection: whoever asked may leave, and they go on.
 
-use super::connection::Wait;
 use super::worker::Worker;
 use crate::arena::Allocation;
 use crate::cache::defer::Resumed;
 use crate::cache::entry::{Entry, Lease};
 use crate::cache::fill::{Failure, Fill, OpenFile};
 use crate::cache::opened::Opened;
-use crate::exchange::revalidate::{self, Checked};
+use crate::exchange::revalidate;
 use crate::http::representation::Representation;
 use crate::limits;
 use crate::metrics::labels::Fill as Step;
-use crate::origin::{Found, Origin, Root, RootAbsent};
+use crate::origin::{Found, Origin, Root, RootAbsent, identity};
 use crate::ring::Completion;
 use crate::ring::kernel::{Kernel, Kind, Op, Token};
 use crate::ring::lent::Lent;
 use crate::transmit;
+use crate::version::Change;
 use io_uring::types::OpenHow;
 use std::io;
 use std::ops::Range;
@@ -35,7 +33,7 @@ pub(super) struct Open {
 }
 
 impl Open {
-    fn new(origin: &Origin, name: &[u8], how: OpenHow) -> Result<Lent<Open>, RootAbsent> {
+    pub(super) fn new(origin: &Origin, name: &[u8], how: OpenHow) -> Result<Lent<Open>, RootAbsent> {
         // Read first: what is exchanged in between is then noticed.
         let exchanged = origin.exchanged();
         let root = origin.root()?;
@@ -45,7 +43,7 @@ impl Open {
         Ok(Lent::new(Open { root, exchanged, path, how, attempts: 0 }))
     }
 
-    fn op(open: &mut Lent<Open>) -> Op {
+    pub(super) fn op(open: &mut Lent<Open>) -> Op {
         let root = open.root.as_raw_fd();
         let path = open.lend(|open| open.path.as_mut_ptr().cast());
         let how = open.lend_also(|open| &raw mut open.how);
@@ -57,7 +55,7 @@ impl Open {
     ///
     /// # Errors
     /// There is no root to open it in.
-    fn is_worth_another(&mut self, result: i32, origin: &Origin) -> Result<bool, RootAbsent> {
+    pub(super) fn is_worth_another(&mut self, result: i32, origin: &Origin) -> Result<bool, RootAbsent> {
         self.attempts += 1;
         let exchanged = origin.exchanged();
         if self.exchanged != exchanged {
@@ -94,6 +92,26 @@ struct Fetching {
     ahead: u64,
 }
 
+/// Whether files are worth fetching into the page cache: some file systems keep nothing there.
+#[derive(Default)]
+pub(super) struct FetchTrials {
+    /// Fetches in a row after which the page cache did not have the file.
+    useless: u32,
+    /// After too many of them, when it is tried again: monotonic nanoseconds.
+    again: u64,
+}
+
+impl FetchTrials {
+    fn is_worth_a_try(&self, now: u64) -> bool {
+        self.useless < limits::USELESS_FETCHES || now >= self.again
+    }
+
+    fn was_useless(&mut self, now: u64) {
+        self.useless = self.useless.saturating_add(1);
+        self.again = now.saturating_add(limits::FETCH_PAUSE.as_nanos() as u64);
+    }
+}
+
 /// A fill whose file is open.
 struct Reading {
     file: Arc<OpenFile>,
@@ -107,15 +125,6 @@ pub(super) struct Deferred {
     entry: Weak<Entry>,
     /// When it is to be read, if it is still cached then: monotonic nanoseconds.
     due: u64,
-}
-
-/// A comparison with the disk.
-pub(super) struct Check {
-    lease: Lease,
-    began: u64,
-    /// The connection that waits for it, if it does: index and generation.
-    waits: Option<(u32, u32)>,
-    open: Lent<Open>,
 }
 
 /// Has the kernel read ahead of what is `left` of a file, whose bytes before `ahead` it was told to read before.
@@ -210,21 +219,23 @@ impl<K: Kernel> Worker<K> {
             Err(RootAbsent) => return self.fail_fill(key, Failure::RootAbsent),
         }
         let Some(file) = file else { return self.fail_fill(key, Failure::of_errno(-completion.result)) };
-        let identity = match self.kernel.identify(file.as_fd()) {
-            Ok(Found::File(identity)) => identity,
+        let version = match self.kernel.identify(file.as_fd()) {
+            Ok(Found::File(version)) => version,
             Ok(Found::Directory) => return self.fail_fill(key, Failure::IsDirectory),
             Ok(Found::Special) => return self.fail_fill(key, Failure::Forbidden),
             Err(error) => return self.fail_fill(key, Failure::Io(error.raw_os_error().unwrap_or(libc::EIO))),
         };
         let fill = self.fills.remove(key).fill;
-        let representation = Representation::new(fill.name(), identity);
-        let file = Arc::new(OpenFile::new(file, representation, self.shared.options.settled, self.now));
+        let age = version.age(identity::clock_of(file.as_fd(), &version));
+        let representation = Representation::new(fill.name(), version);
+        let (name, settled) = (fill.shared_name().clone(), self.shared.options.settled);
+        let file = Arc::new(OpenFile::new(file, name, representation, age, settled, self.now));
         self.fill_from(fill, file, self.now, 1)
     }
 
     /// The file of a fill is open, and was found under its name at `checked`; `own` connections of this worker wait for it.
     fn fill_from(&mut self, fill: Arc<Fill>, file: Arc<OpenFile>, checked: u64, own: usize) -> io::Result<()> {
-        match self.shared.cache.reserve(&fill, &file.representation, checked, self.now) {
+        match self.shared.cache.reserve(&fill, &file, checked, self.now) {
             Err(reason) => {
                 let waiters = self.shared.cache.pass(&fill, file, reason);
                 self.wake_all(waiters)
@@ -236,10 +247,7 @@ impl<K: Kernel> Worker<K> {
                     if is_warm && self.shared.cache.arena().is_nearly_full() {
                         return self.defer_fill(fill, entry, file);
                     }
-                    if !is_warm
-                        && entry.size() >= limits::REFER_MIN_BYTES
-                        && self.useless_fetches < limits::USELESS_FETCHES
-                    {
+                    if !is_warm && entry.size() >= limits::REFER_MIN_BYTES && self.fetching.is_worth_a_try(self.now) {
                         return self.begin_fetching(fill, entry, file);
                     }
                 }
@@ -301,7 +309,7 @@ impl<K: Kernel> Worker<K> {
         }
         if result != 1 || !self.kernel.is_resident(file.fd.as_raw_fd(), at, to - at) {
             // The page cache does not keep this file, or it cannot be read; that shows when it is read into the arena.
-            self.useless_fetches += 1;
+            self.fetching.was_useless(self.now);
             return self.end_fetching(key, false);
         }
         if let Stage::Fetching(fetching) = &mut self.fills[key].stage {
@@ -312,7 +320,7 @@ impl<K: Kernel> Worker<K> {
         if to < size {
             return self.fetch_on(key);
         }
-        self.useless_fetches = 0;
+        self.fetching = FetchTrials::default();
         file.found_warm(self.now);
         self.end_fetching(key, true)
     }
@@ -334,9 +342,10 @@ impl<K: Kernel> Worker<K> {
     /// name at `found_at`.
     fn is_still_the_same(&mut self, fill: &Arc<Fill>, file: &OpenFile, found_at: u64) -> bool {
         let began = &file.representation.identity;
-        match self.kernel.identify(file.fd.as_fd()) {
-            // What is read of an earlier root is for those who have begun only.
-            Ok(Found::File(now)) if now == *began => {
+        let Ok(Found::File(now)) = self.kernel.identify(file.fd.as_fd()) else { return false };
+        match began.compare(&now, || self.shared.origin.leads_to(&file.name, began)) {
+            Change::Same => {
+                // What is read of an earlier root is for those who have begun only.
                 if found_at <= self.shared.origin.exchanged() {
                     self.shared.cache.detach(fill);
                 }
@@ -344,11 +353,11 @@ impl<K: Kernel> Worker<K> {
             }
             // It was replaced, renamed or deleted: those who have begun get it whole, and whoever comes now gets what is
             // there now.
-            Ok(Found::File(now)) if now.same_bytes(began) => {
+            Change::Renamed => {
                 self.shared.cache.detach(fill);
                 true
             }
-            Ok(_) | Err(_) => false,
+            Change::Grown | Change::Different => false,
         }
     }
 
@@ -449,60 +458,30 @@ impl<K: Kernel> Worker<K> {
         self.wake_all(waiters)
     }
 
-    /// Looks whether the disk still holds what is cached; `waits` is the connection that waits for the answer.
-    pub(super) fn begin_check(&mut self, lease: Lease, waits: Option<u32>) -> io::Result<()> {
-        let waits = waits.map(|index| (index, self.connections[index as usize].generation));
-        let Ok(open) = Open::new(&self.shared.origin, lease.name(), self.shared.origin.look_how()) else {
-            lease.end_check(self.now, false);
-            self.answer_check(waits, Checked::RootAbsent);
-            return Ok(());
-        };
-        let key = self.checks.insert(Check { lease, began: self.now, waits, open });
-        self.open_for_check(key)
-    }
-
-    fn open_for_check(&mut self, key: usize) -> io::Result<()> {
-        let op = Open::op(&mut self.checks[key].open);
-        self.kernel.submit(op, Token::new(Kind::Check, 0, key as u32))
-    }
-
-    pub(super) fn check_opened(&mut self, key: u32, completion: &Completion) -> io::Result<()> {
-        let key = key as usize;
-        let Some(check) = self.checks.get_mut(key) else { return Ok(()) };
-        check.open.returned();
-        let file = (completion.result >= 0).then(|| self.kernel.adopt(completion.result));
-        let again = check.open.get_mut().is_worth_another(completion.result, &self.shared.origin);
-        if again == Ok(true) {
-            return self.open_for_check(key);
-        }
-        let check = self.checks.remove(key);
-        let found = match file {
-            _ if again == Err(RootAbsent) => Err(RootAbsent.into()),
-            Some(file) => self.kernel.identify(file.as_fd()),
-            None => Err(io::Error::from_raw_os_error(-completion.result)),
-        };
-        let checked = revalidate::conclude(&self.shared.cache, &check.lease, check.began, found);
-        self.metrics.revalidations[checked.into()].one();
-        self.answer_check(check.waits, checked);
-        Ok(())
-    }
-
-    /// Tells the connection that waits. It goes on after this turn's completions: whoever began the check may be in the middle
-    /// of it.
-    fn answer_check(&mut self, waits: Option<(u32, u32)>, checked: Checked) {
-        let Some((index, generation)) = waits else { return };
-        if let Some(connection) = self.connections.get_mut(index as usize)
-            && connection.generation == generation
-            && let Wait::Exchange(exchange) = &mut connection.wait
-        {
-            exchange.checked(checked);
-            self.ready.push((index, generation));
-        }
-    }
-
     /// Whether what was found under its name at `checked` may be served without another look.
     fn is_fresh(&self, checked: u64) -> bool {
         let (interval, exchanged) = (self.shared.options.revalidate, self.shared.origin.exchanged());
         revalidate::due(checked, interval, exchanged, self.now) != revalidate::Due::Now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fetching_recovers() {
+        let mut trials = FetchTrials::default();
+        let (start, pause) = (1_000, limits::FETCH_PAUSE.as_nanos() as u64);
+        for _ in 0..limits::USELESS_FETCHES {
+            assert!(trials.is_worth_a_try(start));
+            trials.was_useless(start);
+        }
+        assert!(!trials.is_worth_a_try(start) && !trials.is_worth_a_try(start + pause - 1));
+        let later = start + pause;
+        assert!(trials.is_worth_a_try(later));
+        trials.was_useless(later);
+        assert!(!trials.is_worth_a_try(later), "one try at a time");
+        assert!(trials.is_worth_a_try(later + pause));
     }
 }

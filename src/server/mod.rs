@@ -6,6 +6,7 @@
 
 pub mod access_log;
 pub mod auth;
+mod checks;
 mod connection;
 pub mod control;
 mod filler;
@@ -19,6 +20,7 @@ mod send;
 pub mod shared;
 #[cfg(test)]
 mod simulation;
+mod stream;
 pub mod systemd;
 pub mod worker;
 

@@ -332,7 +332,7 @@ impl<K: Kernel> Worker<K> {
         if fill.is_some() {
             self.count_transmit(Mode::Reference, body.end - body.start);
         }
-        let stream = Stream { file, fill, at: body.start, end: body.end, warm_until: 0, cold_until: 0, buffer: None };
+        let stream = Stream::new(file, fill, body);
         self.connections[index as usize].body = Some(Body::File(stream));
     }
 

@@ -7,24 +7,21 @@ use crate::cache::fill::{Fill, Progress};
 use crate::http::date::Date;
 use crate::limits;
 use crate::metrics::labels::{Transmit, Zerocopy};
-use crate::origin::Found;
 use crate::ring::Completion;
 use crate::ring::kernel::{Kernel, Kind, Op, Token};
 use crate::ring::lent::Lent;
+use crate::transmit::Mode;
 use crate::transmit::batch::Batch;
-use crate::transmit::buffer::Buffer;
 use crate::transmit::zero::ZeroSend;
-use crate::transmit::{self, Mode};
 use crate::wake::Waiter;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
 /// IORING_NOTIF_USAGE_ZC_COPIED: the notification's result says that the kernel copied after all.
 const ZC_COPIED: i32 = 1 << 31;
 
 /// How a body's next step went.
-enum Step {
+pub(super) enum Step {
     /// Bytes were handed over; there may be more to do.
     Moved,
     /// Something is in flight, or someone is waited for.
@@ -228,7 +225,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// Waits until more than the first `at` bytes of the file are there.
-    fn wait_for_bytes(&mut self, index: u32, fill: &mut Arc<Fill>, at: u64) -> io::Result<Step> {
+    pub(super) fn wait_for_bytes(&mut self, index: u32, fill: &mut Arc<Fill>, at: u64) -> io::Result<Step> {
         let token = Token::new(Kind::Wake, self.connections[index as usize].generation, index);
         loop {
             return Ok(match fill.poll(Some(at), || Waiter::Ring { worker: self.number, message: token.pack() }) {
@@ -248,7 +245,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    fn wait_writable(&mut self, index: u32) -> io::Result<()> {
+    pub(super) fn wait_writable(&mut self, index: u32) -> io::Result<()> {
         let connection = &mut self.connections[index as usize];
         connection.in_flight = Some(InFlight::Full);
         connection.operations += 1;
@@ -294,169 +291,6 @@ impl<K: Kernel> Worker<K> {
             }
         }
         self.pump(index)
-    }
-
-    /// The next step of a body from a file that is not cached.
-    fn send_from_file(
-        &mut self,
-        index: u32,
-        mut stream: Stream,
-        handed_over: &mut u64,
-    ) -> io::Result<(Step, Option<Body>)> {
-        if !self.flush(index, true)? {
-            return Ok((Step::Waits, Some(Body::File(stream))));
-        }
-        let connection = &mut self.connections[index as usize];
-        if let Some(buffer) = &mut stream.buffer
-            && buffer.unsent() > 0
-        {
-            let message = Buffer::lend_for_send(buffer);
-            connection.in_flight = Some(InFlight::Buffer);
-            connection.operations += 1;
-            let op = Op::Send { socket: connection.socket, message, more: stream.at < stream.end };
-            self.kernel.submit(op, Token::new(Kind::Send, 0, index))?;
-            return Ok((Step::Waits, Some(Body::File(stream))));
-        }
-        if stream.at == stream.end {
-            self.spares.keep_buffer(stream.buffer);
-            return Ok((Step::Done, None));
-        }
-        let file = stream.file.fd.as_fd();
-        if !stream.file.was_compared(self.now) && !stream.is_same(self.kernel.identify(file)) {
-            // What the arena has whole is known to be of the version that was begun.
-            return Ok(match stream.fill {
-                Some((lease, fill)) if lease.is_whole() => {
-                    (Step::Moved, Some(self.go_on_from_arena(index, stream.at..stream.end, lease, fill)))
-                }
-                _ => (Step::Broken, None),
-            });
-        }
-        let file = file.as_raw_fd();
-        // What the fill has read is in the page cache, as a rule; what it has not may be, if it is not just that which is read.
-        let fetched = stream.file.fetched().filter(|_| stream.fill.is_some());
-        let filled = stream.fill.as_ref().map_or(0, |(lease, _)| lease.filled());
-        let filled = filled.max(fetched.unwrap_or(0)).min(stream.end);
-        let there = if filled > stream.at { filled } else { stream.end };
-        let window = (there - stream.at).min(limits::STREAM_WINDOW);
-        let is_on_its_way = fetched.is_some() && filled <= stream.at;
-        let worthwhile = stream.file.is_settled
-            && !is_on_its_way
-            && (stream.fill.is_some() || window > limits::STREAM_BUFFER_BYTES as u64);
-        if worthwhile && stream.at >= stream.cold_until && stream.is_warm(&mut self.kernel, window, there, self.now) {
-            return match self.kernel.send_file(connection.socket, file, stream.at, window as usize) {
-                Ok(0) => Ok((Step::Broken, None)), // the file is shorter now
-                Ok(sent) => {
-                    self.metrics.bytes_sent.add(sent as u64);
-                    *handed_over += sent as u64;
-                    stream.at += sent as u64;
-                    Ok((Step::Moved, Some(Body::File(stream))))
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait_writable(index)?;
-                    Ok((Step::Waits, Some(Body::File(stream))))
-                }
-                Err(_) => Ok((Step::Broken, None)),
-            };
-        }
-        if let Some((_, fill)) = stream.fill.as_mut().filter(|_| filled <= stream.at) {
-            return Ok((self.wait_for_bytes(index, fill, stream.at)?, Some(Body::File(stream))));
-        }
-        if let Some((lease, fill)) = stream.fill {
-            // Read past the page cache: this file system has its own ways.
-            return Ok((Step::Moved, Some(self.go_on_from_arena(index, stream.at..stream.end, lease, fill))));
-        }
-        if worthwhile && stream.at >= stream.cold_until {
-            stream.cold_until = stream.at + limits::STREAM_COLD;
-        }
-        let spares = &mut self.spares.buffers;
-        let buffer = stream
-            .buffer
-            .get_or_insert_with(|| spares.pop().unwrap_or_else(|| Buffer::new(limits::STREAM_BUFFER_BYTES)));
-        let into = Buffer::lend_for_read(buffer);
-        connection.in_flight = Some(InFlight::Reading);
-        connection.operations += 1;
-        let len = window.min(limits::STREAM_BUFFER_BYTES as u64) as u32;
-        let op = Op::Read { file, into, len, offset: stream.at };
-        self.kernel.submit(op, Token::new(Kind::Stream, 0, index))?;
-        Ok((Step::Waits, Some(Body::File(stream))))
-    }
-
-    /// The rest of a body that was begun from the file itself.
-    fn go_on_from_arena(&self, index: u32, rest: std::ops::Range<u64>, lease: Lease, fill: Arc<Fill>) -> Body {
-        let zerocopy_works = self.connections[index as usize].zerocopy_works;
-        let mode = transmit::choose(self.shared.options.transmit, &lease, true, zerocopy_works);
-        Body::Arena { lease, at: rest.start, end: rest.end, fill: Some(fill), mode }
-    }
-
-    /// A read of a streamed file is over.
-    pub(super) fn stream_read(&mut self, index: u32, completion: &Completion) -> io::Result<()> {
-        if self.operation_over(index).is_none() {
-            return Ok(());
-        }
-        let connection = &mut self.connections[index as usize];
-        connection.in_flight = None;
-        let stream = match &mut connection.body {
-            Some(Body::File(stream)) => stream,
-            _ => return self.close(index),
-        };
-        let buffer = match &mut stream.buffer {
-            Some(buffer) => buffer,
-            None => return self.close(index),
-        };
-        buffer.returned();
-        // Once more, after the read: what was read while the file changed is not sent.
-        if !stream.is_same(self.kernel.identify(stream.file.fd.as_fd())) {
-            return self.close(index);
-        }
-        let Some(buffer) = &mut stream.buffer else { return self.close(index) };
-        match completion.result {
-            read @ 1.. => {
-                buffer.get_mut().set_filled(read as usize);
-                stream.at += read as u64;
-                self.pump(index)
-            }
-            error if error == -libc::EAGAIN || error == -libc::EINTR => self.pump(index),
-            _ => self.close(index),
-        }
-    }
-}
-
-impl Stream {
-    /// Whether the next `window` bytes are in the page cache. What lies before `there` is looked up at once, as far as that is
-    /// worth it, and remembered if it is all there.
-    fn is_warm(&mut self, kernel: &mut impl Kernel, window: u64, there: u64, now: u64) -> bool {
-        let is_fetched = self.file.fetched().is_some_and(|to| self.at + window <= to);
-        if self.at + window <= self.warm_until || self.file.is_warm(now) || is_fetched {
-            return true;
-        }
-        let file = self.file.fd.as_raw_fd();
-        let ahead = (there - self.at).min(limits::STREAM_WARM);
-        if kernel.is_resident(file, self.at, ahead) {
-            self.warm_until = self.at + ahead;
-            return true;
-        }
-        ahead > window && kernel.is_resident(file, self.at, window)
-    }
-
-    /// Whether the open file still is the version whose head was sent. One that only grew (a log) still begins with it, and
-    /// is let pass where there is no other source.
-    fn is_same(&self, found: io::Result<Found>) -> bool {
-        let sent = &self.file.representation.identity;
-        match found {
-            Ok(Found::File(now)) => now.same_bytes(sent) || (self.fill.is_none() && now.size > sent.size),
-            Ok(Found::Directory | Found::Special) | Err(_) => false,
-        }
-    }
-}
-
-impl super::worker::Spares {
-    fn keep_buffer(&mut self, buffer: Option<Lent<Buffer>>) {
-        if let Some(buffer) = buffer
-            && !buffer.is_lent()
-            && self.buffers.len() < limits::SPARE_BUFFERS
-        {
-            self.buffers.push(buffer);
-        }
     }
 }
 

@@ -148,7 +148,7 @@ impl From<Checked> for Revalidation {
             Checked::Unchanged => Revalidation::Unchanged,
             Checked::Changed => Revalidation::Changed,
             Checked::Gone => Revalidation::Gone,
-            Checked::Failed | Checked::RootAbsent => Revalidation::Failed,
+            Checked::Denied | Checked::Failed | Checked::RootAbsent => Revalidation::Failed,
         }
     }
 }

@@ -4,8 +4,9 @@
 //! turn's one io_uring_enter. The modules beside this one are its parts: `receive` (bytes in), `respond` (requests to
 //! responses), `send` (bytes out), `filler` (storage).
 
+use super::checks::Check;
 use super::connection::{Connection, Ending, InFlight, Patience, Receiving, Wait};
-use super::filler::{Check, Deferred, FillTask};
+use super::filler::{Deferred, FetchTrials, FillTask};
 use super::shared::Shared;
 use crate::cache::eviction::Touch;
 use crate::http::date::Date;
@@ -42,8 +43,7 @@ pub struct Worker<K: Kernel> {
     generations: u32,
     refused: usize,
     pub(super) fills: Slab<FillTask>,
-    /// Fetches in a row after which the page cache did not have the file.
-    pub(super) useless_fetches: u32,
+    pub(super) fetching: FetchTrials,
     /// The oldest first.
     pub(super) deferred: VecDeque<Deferred>,
     pub(super) checks: Slab<Check>,
@@ -105,7 +105,7 @@ impl<K: Kernel> Worker<K> {
             generations: 0,
             refused: 0,
             fills: Slab::new(),
-            useless_fetches: 0,
+            fetching: FetchTrials::default(),
             deferred: VecDeque::new(),
             checks: Slab::new(),
             zero_sends: Slab::new(),
@@ -179,7 +179,7 @@ impl<K: Kernel> Worker<K> {
             Kind::Stream => self.stream_read(token.index, completion),
             Kind::FillOpen => self.fill_opened(token.index, completion),
             Kind::FillRead => self.fill_read(token.index, completion),
-            Kind::Check => self.check_opened(token.index, completion),
+            Kind::Check => self.check_completed(token.index, completion),
             Kind::Tick => self.tick(),
             Kind::Wake => self.wake(token.index, token.generation),
             Kind::Delegated => self.begin_delegated(),

@@ -36,6 +36,11 @@ impl Buffer {
         self.filled = filled.min(self.bytes.len());
     }
 
+    /// What the read brought.
+    pub fn filled(&self) -> &[u8] {
+        &self.bytes[..self.filled]
+    }
+
     /// Lends what is not sent yet to a send.
     pub fn lend_for_send(buffer: &mut Lent<Buffer>) -> Loan<libc::msghdr> {
         buffer.lend(|buffer| {

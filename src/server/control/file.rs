@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::future::poll_fn;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -18,13 +19,15 @@ use crate::cache::entry::Lease;
 use crate::cache::fill::{Failure, Fill, OpenFile, Progress};
 use crate::exchange::plan::{Plan, Source};
 use crate::exchange::revalidate::{self, Checked};
+use crate::exchange::vouch::{SecondReading, Vouch};
 use crate::exchange::{Action, Ask, Exchange, Terms};
 use crate::http::cache_status::CacheStatus;
 use crate::http::multipart::Multipart;
 use crate::http::request::Method as ReadMethod;
 use crate::http::response::write_file_fields;
-use crate::origin::{Found, Identity};
+use crate::origin::{Found, Origin};
 use crate::ring::system::monotonic;
+use crate::server::shared::Shared;
 use crate::wake::Waiter;
 
 /// Bytes read of a streamed file at a time.
@@ -92,9 +95,9 @@ impl Lane {
     /// Compares what is cached with the disk.
     async fn check(&self, lease: Lease) -> Result<Checked, Answer> {
         let began = monotonic();
-        let (shared, name) = (self.shared.clone(), lease.name().to_vec());
-        let found = blocking(move || shared.origin.look(&name)).await?;
-        let checked = revalidate::conclude(&self.shared.cache, &lease, began, found);
+        let (shared, looked) = (self.shared.clone(), lease.clone());
+        let (found, same_bytes) = blocking(move || look(&shared.origin, &looked, began)).await?;
+        let checked = revalidate::conclude(&self.shared.cache, &lease, began, found, same_bytes);
         self.shared.metrics.control.revalidations[checked.into()].one();
         Ok(checked)
     }
@@ -124,7 +127,7 @@ impl Lane {
             Source::Arena { fill: None, .. } => {
                 return Err(Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "the file is not whole"));
             }
-            Source::File { file, fill: None } => stream(&file, span)?,
+            Source::File { file, fill: None } => self.stream(&file, span)?,
         })
     }
 
@@ -164,6 +167,34 @@ impl Lane {
         }
         sender.send(Ok(parts.tail().into())).await.map_err(gone)
     }
+}
+
+/// What a cached name leads to now; and whether its bytes are those that are cached, if a second look at them is due.
+fn look(origin: &Origin, lease: &Lease, now: u64) -> (io::Result<Found>, Option<bool>) {
+    if !lease.needs_second_look(now) {
+        return (origin.look(lease.name()), None);
+    }
+    match origin.open_any(lease.name()) {
+        Ok((file, Found::File(version))) if lease.is_current(&version) => match has_bytes(&file, lease.bytes()) {
+            Ok(same) => (Found::of(&file), Some(same)),
+            Err(error) => (Err(error), None),
+        },
+        other => (other.map(|(_, found)| found), None),
+    }
+}
+
+/// Whether the file begins with these bytes.
+fn has_bytes(file: &File, bytes: &[u8]) -> io::Result<bool> {
+    let mut piece = vec![0; PIECE_BYTES];
+    for (number, expected) in bytes.chunks(PIECE_BYTES).enumerate() {
+        match file.read_exact_at(&mut piece[..expected.len()], (number * PIECE_BYTES) as u64) {
+            Ok(()) if piece[..expected.len()] == *expected => {}
+            Ok(()) => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
 }
 
 /// The head of the answer. The length is said here and not left to hyper, which leaves it out of the answer to a HEAD.
@@ -224,43 +255,87 @@ async fn progress(fill: &Fill, seen: Option<u64>) -> Progress {
     .await
 }
 
-/// From a file that is not cached.
-fn stream(open: &OpenFile, span: Span) -> Result<Content, Answer> {
-    let file = open.fd.try_clone().map_err(|error| {
-        Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, format!("the file cannot be read: {error}"))
-    })?;
-    let (sender, content) = pieces(Some(span.to - span.from));
-    let identity = open.representation.identity;
-    tokio_uring::spawn(async move {
-        if let Err(error) = read(File::from(file), span, identity, &sender).await {
-            let _ = sender.send(Err(error)).await;
-        }
-    });
-    Ok(content)
+impl Lane {
+    /// From a file that is not cached.
+    fn stream(&self, open: &Arc<OpenFile>, span: Span) -> Result<Content, Answer> {
+        let file = open.fd.try_clone().map_err(|error| {
+            Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, format!("the file cannot be read: {error}"))
+        })?;
+        let (sender, content) = pieces(Some(span.to - span.from));
+        let vouch = Vouch::of(open, span.from);
+        let mut reader = Reader { shared: self.shared.clone(), open: open.clone(), file: File::from(file), vouch };
+        tokio_uring::spawn(async move {
+            if let Err(error) = reader.read(span, &sender).await {
+                let _ = sender.send(Err(error)).await;
+            }
+        });
+        Ok(content)
+    }
 }
 
-/// Sends a part of a file, as long as it is the version that was promised: what was read is known to be of it before it is
-/// sent, so a file that is written to breaks the response off instead of mixing versions in it.
-async fn read(file: File, span: Span, identity: Identity, sender: &PieceSender) -> io::Result<()> {
-    let ring_file = tokio_uring::fs::File::from_std(file.try_clone()?);
-    let mut at = span.from;
-    while at < span.to {
-        let length = usize::try_from(span.to - at).unwrap_or(usize::MAX).min(PIECE_BYTES);
-        let (result, mut buffer) = ring_file.read_at(Vec::with_capacity(length), at).await;
-        let count = result?.min(length);
-        if count == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+/// A file that is sent past the cache, as long as it is the version that was promised: what was read is known to be of it before
+/// it is sent, so a file that is written to breaks the response off instead of mixing versions in it.
+struct Reader {
+    shared: Arc<Shared>,
+    open: Arc<OpenFile>,
+    file: File,
+    vouch: Vouch,
+}
+
+impl Reader {
+    /// Sends a part of the file, the last bytes when all of them are known to be of one version.
+    async fn read(&mut self, span: Span, sender: &PieceSender) -> io::Result<()> {
+        let ring_file = tokio_uring::fs::File::from_std(self.file.try_clone()?);
+        let mut at = span.from;
+        while at < span.to {
+            let piece = read_piece(&ring_file, at, span.to).await?;
+            self.check()?;
+            self.vouch.take(&piece);
+            at += piece.len() as u64;
+            if at == span.to && self.vouch.needs_second_reading() {
+                self.read_again(&ring_file, span).await?;
+            }
+            if sender.send(Ok(piece.into())).await.is_err() {
+                break;
+            }
         }
-        if !matches!(Found::of(&file)?, Found::File(now) if now.same_bytes(&identity)) {
-            return Err(io::Error::other("the file changed while it was sent"));
-        }
-        buffer.truncate(count);
-        if sender.send(Ok(buffer.into())).await.is_err() {
-            break;
-        }
-        at += count as u64;
+        ring_file.close().await
     }
-    ring_file.close().await
+
+    fn check(&mut self) -> io::Result<()> {
+        let OpenFile { name, representation, .. } = &*self.open;
+        let is_still_named = || self.shared.origin.leads_to(name, &representation.identity);
+        match self.vouch.look(Found::of(&self.file), is_still_named).keeps_bytes() {
+            true => Ok(()),
+            false => Err(io::Error::other("the file changed while it was sent")),
+        }
+    }
+
+    async fn read_again(&mut self, ring_file: &tokio_uring::fs::File, span: Span) -> io::Result<()> {
+        let mut second = SecondReading::default();
+        let mut at = span.from;
+        while at < span.to {
+            let piece = read_piece(ring_file, at, span.to).await?;
+            second.take(&piece);
+            at += piece.len() as u64;
+        }
+        match self.vouch.confirms(second) {
+            true => Ok(()),
+            false => Err(io::Error::other("the file changed while it was sent")),
+        }
+    }
+}
+
+/// The next bytes of a file before `end`, at least one.
+async fn read_piece(file: &tokio_uring::fs::File, at: u64, end: u64) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(end - at).unwrap_or(usize::MAX).min(PIECE_BYTES);
+    let (result, mut piece) = file.read_at(Vec::with_capacity(length), at).await;
+    let count = result?.min(length);
+    if count == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    piece.truncate(count);
+    Ok(piece)
 }
 
 /// The name is a directory's, which ends with a slash.

@@ -16,9 +16,9 @@ use tokio::sync::OwnedMutexGuard;
 use super::answer::{Answer, Content};
 use super::route::{Lane, OwnedConditions, blocking, field};
 use crate::metrics::labels::{Eviction, Timeout, Upload as Outcome};
-use crate::origin::Identity;
 use crate::origin::upload::{Upload, WriteError};
 use crate::server::shared::Shared;
+use crate::version::Version;
 
 /// How many names can be written at the same time, at most; two names that share a lock only wait for each other.
 pub(super) const WRITERS: usize = 256;
@@ -229,7 +229,7 @@ fn refusal(error: WriteError) -> Answer {
 
 impl OwnedConditions {
     /// Whether a write may go ahead where `present` is the file as it is now.
-    fn permits_write(&self, present: Option<&Identity>) -> bool {
+    fn permits_write(&self, present: Option<&Version>) -> bool {
         self.as_ref().permits_write(present)
     }
 }
