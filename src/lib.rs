@@ -2,6 +2,7 @@
 
 pub mod arena;
 pub mod cache;
+pub mod chart;
 pub mod cli;
 pub mod client;
 pub mod config;

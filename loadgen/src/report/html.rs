@@ -1,14 +1,12 @@
 //! One self-contained page for one or more runs.
 
-use super::{
-    json::{ClassReport, Run},
-    svg::{Axis, Line, chart, escape},
-};
+use super::json::{ClassReport, Run};
 use crate::{
     stats::{Class, Latencies, Percentiles, Sample, sample::Brief},
     units::{show_bytes, show_count, show_ns},
 };
 use anyhow::Result;
+use forebay::chart::{Axis, COLOURS, Chart, Line, embedded, escape};
 use std::{collections::BTreeSet, fmt::Write};
 
 const STYLE: &str = "
@@ -24,9 +22,6 @@ svg { width: 100%; height: auto; } .scroll > svg { min-width: 36rem; } svg text 
 svg .grid { stroke: var(--line); stroke-width: 1; } svg polyline { stroke-width: 1.8; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; margin: 0; } .legend svg { width: 28px; margin-right: .4rem; }
 ";
-
-/// Colours of lines, distinguishable in light and dark and by the colour-blind (after Okabe and Ito).
-const COLORS: [&str; 8] = ["#0072b2", "#009e73", "#d55e00", "#8a8f94", "#cc79a7", "#56b4e9", "#e69f00", "#b2a300"];
 
 /// Dash patterns of the runs.
 const DASHES: [&str; 4] = ["", "7 4", "2 3", "9 3 2 3"];
@@ -128,9 +123,9 @@ fn shown_in_any(runs: &[(String, &Run)]) -> BTreeSet<(usize, &'static str)> {
 /// How a line looks: by class within one run, by both where there are several.
 fn look(runs: usize, run: usize, class: usize) -> (&'static str, &'static str) {
     if runs == 1 {
-        (COLORS[class % 4], "")
+        (COLOURS[class % 4], "")
     } else {
-        (COLORS[(run * 4 + class) % COLORS.len()], DASHES[run % DASHES.len()])
+        (COLOURS[(run * 4 + class) % COLOURS.len()], DASHES[run % DASHES.len()])
     }
 }
 
@@ -150,7 +145,7 @@ fn by_percentile(runs: &[(String, &Run)]) -> Result<String> {
                 let value = (step.value_iterated_to().min(latencies.max()) as f64).max(1.0);
                 let place = (1.0 / (1.0 - quantile)).log10();
                 (least, most, nines) = (least.min(value), most.max(value), nines.max(place));
-                points.push((place, value.log10()));
+                points.push((place, value));
             }
             let (color, dashes) = look(runs.len(), index, class);
             lines.push(Line { label: label(runs.len(), run_name, class_name), color, dashes, points });
@@ -162,8 +157,8 @@ fn by_percentile(runs: &[(String, &Run)]) -> Result<String> {
         nines => format!("99{}{} %", if nines > 2 { "." } else { "" }, "9".repeat(nines as usize - 2)),
     };
     let marks = (0..=nines as i32).map(|place| (f64::from(place), mark(place))).collect();
-    let x = Axis { title: "percentile", from: 0.0, to: nines, marks };
-    Ok(chart(&x, &Axis::logarithmic("latency", least.min(most), most, show_ns), &lines))
+    let x = Axis { title: "percentile".into(), from: 0.0, to: nines, marks, is_logarithmic: false };
+    Ok(embedded(&Chart::lines(x, Axis::decades("latency", least.min(most), most, show_ns), lines)))
 }
 
 fn percentiles(runs: &[(String, &Run)]) -> String {
@@ -199,7 +194,7 @@ fn throughput(runs: &[(String, &Run)]) -> String {
         .collect();
     let most = lines.iter().flat_map(|line| &line.points).fold(0.0f64, |most, (_, y)| most.max(*y));
     let y = Axis::linear("requests/s", most, |value| show_count(value as u64));
-    chart(&time_axis(runs), &y, &lines)
+    embedded(&Chart::lines(time_axis(runs), y, lines))
 }
 
 /// One chart for one run; where there are several, one for each class, so that their lines can be told apart.
@@ -229,14 +224,13 @@ fn classes_over_time(runs: &[(String, &Run)], wanted: impl Fn(usize) -> bool) ->
                 for (_, y) in &points {
                     (least, most) = (least.min(*y), most.max(*y));
                 }
-                let points = points.into_iter().map(|(x, y)| (x, y.log10())).collect();
                 let (color, _) = look(runs.len(), index, class);
                 let label = label(runs.len(), run_name, &format!("{class_name} {name}"));
                 lines.push(Line { label, color, dashes, points });
             }
         }
     }
-    chart(&time_axis(runs), &Axis::logarithmic("latency", least.min(most), most, show_ns), &lines)
+    embedded(&Chart::lines(time_axis(runs), Axis::decades("latency", least.min(most), most, show_ns), lines))
 }
 
 fn middle(sample: &Sample) -> f64 {

@@ -6,5 +6,4 @@ pub mod html;
 pub mod json;
 pub mod live;
 pub mod summary;
-mod svg;
 pub mod thresholds;
