@@ -147,14 +147,12 @@ pub fn embedded(chart: &Chart) -> String {
     let description = escape(&format!("{} by {x}", chart.y.title));
     let mut text = String::new();
     // Writing to a string does not fail.
-    let _ = writeln!(
-        text,
-        "<div class=\"scroll\"><svg viewBox=\"0 0 760 320\" role=\"img\" aria-label=\"{description}\">"
-    )
-    .and_then(|()| area.draw(&mut text, chart))
-    .and_then(|()| writeln!(text, "</svg></div>\n<p class=\"legend\">"))
-    .and_then(|()| {
-        chart.legend().into_iter().try_for_each(|(label, color, dashes)| {
+    let _ =
+        writeln!(text, "<div class=\"scroll\"><svg viewBox=\"0 0 760 320\" role=\"img\" aria-label=\"{description}\">")
+            .and_then(|()| area.draw(&mut text, chart))
+            .and_then(|()| writeln!(text, "</svg></div>\n<p class=\"legend\">"))
+            .and_then(|()| {
+                chart.legend().into_iter().try_for_each(|(label, color, dashes)| {
             let line = format!("stroke=\"{color}\" stroke-width=\"2.5\" stroke-dasharray=\"{dashes}\"");
             writeln!(
                 text,
@@ -162,8 +160,8 @@ pub fn embedded(chart: &Chart) -> String {
                 escape(label)
             )
         })
-    })
-    .and_then(|()| writeln!(text, "</p>"));
+            })
+            .and_then(|()| writeln!(text, "</p>"));
     text
 }
 
