@@ -4,6 +4,7 @@
 //! believe the same.
 
 use rustix::fs::Stat;
+use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The last second that an HTTP date can say: 9999-12-31T23:59:59Z.
@@ -33,6 +34,42 @@ pub struct Version {
     pub ctime_ns: i64,
     /// Names that lead to the inode.
     pub links: u32,
+}
+
+/// Two numbers, with what stands around them.
+const ETAG_MAX: usize = 35;
+
+/// An entity tag, made without allocating.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Etag {
+    text: [u8; ETAG_MAX],
+    len: u8,
+}
+
+impl Etag {
+    fn push(&mut self, byte: u8) {
+        self.text[usize::from(self.len)] = byte;
+        self.len += 1;
+    }
+
+    fn push_hex(&mut self, number: u64) {
+        let digits = (64 - number.leading_zeros()).div_ceil(4).max(1);
+        (0..digits).rev().for_each(|digit| self.push(b"0123456789abcdef"[(number >> (4 * digit) & 15) as usize]));
+    }
+}
+
+impl std::fmt::Display for Etag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.iter().try_for_each(|&byte| f.write_char(char::from(byte)))
+    }
+}
+
+impl std::ops::Deref for Etag {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.text[..usize::from(self.len)]
+    }
 }
 
 /// What became of an open file since it was found to be some version.
@@ -127,8 +164,14 @@ impl Version {
 
     /// A strong entity tag (RFC 9110, 8.8.3), quotes included: the same on every machine that has a faithful copy of the file, so
     /// that a download which one has begun another can resume.
-    pub fn etag(&self) -> String {
-        format!("\"{:x}-{:x}\"", self.mtime_ns, self.size)
+    pub fn etag(&self) -> Etag {
+        let mut etag = Etag { text: [0; ETAG_MAX], len: 0 };
+        etag.push(b'"');
+        etag.push_hex(self.mtime_ns as u64);
+        etag.push(b'-');
+        etag.push_hex(self.size);
+        etag.push(b'"');
+        etag
     }
 
     /// For Last-Modified: mtime in whole seconds, clamped to what an HTTP date can say (1970 to 9999).
@@ -209,11 +252,12 @@ mod tests {
 
     #[test]
     fn times_outside_what_http_can_say_are_clamped() {
-        let at = |mtime_ns| Version { mtime_ns, ..version() };
+        let at = |mtime_ns| Version { mtime_ns, size: mtime_ns as u64, ..version() };
         for mtime_ns in [i64::MIN, -1, 0, 999_999_999, i64::MAX, nanoseconds(i64::MAX, 5), nanoseconds(i64::MIN, 0)] {
             let version = at(mtime_ns);
             httpdate::fmt_http_date(version.last_modified());
-            assert!(version.etag().bytes().all(|b| b == b'"' || b == b'-' || b.is_ascii_hexdigit()));
+            let expected = format!("\"{:x}-{:x}\"", version.mtime_ns, version.size);
+            assert_eq!(&*version.etag(), expected.as_bytes());
         }
         assert_eq!(at(-1).last_modified(), UNIX_EPOCH);
         assert_eq!(at(1_999_999_999).last_modified(), UNIX_EPOCH + Duration::from_secs(1));

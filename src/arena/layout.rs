@@ -16,9 +16,13 @@
 //! has them; those that no socket can refer to stay resident and idle instead ([`Layout::retain`]). Slots of a slab are reused in place; a slab whose last slot is given back stays resident as an *idle* one, serves
 //! any class of its slab size, and is given up (see [`Shortage`]) when the budget runs short.
 //!
+//! What the cache keeps of an object beside its bytes (the *books*: its entry, its name, its places in index and policy) is charged, too,
+//! as far as all of it exceeds [`limits::INDEX_BYTES`]: many small objects cost more there than in their slots.
+//!
 //! External fragmentation does not exist for extents: the pages are what costs, and the MMU puts them side by side. For slabs
 //! it is the free slots of slabs in use, kept low by small slabs and by filling the fullest slab first.
 
+use crate::limits;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The unit of the budget, bytes.
@@ -52,6 +56,8 @@ pub struct Slot {
     pub size: u64,
     /// Bytes of budget it is accounted for: its whole pages, or its slot of a slab.
     pub charged: u64,
+    /// Bytes that the cache keeps of it elsewhere.
+    pub books: u32,
     pub place: Place,
 }
 
@@ -160,6 +166,9 @@ pub struct Layout {
     packed_max: u64,
     resident: u64,
     live: u64,
+    /// Bytes of the books of all objects, and how many of them are not charged.
+    books: u64,
+    books_free: u64,
     virtual_bytes: u64,
     packed: Vec<PackedClass>,
     regions: Vec<SlabRegion>,
@@ -205,6 +214,8 @@ impl Layout {
             packed_max,
             resident: 0,
             live: 0,
+            books: 0,
+            books_free: limits::INDEX_BYTES,
             virtual_bytes: end,
             packed,
             regions,
@@ -250,21 +261,34 @@ impl Layout {
         }
     }
 
-    /// Takes a slot for an object of `size` bytes if the budget allows it. For an object that can never fit (see
-    /// [`Layout::charged`]) the shortage is what it exceeds the capacity by, whatever is given back.
-    pub fn take(&mut self, size: u64) -> Result<Slot, Shortage> {
+    /// Takes a slot for an object of `size` bytes, of which `books` bytes are kept elsewhere, if the budget allows it. For an object
+    /// that can never fit (see [`Layout::charged`]) the shortage is what it exceeds the capacity by, whatever is given back.
+    pub fn take(&mut self, size: u64, books: u32) -> Result<Slot, Shortage> {
+        let booked = self.charged_books(self.books + u64::from(books)) - self.charged_books(self.books);
         let slot = match self.packed_class(size) {
-            Some(class) => self.take_packed(class, size)?,
-            None => self.take_extent(size)?,
+            Some(class) => self.take_packed(class, size, booked)?,
+            None => self.take_extent(size, booked)?,
         };
         self.live += size;
-        Ok(slot)
+        self.books += u64::from(books);
+        Ok(Slot { books, ..slot })
+    }
+
+    /// How much of so many bytes of books is charged.
+    fn charged_books(&self, books: u64) -> u64 {
+        books.saturating_sub(self.books_free)
+    }
+
+    /// Bytes of budget that are left.
+    fn available(&self) -> u64 {
+        (self.capacity - self.resident).saturating_sub(self.charged_books(self.books))
     }
 
     /// Gives a slot back. If this leaves pages that must go back to the kernel, returns their range: punch it, then call
     /// [`Layout::reclaim`].
     pub fn release(&mut self, slot: Slot) -> Option<Punch> {
         self.live -= slot.size;
+        self.books -= u64::from(slot.books);
         match slot.place {
             Place::Extent { class, index } => {
                 self.extents[class as usize].live -= 1;
@@ -283,6 +307,7 @@ impl Layout {
         match slot.place {
             Place::Extent { class, index } => {
                 self.live -= slot.size;
+                self.books -= u64::from(slot.books);
                 let class = &mut self.extents[class as usize];
                 class.live -= 1;
                 class.resident -= slot.charged;
@@ -342,18 +367,18 @@ impl Layout {
             .then(|| self.packed.partition_point(|class| class.slot_bytes < size))
     }
 
-    fn take_extent(&mut self, size: u64) -> Result<Slot, Shortage> {
+    fn take_extent(&mut self, size: u64, booked: u64) -> Result<Slot, Shortage> {
         let charged = size.max(1).next_multiple_of(PAGE);
+        let available = self.available();
         let class = (charged.next_power_of_two().trailing_zeros() - self.extents_first) as usize;
-        let idle = self.extents.get_mut(class).and_then(|extents| extents.pop_idle(charged));
-        if let Some(index) = idle {
+        let may_be_idle = self.extents.get_mut(class).filter(|_| booked <= available);
+        if let Some(index) = may_be_idle.and_then(|extents| extents.pop_idle(charged)) {
             self.extents[class].live += 1;
             self.extents[class].resident += charged;
             return Ok(self.extents[class].slot(class, index, size, charged));
         }
-        let available = self.capacity - self.resident;
-        if charged > available {
-            return Err(self.shortage(charged - available, u64::MAX));
+        if charged + booked > available {
+            return Err(self.shortage(charged + booked - available, u64::MAX));
         }
         let extents = &mut self.extents[class];
         let index = extents.free.pop().unwrap_or_else(|| {
@@ -366,10 +391,14 @@ impl Layout {
         Ok(extents.slot(class, index, size, charged))
     }
 
-    fn take_packed(&mut self, class: usize, size: u64) -> Result<Slot, Shortage> {
+    fn take_packed(&mut self, class: usize, size: u64, booked: u64) -> Result<Slot, Shortage> {
+        let (available, slot_bytes) = (self.available(), self.packed[class].slot_bytes);
+        if booked > available {
+            return Err(self.shortage(booked - available, slot_bytes));
+        }
         let slab = match self.packed[class].partial.pop_first() {
             Some((_, slab)) => slab,
-            None => self.carve(class)?,
+            None => self.carve(class, available - booked)?,
         };
         let packed = &mut self.packed[class];
         let region = &mut self.regions[packed.region as usize];
@@ -379,18 +408,18 @@ impl Layout {
             packed.partial.insert((packed.slots - carved.live, slab));
         }
         packed.live += 1;
-        let offset = region.base + u64::from(slab) * region.slab_bytes + u64::from(index) * packed.slot_bytes;
-        Ok(Slot { offset, size, charged: packed.slot_bytes, place: Place::Packed { class: class as u8, slab, index } })
+        let offset = region.base + u64::from(slab) * region.slab_bytes + u64::from(index) * slot_bytes;
+        let place = Place::Packed { class: class as u8, slab, index };
+        Ok(Slot { offset, size, charged: slot_bytes, books: 0, place })
     }
 
-    /// A slab for `class`: an idle one, or a new one if the budget allows.
-    fn carve(&mut self, class: usize) -> Result<u32, Shortage> {
+    /// A slab for `class`: an idle one, or a new one if it fits `available` bytes of budget.
+    fn carve(&mut self, class: usize, available: u64) -> Result<u32, Shortage> {
         let packed = &mut self.packed[class];
         let region = &mut self.regions[packed.region as usize];
         let slab = match region.idle.pop() {
             Some(idle) => idle,
             None => {
-                let available = self.capacity - self.resident;
                 if region.slab_bytes > available {
                     let (missing, slot) = (region.slab_bytes - available, packed.slot_bytes);
                     return Err(self.shortage(missing, slot));
@@ -463,7 +492,7 @@ impl Layout {
 impl ExtentClass {
     fn slot(&self, class: usize, index: u32, size: u64, charged: u64) -> Slot {
         let offset = self.base + u64::from(index) * self.slot_bytes;
-        Slot { offset, size, charged, place: Place::Extent { class: class as u8, index } }
+        Slot { offset, size, charged, books: 0, place: Place::Extent { class: class as u8, index } }
     }
 
     /// An idle slot of as many pages.

@@ -24,8 +24,6 @@ pub struct Arena {
     memory: Memory,
     layout: Mutex<Layout>,
     capacity: u64,
-    /// Objects up to this many bytes are packed, and sent by copy.
-    packed_max: u64,
 }
 
 /// Bytes of the arena in use, for the metrics.
@@ -49,7 +47,7 @@ impl Arena {
     pub fn new(capacity: u64, packed_max: u64) -> io::Result<Arc<Arena>> {
         let layout = Layout::new(capacity, packed_max);
         let memory = Memory::new(layout.virtual_bytes())?;
-        Ok(Arc::new(Arena { memory, layout: Mutex::new(layout), capacity, packed_max }))
+        Ok(Arc::new(Arena { memory, layout: Mutex::new(layout), capacity }))
     }
 
     /// What large objects are made of.
@@ -62,13 +60,14 @@ impl Arena {
         self.layout.lock().charged(size.max(1))
     }
 
-    /// Takes memory for an object of `size` bytes. An empty object takes the room of one byte.
+    /// Takes memory for an object of `size` bytes, of which `books` bytes are kept elsewhere. An empty object takes the room of one
+    /// byte.
     ///
     /// # Errors
     /// How many charged bytes must come back before it is worth asking again.
-    pub fn take(self: &Arc<Self>, size: u64) -> Result<Allocation, u64> {
+    pub fn take(self: &Arc<Self>, size: u64, books: u32) -> Result<Allocation, u64> {
         loop {
-            let taken = self.layout.lock().take(size.max(1));
+            let taken = self.layout.lock().take(size.max(1), books);
             match taken {
                 Ok(slot) => return Ok(Allocation { arena: self.clone(), slot, referenced: AtomicBool::new(false) }),
                 Err(shortage) if shortage.punches.is_empty() => return Err(shortage.bytes),
@@ -109,11 +108,6 @@ impl Arena {
     /// Those of fstat.
     pub fn physical_bytes(&self) -> io::Result<u64> {
         self.memory.resident()
-    }
-
-    /// Whether an object of `size` bytes is packed with others.
-    pub fn packs(&self, size: u64) -> bool {
-        size.max(1) <= self.packed_max
     }
 }
 

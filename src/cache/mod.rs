@@ -150,7 +150,7 @@ impl Cache {
         for _ in 0..limits::RESERVE_ATTEMPTS {
             let leaving = {
                 let mut keeper = self.keeper.lock();
-                let shortage = match self.arena.take(size) {
+                let shortage = match self.arena.take(size, entry::books(fill.name())) {
                     Ok(allocation) => {
                         let entry = Entry::new(fill, file, allocation, checked, now);
                         return Ok(Lease::new(Arc::new(entry)));

@@ -1,81 +1,71 @@
 //! The representation of a file: its version, and the header fields that describe it.
 
-use crate::version::Version;
-use std::sync::Arc;
+use super::date;
+use crate::version::{Etag, Version};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What every response about one version of one file says. Formatted once, sent many times.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What every response about one version of one file says. Written anew for each, which costs less than keeping the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Representation {
     pub identity: Version,
-    /// `ETag: "…"`, `Last-Modified`, `Accept-Ranges` and `Content-Type`, each line with its CRLF.
-    fields: Arc<[u8]>,
-    etag_len: u16,
-    /// Where the fields begin that describe a body, and go with one only.
-    content_at: u16,
+    media_type: &'static str,
     /// What Last-Modified says, in seconds since 1970.
-    modified: i64,
+    modified: u64,
 }
 
-const ETAG: &str = "ETag: ";
-const CONTENT_TYPE: &str = "Content-Type: ";
+/// What follows a media type of text: it is taken to be UTF-8.
+const CHARSET: &str = "; charset=utf-8";
 
 impl Representation {
     /// The representation of the file `name` in the version `identity`.
     pub fn new(name: &[u8], identity: Version) -> Representation {
-        let etag = identity.etag();
         // Never later than the Date of a response (RFC 9110, 8.8.2.1).
         let modified = identity.last_modified().min(SystemTime::now());
-        let seconds = modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-        let modified = httpdate::fmt_http_date(modified);
-        let mut fields = format!("{ETAG}{etag}\r\nLast-Modified: {modified}\r\nAccept-Ranges: bytes\r\n");
-        let content_at = fields.len() as u16;
-        fields.push_str(&format!("{CONTENT_TYPE}{}\r\n", content_type(name)));
-        let fields = fields.into_bytes().into();
-        Representation { identity, fields, etag_len: etag.len() as u16, content_at, modified: seconds }
+        let modified = modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Representation { identity, media_type: media_type(name), modified }
     }
 
     /// The strong entity tag, with its quotes.
-    pub fn etag(&self) -> &[u8] {
-        &self.fields[ETAG.len()..ETAG.len() + usize::from(self.etag_len)]
+    pub fn etag(&self) -> Etag {
+        self.identity.etag()
     }
 
-    /// The fields that describe this version, each line with its CRLF.
-    pub fn fields(&self) -> &[u8] {
-        &self.fields[..usize::from(self.content_at)]
+    /// Appends the fields that describe this version, each line with its CRLF.
+    pub fn write_fields(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"ETag: ");
+        out.extend_from_slice(&self.etag());
+        out.extend_from_slice(b"\r\nLast-Modified: ");
+        date::write(out, self.modified);
+        out.extend_from_slice(b"\r\nAccept-Ranges: bytes\r\n");
     }
 
-    /// The fields that describe its body, likewise.
-    pub fn content_fields(&self) -> &[u8] {
-        &self.fields[usize::from(self.content_at)..]
+    /// Appends the fields that describe its body, likewise.
+    pub fn write_content_fields(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"Content-Type: ");
+        out.extend_from_slice(self.media_type.as_bytes());
+        out.extend_from_slice(charset(self.media_type).as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
 
-    /// The media type.
-    pub fn content_type(&self) -> &str {
-        let line = self.content_fields().split(|&byte| byte == b'\r').next().unwrap_or_default();
-        line.get(CONTENT_TYPE.len()..).and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default()
+    /// The media type, with its character set.
+    pub fn content_type(&self) -> String {
+        [self.media_type, charset(self.media_type)].concat()
     }
 
     /// What Last-Modified says, in seconds since 1970.
     pub fn modified_seconds(&self) -> i64 {
-        self.modified
-    }
-
-    /// Bytes that this holds beside its own struct.
-    pub fn heap_bytes(&self) -> usize {
-        self.fields.len()
+        self.modified as i64
     }
 }
 
-/// The media type of a file by the extension of its name; text is taken to be UTF-8.
-pub fn content_type(name: &[u8]) -> String {
+/// The media type of a file by the extension of its name.
+fn media_type(name: &[u8]) -> &'static str {
     let name = String::from_utf8_lossy(name);
-    let guess = mime_guess::from_path(&*name).first_raw();
-    match guess {
-        Some(text) if text.starts_with("text/") => format!("{text}; charset=utf-8"),
-        Some(other) => other.into(),
-        None => "application/octet-stream".into(),
-    }
+    mime_guess::from_path(&*name).first_raw().unwrap_or("application/octet-stream")
+}
+
+fn charset(media_type: &str) -> &'static str {
+    if media_type.starts_with("text/") { CHARSET } else { "" }
 }
 
 #[cfg(test)]
@@ -91,10 +81,16 @@ pub(crate) mod tests {
     #[test]
     fn fields_describe_the_version() {
         let representation = sample(10, 784_111_777);
-        let text = String::from_utf8(representation.fields().to_vec()).unwrap();
+        let written = |write: &dyn Fn(&mut Vec<u8>)| {
+            let mut out = Vec::new();
+            write(&mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let text = written(&|out| representation.write_fields(out));
         assert!(text.contains("Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n"), "{text}");
         assert!(!text.contains("Content-Type"), "{text}");
-        assert_eq!(representation.content_fields(), b"Content-Type: text/plain; charset=utf-8\r\n");
+        let content = written(&|out| representation.write_content_fields(out));
+        assert_eq!(content, "Content-Type: text/plain; charset=utf-8\r\n");
         assert_eq!(representation.content_type(), "text/plain; charset=utf-8");
         assert!(representation.etag().starts_with(b"\"") && representation.etag().ends_with(b"\""));
         assert_ne!(sample(10, 784_111_777).etag(), sample(11, 784_111_777).etag());
@@ -110,8 +106,9 @@ pub(crate) mod tests {
 
     #[test]
     fn types_go_by_extension() {
-        assert_eq!(content_type(b"a/b.PNG"), "image/png");
-        assert_eq!(content_type(b"noextension"), "application/octet-stream");
-        assert_eq!(content_type(b"\xff.html"), "text/html; charset=utf-8");
+        let of = |name: &[u8]| Representation::new(name, sample(1, 1).identity).content_type();
+        assert_eq!(of(b"a/b.PNG"), "image/png");
+        assert_eq!(of(b"noextension"), "application/octet-stream");
+        assert_eq!(of(b"\xff.html"), "text/html; charset=utf-8");
     }
 }

@@ -111,9 +111,9 @@ pub fn write_file_fields(out: &mut Vec<u8>, content: Content, representation: &R
         }
         Content::Failed => out.extend_from_slice(b"Content-Length: 0\r\n"),
     }
-    out.extend_from_slice(representation.fields());
+    representation.write_fields(out);
     if matches!(content, Content::Whole | Content::Part { .. }) {
-        out.extend_from_slice(representation.content_fields());
+        representation.write_content_fields(out);
     }
     out.extend_from_slice(b"Cache-Status: ");
     out.extend_from_slice(status.as_str().as_bytes());

@@ -2,6 +2,7 @@
 
 use super::trace::Trace;
 use crate::arena::layout::{Layout, Slot};
+use crate::cache::entry;
 use crate::cache::eviction::{Candidate, Eviction, Policy, Tag, Touch, Victim};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -56,6 +57,9 @@ impl Outcome {
 /// Of the requests for cached objects, one in this many is a slow reader's, who holds a lease until as many slow readers as
 /// may be at a time have come after. With 512 leases this is a reader who takes as long as 4096 requests.
 const SLOW_EVERY: u64 = 8;
+
+/// Traces have no names, which count with what the cache keeps of a file.
+const TYPICAL_NAME: &[u8] = b"directory/subdirectory/file.html";
 
 /// Bytes accounted for by the arena, or by none.
 enum Store {
@@ -226,7 +230,7 @@ impl Store {
     /// A slot, or the charged bytes that have to be evicted before asking again.
     fn take(&mut self, size: u64) -> Result<Option<Slot>, u64> {
         match self {
-            Store::Arena(layout) => match layout.take(size) {
+            Store::Arena(layout) => match layout.take(size, entry::books(TYPICAL_NAME)) {
                 Ok(slot) => Ok(Some(slot)),
                 Err(shortage) => {
                     shortage.punches.into_iter().for_each(|punch| layout.reclaim(punch));

@@ -16,6 +16,8 @@ use std::sync::atomic::Ordering::Relaxed;
 const SMALL_PERCENT: u64 = 10;
 /// The bytes of evicted objects whose names are remembered, % of the capacity.
 const GHOST_PERCENT: u64 = 90;
+/// Names that are remembered at most, whatever the sizes: at about 100 bytes each, 3 MiB.
+const GHOSTS_MAX: usize = 32 << 10;
 /// Hits in the small queue that earn a place in the main one.
 const HITS_TO_MOVE: u32 = 2;
 /// Hits that count at most: a pass of the main queue's end costs one each.
@@ -187,7 +189,7 @@ impl Ghost {
         if bytes > self.bytes_max || self.names.contains_key(&key) {
             return;
         }
-        while self.bytes + bytes > self.bytes_max {
+        while self.bytes + bytes > self.bytes_max || self.names.len() >= GHOSTS_MAX {
             self.drop_oldest();
         }
         self.count += 1;

@@ -73,7 +73,7 @@ impl Lane {
         });
         let stored = stored.await?.map_err(refusal)?;
         let status = if stored.created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
-        Ok(Answer::new(status, Content::Empty).with(header::ETAG, stored.identity.etag()))
+        Ok(Answer::new(status, Content::Empty).with(header::ETAG, stored.identity.etag().to_string()))
     }
 
     /// Writes the body to the file and makes it durable.

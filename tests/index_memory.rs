@@ -1,0 +1,86 @@
+//! What the cache keeps beside the arena is bounded, however small the files are: it is charged to the arena's budget. All memory that
+//! this program allocates is counted.
+
+use forebay::cache::eviction::Eviction;
+use forebay::cache::fill::OpenFile;
+use forebay::cache::{Cache, Found};
+use forebay::http::representation::Representation;
+use forebay::limits;
+use forebay::metrics::Metrics;
+use forebay::version::Version;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+struct Counting;
+
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: the system's allocator does the work.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATED.fetch_add(layout.size(), Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        ALLOCATED.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const ARENA: u64 = 16 << 20;
+
+/// Caches a file of this name and size, if the cache takes it.
+fn store(cache: &Cache, name: &str, size: u64, ino: u64) {
+    let Found::Begun(fill) = cache.find(name.as_bytes()) else { panic!("{name} is new") };
+    let version = Version { dev: 1, ino, size, mtime_ns: 1, ctime_ns: 1, links: 1 };
+    let representation = Representation::new(fill.name(), version);
+    let fd = std::fs::File::open("/dev/null").unwrap().into();
+    let file = Arc::new(OpenFile::new(fd, fill.shared_name().clone(), representation, None, Duration::ZERO, 0));
+    match cache.reserve(&fill, &file, 0, 0) {
+        Ok(entry) => {
+            cache.start(&fill, &entry, file);
+            cache.advance(&fill, &entry, size);
+            cache.publish(&fill, entry);
+        }
+        Err(reason) => drop(cache.pass(&fill, file, reason)),
+    }
+}
+
+/// The highest that arena and heap together reach while tiny files come and go, and how many of them are cached in the end.
+fn highest(eviction: Eviction, size: u64) -> (u64, u64) {
+    let before = ALLOCATED.load(Relaxed);
+    let metrics = Metrics::new(1);
+    let packed_max = limits::PACKED_MAX;
+    let cache = Cache::new(ARENA, packed_max, eviction, 64 << 10, Duration::ZERO, metrics.shared.clone()).unwrap();
+    let mut highest = 0;
+    for number in 0..90_000 {
+        // A directory that many share, and a name of their own.
+        store(&cache, &format!("assets/{number:08}.json"), size, number);
+        if number % 100 == 0 {
+            let heap = (ALLOCATED.load(Relaxed) - before) as u64;
+            highest = highest.max(heap + cache.arena().usage().resident_bytes);
+        }
+    }
+    let entries = cache.snapshot(0).entries.len() as u64;
+    (highest, entries)
+}
+
+#[test]
+fn arena_and_index_stay_within_the_budget() {
+    for eviction in [Eviction::Gdc, Eviction::Lru, Eviction::S3Fifo, Eviction::Sieve, Eviction::LargerFirst] {
+        for size in [1, 300] {
+            let (highest, entries) = highest(eviction, size);
+            println!("{eviction:?}, {size} bytes: {highest} bytes at most, {entries} entries");
+            assert!(highest <= ARENA + 2 * limits::INDEX_BYTES, "{eviction:?}, {size} bytes: {highest} bytes");
+            assert!(entries > 20_000, "{eviction:?}, {size} bytes: only {entries} entries");
+        }
+    }
+}
