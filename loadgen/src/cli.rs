@@ -3,7 +3,7 @@
 use crate::{
     classify::Rule,
     corpus::sizes::Sizes,
-    exec::Arrivals,
+    exec::{Arrivals, Stage},
     report::thresholds::Threshold,
     requests::{Method, Popularity},
     trace,
@@ -62,15 +62,26 @@ pub struct RunOptions {
     #[arg(short, long, default_value = "0s", env = "LOADGEN_WARMUP", value_parser = units::duration(Duration::ZERO, LONGEST), help_heading = "Load")]
     pub warmup: Duration,
     /// Open loop: requests per second in all, whatever the server does. Latency counts from when a request was meant to start
-    #[arg(short, long, env = "LOADGEN_RATE", value_parser = positive, help_heading = "Load")]
+    #[arg(short, long, env = "LOADGEN_RATE", value_parser = positive, group = "pace", help_heading = "Load")]
     pub rate: Option<f64>,
+    /// Open loop at rates that follow each other: 10s:1000/s,30s:5000/s
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "TIME:RATE",
+        env = "LOADGEN_STAGES",
+        group = "pace",
+        conflicts_with = "duration",
+        help_heading = "Load"
+    )]
+    pub stages: Vec<Stage>,
     /// How requests of an open loop follow each other
     #[arg(
         long,
         value_enum,
         default_value = "constant",
         env = "LOADGEN_ARRIVALS",
-        requires = "rate",
+        requires = "pace",
         help_heading = "Load"
     )]
     pub arrivals: Arrivals,
@@ -122,7 +133,7 @@ pub struct RunOptions {
     )]
     pub trace_format: trace::Format,
     /// Replay at the recorded times, this many times as fast (1: as recorded)
-    #[arg(long, env = "LOADGEN_TRACE_SPEED", value_parser = positive, requires = "trace", conflicts_with = "rate", help_heading = "Names")]
+    #[arg(long, env = "LOADGEN_TRACE_SPEED", value_parser = positive, requires = "trace", conflicts_with = "pace", help_heading = "Names")]
     pub trace_speed: Option<f64>,
     /// uniform, zipf:S (the k-th name as often as 1/k^S) or sequential
     #[arg(long, default_value = "uniform", env = "LOADGEN_POPULARITY", help_heading = "Names")]

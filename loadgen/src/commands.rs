@@ -4,7 +4,7 @@ use crate::{
     cli::{CompareOptions, CorpusOptions, ReportOptions, RunOptions},
     corpus::make::{self, Entry},
     endpoint::{Address, Endpoint},
-    exec::{self, Pace, Plan},
+    exec::{self, Pace, Plan, Stage},
     report::{
         compare, hgrm, html,
         json::{self, Run},
@@ -98,15 +98,11 @@ fn plan(options: &RunOptions) -> Result<Plan, Failed> {
     let order = order(options, &items, trace.as_ref()).map_err(Failed::Usage)?;
     let verify = options.verify.then_some(options.corpus_seed);
     let requests = Requests::prepare(&endpoint, &items, &form, verify).map_err(Failed::Usage)?;
-    let pace = match (options.rate, options.trace_speed, &trace) {
-        (Some(per_second), ..) => Pace::Rate { per_second, arrivals: options.arrivals },
-        (None, Some(speed), Some(trace)) => {
-            Pace::Times { ns: trace.times_ns.iter().map(|&ns| (ns as f64 / speed) as u64).collect() }
-        }
-        _ => Pace::AsFastAsPossible,
-    };
+    let pace = pace(options, trace.as_ref());
     let endless = options.requests.is_none() && order.length().is_none();
-    let duration = options.duration.or(endless.then_some(Duration::from_secs(10)));
+    let staged: f64 = options.stages.iter().map(|stage| stage.seconds).sum();
+    let staged = (staged > 0.0).then(|| Duration::from_secs_f64(staged));
+    let duration = options.duration.or(staged).or(endless.then_some(Duration::from_secs(10)));
     let interval = match (options.interval, duration) {
         (Some(interval), _) => interval,
         (None, Some(duration)) => (duration / SAMPLES).clamp(Duration::from_millis(50), Duration::from_secs(10)),
@@ -129,6 +125,23 @@ fn plan(options: &RunOptions) -> Result<Plan, Failed> {
         seed: options.seed,
         interval,
     })
+}
+
+/// When requests start.
+fn pace(options: &RunOptions, trace: Option<&Trace>) -> Pace {
+    let mut stages = options.stages.clone();
+    // Slots begin with the warm-up.
+    if let Some(first) = stages.first_mut() {
+        first.seconds += options.warmup.as_secs_f64();
+    }
+    stages.extend(options.rate.map(|per_second| Stage { seconds: f64::INFINITY, per_second }));
+    match (stages.is_empty(), options.trace_speed, trace) {
+        (false, ..) => Pace::Stages { stages: stages.into(), arrivals: options.arrivals },
+        (true, Some(speed), Some(trace)) => {
+            Pace::Times { ns: trace.times_ns.iter().map(|&ns| (ns as f64 / speed) as u64).collect() }
+        }
+        _ => Pace::AsFastAsPossible,
+    }
 }
 
 /// What the requests are, but for their targets.
@@ -192,6 +205,7 @@ fn settings(options: &RunOptions, plan: &Plan) -> BTreeMap<String, Value> {
         (None, None) if options.listing => "the server's listing".into(),
         (None, None) => "the URL".into(),
     };
+    let paced = matches!(plan.pace, Pace::Stages { .. });
     let open = !matches!(plan.pace, Pace::AsFastAsPossible);
     let pairs = [
         ("label", json!(options.label)),
@@ -199,7 +213,8 @@ fn settings(options: &RunOptions, plan: &Plan) -> BTreeMap<String, Value> {
         ("version", json!(env!("CARGO_PKG_VERSION"))),
         ("mode", json!(if open { "open" } else { "closed" })),
         ("rate", json!(options.rate)),
-        ("arrivals", json!(options.rate.map(|_| format!("{:?}", options.arrivals).to_lowercase()))),
+        ("stages", json!(options.stages.iter().map(Stage::to_string).collect::<Vec<_>>())),
+        ("arrivals", json!(paced.then(|| format!("{:?}", options.arrivals).to_lowercase()))),
         ("connections", json!(plan.connections)),
         ("threads", json!(plan.threads)),
         ("pipeline", json!(plan.pipeline)),

@@ -63,6 +63,19 @@ fn poisson_arrivals_and_warm_up_are_measured_alike() {
 }
 
 #[test]
+fn stages_are_run_one_after_the_other() {
+    let server = Server::start(|_, _| Reply::Send(ok("", b"x")));
+    let stages = ["--stages", "200ms:100/s,100ms:0/s,200ms:500/s", "-c", "4", "--interval", "100ms"];
+    let (run, status) = run(&[&[server.address.as_str()], &stages[..]].concat());
+    assert_eq!((status, &run["schedule"]["intended"]), (0, &120.into()));
+    assert_eq!(run["settings"]["mode"], "open");
+    assert_eq!(run["settings"]["stages"], serde_json::json!(["0.2s:100/s", "0.1s:0/s", "0.2s:500/s"]));
+    assert!(run["elapsed_seconds"].as_f64().unwrap() >= 0.498);
+    let refused = common::loadgen(&["run", &server.address, "--stages", "1s:5/s", "--rate", "5"]);
+    assert_eq!(refused.status.code(), Some(2));
+}
+
+#[test]
 fn recorded_times_are_kept() {
     let server = Server::start(|_, _| Reply::Send(ok("", b"x")));
     let directory = tempfile::tempdir().unwrap();

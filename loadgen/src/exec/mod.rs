@@ -16,5 +16,5 @@ mod wire;
 mod worker;
 
 pub use collector::Progress;
-pub use plan::{Arrivals, Pace, Plan};
+pub use plan::{Arrivals, Pace, Plan, Stage};
 pub use run::{Ended, Outcome, run};

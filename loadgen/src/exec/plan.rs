@@ -4,17 +4,53 @@ use crate::{
     endpoint::Endpoint,
     requests::{Order, Requests},
 };
-use std::{sync::Arc, time::Duration};
+use forebay::units;
+use std::{
+    fmt::{Display, Formatter},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 /// When requests start.
 #[derive(Debug, Clone)]
 pub enum Pace {
     /// Closed loop: as soon as a connection is free.
     AsFastAsPossible,
-    /// Open loop: at a rate, whatever the server does.
-    Rate { per_second: f64, arrivals: Arrivals },
+    /// Open loop: at rates that follow each other, whatever the server does.
+    Stages { stages: Arc<[Stage]>, arrivals: Arrivals },
     /// Open loop: at recorded times, in nanoseconds after the start.
     Times { ns: Arc<[u64]> },
+}
+
+/// A time of an open loop with one rate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stage {
+    /// Infinite for a stage without an end.
+    pub seconds: f64,
+    pub per_second: f64,
+}
+
+impl FromStr for Stage {
+    type Err = String;
+
+    /// Reads `10s:1000/s`.
+    fn from_str(text: &str) -> Result<Stage, String> {
+        let wrong = || format!("`{text}` is not a stage: write a duration and a rate, as in 10s:1000/s");
+        let (time, rate) = text.split_once(':').ok_or_else(wrong)?;
+        let longest = Duration::from_secs(1_000_000_000);
+        let time = units::duration(Duration::from_millis(1), longest)(time)
+            .map_err(|error| format!("{}: {error}", wrong()))?;
+        let rate = rate.trim().strip_suffix("/s").and_then(|rate| rate.trim().parse::<f64>().ok());
+        let per_second = rate.filter(|rate| (0.0..=1e9).contains(rate)).ok_or_else(wrong)?;
+        Ok(Stage { seconds: time.as_secs_f64(), per_second })
+    }
+}
+
+impl Display for Stage {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}s:{}/s", self.seconds, self.per_second)
+    }
 }
 
 /// How the requests of an open loop follow each other.
@@ -94,6 +130,20 @@ impl Intervals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stages_are_a_time_and_a_rate() {
+        for (text, seconds, per_second) in
+            [("10s:1000/s", 10.0, 1000.0), ("500ms: 2.5 /s", 0.5, 2.5), ("1m:0/s", 60.0, 0.0)]
+        {
+            let stage: Stage = text.parse().unwrap();
+            assert_eq!(stage, Stage { seconds, per_second }, "{text}");
+            assert_eq!(stage.to_string().parse(), Ok(stage));
+        }
+        for text in ["", "10s", "10:5/s", "10s:5", "10s:-1/s", "10s:1e10/s", "0s:5/s", ":5/s", "10s:NaN/s"] {
+            assert!(text.parse::<Stage>().unwrap_err().contains("10s:1000/s"), "{text}");
+        }
+    }
 
     #[test]
     fn intervals_follow_each_other_and_double() {
