@@ -5,6 +5,7 @@ use crate::{
     measure::pagecache,
     plan::{Amounts, Corpus, FILES, HUGE},
     programs::Own,
+    statics,
 };
 use anyhow::{Context, Result, ensure};
 use std::{
@@ -48,6 +49,8 @@ fn shape(corpus: Corpus, amounts: &Amounts) -> (u64, &'static str) {
         Corpus::Of16k => (amounts.corpus_bytes / corpus.files_size(), "fixed:16KiB"),
         Corpus::Of64k => (amounts.corpus_bytes / corpus.files_size(), "fixed:64KiB"),
         Corpus::Of1m => (amounts.corpus_bytes / corpus.files_size(), "fixed:1MiB"),
+        // Made here, as they are.
+        Corpus::Static20 => (20, ""),
     }
 }
 
@@ -59,7 +62,7 @@ impl Data {
     pub fn make(directory: &Path, amounts: &Amounts, own: &Own) -> Result<Data> {
         let data = Data { root: directory.join("root"), lists: directory.join("lists") };
         let mark = directory.join("complete");
-        let wanted = format!("{amounts:?}");
+        let wanted = format!("{amounts:?} {}", Corpus::ALL.len());
         if fs::read_to_string(&mark).is_ok_and(|found| found == wanted) {
             return Ok(data);
         }
@@ -91,6 +94,9 @@ impl Data {
     }
 
     fn make_corpus(&self, corpus: Corpus, amounts: &Amounts, own: &Own) -> Result<()> {
+        if corpus == Corpus::Static20 {
+            return statics::make(&self.root.join(corpus.directory()), &self.list_of(corpus));
+        }
         let (count, sizes) = shape(corpus, amounts);
         let output = Command::new(&own.loadgen)
             .arg("corpus")

@@ -12,6 +12,7 @@ mod report;
 mod results;
 mod run;
 mod session;
+mod statics;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};

@@ -25,10 +25,12 @@ pub enum Corpus {
     Of16k,
     Of64k,
     Of1m,
+    /// The 20 files of an ordinary site, and the variants of 15 of them.
+    Static20,
 }
 
 impl Corpus {
-    pub const ALL: [Corpus; 4] = [Corpus::Mix, Corpus::Of16k, Corpus::Of64k, Corpus::Of1m];
+    pub const ALL: [Corpus; 5] = [Corpus::Mix, Corpus::Of16k, Corpus::Of64k, Corpus::Of1m, Corpus::Static20];
 
     /// The name of its directory below the root.
     pub fn directory(self) -> &'static str {
@@ -37,6 +39,7 @@ impl Corpus {
             Corpus::Of16k => "of16k",
             Corpus::Of64k => "of64k",
             Corpus::Of1m => "of1m",
+            Corpus::Static20 => "static20",
         }
     }
 
@@ -47,6 +50,7 @@ impl Corpus {
             Corpus::Of16k => 16 << 10,
             Corpus::Of64k => 64 << 10,
             Corpus::Of1m => 1 << 20,
+            Corpus::Static20 => 32 << 10,
         }
     }
 
@@ -134,6 +138,37 @@ pub enum What {
     Mix,
     /// All files of a corpus in turn, so that no cache of 64 MiB has the next one. All are in the page cache.
     Misses(Corpus),
+    /// The files of a site in turn, with or without their precompressed variants.
+    Site { variants: bool },
+}
+
+/// What a client that takes variants says.
+pub const ACCEPT_ENCODING: &str = "br;q=1, gzip;q=0.8";
+
+/// How a server is set up for a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setup {
+    /// Worker threads or processes.
+    pub workers: usize,
+    /// Precompressed variants are served.
+    pub variants: bool,
+}
+
+impl Case {
+    /// How every server is set up for it.
+    pub fn setup(&self) -> Setup {
+        Setup { workers: self.workers, variants: self.wants_variants() }
+    }
+
+    /// Whether it is about precompressed variants.
+    pub fn wants_variants(&self) -> bool {
+        matches!(self.procedure, Procedure::Load(Load { what: What::Site { variants: true }, .. }))
+    }
+
+    /// Whether it asks for the files of a site.
+    pub fn is_site(&self) -> bool {
+        matches!(self.procedure, Procedure::Load(Load { what: What::Site { .. }, .. }))
+    }
 }
 
 /// The figure of a case.
@@ -276,6 +311,11 @@ pub fn cases(scale: &Scale) -> Vec<Case> {
         let title = format!("Hits, {}, 2 workers", size(name));
         (format!("workers-2-hits-{name}"), title, closed(What::File(of(name))))
     };
+    let site = |name: &str, variants: bool, connections: u32| {
+        let with = if variants { "precompressed variants" } else { "no variants" };
+        let title = format!("20 files of a site, {with}, {connections} connections");
+        (name.to_owned(), title, load(What::Site { variants }, connections, 1, Loader::Loadgen))
+    };
     let idle = (
         "idle".to_owned(),
         format!("{} idle connections and a full cache", scale.idle_connections),
@@ -305,6 +345,9 @@ pub fn cases(scale: &Scale) -> Vec<Case> {
         (Full, 1, P99, open("64k")),
         (Quick, 2, CpuPerRequest, on_two("4k")),
         (Full, 2, CpuPerRequest, on_two("64k")),
+        (Full, 1, CpuPerRequest, site("static-20", true, 256)),
+        (Full, 1, CpuPerRequest, site("static-20-4096", true, 4096)),
+        (Quick, 1, CpuPerRequest, site("static-20-plain", false, 256)),
         (Quick, 1, Memory, idle),
         (Quick, 1, FirstByte, startup),
     ];

@@ -1,5 +1,6 @@
 //! The few requests that the harness sends itself: to see a server answer, and to check its bytes against the files.
 
+use crate::{plan::ACCEPT_ENCODING, statics};
 use anyhow::{Context, Result, bail, ensure};
 use forebay::http::reader::{Event, Reader};
 use std::{
@@ -27,7 +28,11 @@ pub fn connect(port: u16) -> Result<TcpStream> {
 }
 
 fn send(stream: &mut TcpStream, path: &str, connection: &str) -> Result<()> {
-    let request = format!("GET /{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: {connection}\r\n\r\n");
+    send_with(stream, path, &format!("Connection: {connection}\r\n"))
+}
+
+fn send_with(stream: &mut TcpStream, path: &str, fields: &str) -> Result<()> {
+    let request = format!("GET /{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{fields}\r\n");
     stream.write_all(request.as_bytes()).context("cannot send the request")
 }
 
@@ -62,6 +67,34 @@ pub fn verify(port: u16, path: &str, file: &Path) -> Result<()> {
     compare(port, path, file).with_context(|| format!("the body of /{path}"))
 }
 
+/// Fetches `path` as a client does that takes variants, and compares what its body decodes to with `file`.
+///
+/// # Errors
+/// No variant was sent, or its bytes are not the file's.
+pub fn verify_variant(port: u16, path: &str, file: &Path) -> Result<()> {
+    let compare = || -> Result<()> {
+        let mut stream = connect(port)?;
+        let fields = format!("Accept-Encoding: {ACCEPT_ENCODING}\r\nConnection: close\r\n");
+        send_with(&mut stream, path, &fields)?;
+        let (mut coding, mut body) = (String::new(), Vec::new());
+        receive(&mut stream, |part| {
+            match part {
+                Part::Field { name, value } if name.eq_ignore_ascii_case("content-encoding") => {
+                    coding = String::from_utf8_lossy(value).trim().to_ascii_lowercase();
+                }
+                Part::Body(bytes) => body.extend_from_slice(bytes),
+                Part::Field { .. } | Part::Head { .. } => {}
+            }
+            Ok(true)
+        })?;
+        ensure!(!coding.is_empty(), "no variant was sent, although there is one");
+        let expected = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        ensure!(statics::decode(&coding, &body)? == expected, "the {coding} variant is not the file's");
+        Ok(())
+    };
+    compare().with_context(|| format!("the body of /{path}"))
+}
+
 fn compare(port: u16, path: &str, file: &Path) -> Result<()> {
     let mut stream = connect(port)?;
     send(&mut stream, path, "close")?;
@@ -70,6 +103,7 @@ fn compare(port: u16, path: &str, file: &Path) -> Result<()> {
     let (mut at, mut wanted) = (0, Vec::new());
     let compared = receive(&mut stream, |part| {
         match part {
+            Part::Field { .. } => {}
             Part::Head { length } => {
                 ensure!(length == size, "it is announced with {length} bytes, and the file has {size}");
             }
@@ -87,6 +121,11 @@ fn compare(port: u16, path: &str, file: &Path) -> Result<()> {
 
 /// What arrives of a response.
 enum Part<'a> {
+    /// Before the head.
+    Field {
+        name: &'a str,
+        value: &'a [u8],
+    },
     /// `length`: of the body.
     Head {
         length: u64,
@@ -102,7 +141,15 @@ fn receive(stream: &mut TcpStream, mut each: impl FnMut(Part<'_>) -> Result<bool
         ensure!(received > 0, "the connection ended before the response did");
         let mut input = &buffer[..received];
         loop {
-            let goes_on = match reader.step(&mut input, &mut |_, _| ()) {
+            let mut refused = None;
+            let mut field = |name: &str, value: &[u8]| {
+                if let Err(error) = each(Part::Field { name, value }) {
+                    refused = Some(error);
+                }
+            };
+            let event = reader.step(&mut input, &mut field);
+            refused.map_or(Ok(()), Err)?;
+            let goes_on = match event {
                 Event::More => break,
                 Event::Head(head) => {
                     ensure!(head.status == 200, "the status is {}", head.status);
@@ -171,6 +218,32 @@ mod tests {
         for expected in ["differs", "after 100 of 300000 bytes", "announced with 100", "status is 404"] {
             let error = format!("{:#}", verify(port, "file", &file).expect_err(expected));
             assert!(error.contains(expected) && error.contains("/file"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_variant_must_be_sent_and_decode_to_the_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        statics::make(directory.path(), &directory.path().join("list")).expect("made");
+        let (file, read) =
+            (directory.path().join("index.html"), |name: &str| std::fs::read(directory.path().join(name)));
+        let coded = |coding: &str, body: &[u8]| {
+            let status = format!("200 OK\r\nContent-Encoding: {coding}");
+            response(&status, body.len(), body)
+        };
+        let (plain, br) = (read("index.html").expect("there"), read("index.html.br").expect("there"));
+        let port = serve(vec![
+            coded("br", &br),
+            coded("GZIP", &read("index.html.gz").expect("there")),
+            response("200 OK", plain.len(), &plain),
+            coded("gzip", &br),
+            coded("br", &read("about.html.br").expect("there")),
+        ]);
+        verify_variant(port, "index.html", &file).expect("brotli");
+        verify_variant(port, "index.html", &file).expect("gzip");
+        for expected in ["no variant was sent", "not gzip", "is not the file's"] {
+            let error = format!("{:#}", verify_variant(port, "index.html", &file).expect_err(expected));
+            assert!(error.contains(expected), "{error}");
         }
     }
 

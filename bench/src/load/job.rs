@@ -43,6 +43,8 @@ pub struct Job<'a> {
     /// Open loop: requests per second, at random times (a Poisson process).
     pub rate: Option<f64>,
     pub loader: Loader,
+    /// What the requests say of it.
+    pub accept_encoding: Option<&'static str>,
     /// Whether every byte of every body is checked; only lists can be.
     pub verify: bool,
     pub loadgen: &'a Path,

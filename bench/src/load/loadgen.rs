@@ -61,6 +61,9 @@ pub fn run(job: &Job, port: u16) -> Result<Outcome> {
         Limit::Seconds(seconds) => command.args(["--duration", &format!("{seconds:.3}s")]),
         Limit::Requests(requests) => command.args(["--requests", &requests.to_string()]),
     };
+    if let Some(codings) = job.accept_encoding {
+        command.args(["--header", &format!("Accept-Encoding: {codings}")]);
+    }
     if let Some(rate) = job.rate {
         // The client copies no bodies: else its own core, nearly full at 64 KiB, is the queue that is measured.
         command.args(["--rate", &format!("{rate:.1}"), "--arrivals", "poisson", "--discard-bodies"]);

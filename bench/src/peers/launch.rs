@@ -1,7 +1,10 @@
 //! How each server is started: its command line, and its configuration from the templates in `bench/peers`.
 
 use super::Peer;
-use crate::programs::{self, Own};
+use crate::{
+    plan::Setup,
+    programs::{self, Own},
+};
 use anyhow::{Context, Result};
 use rustix::process::{Resource, geteuid, getrlimit};
 use std::{
@@ -15,6 +18,9 @@ const LIGHTTPD: &str = include_str!("../../peers/lighttpd.conf");
 const H2O: &str = include_str!("../../peers/h2o.yaml");
 const CADDY: &str = include_str!("../../peers/Caddyfile");
 const VARNISH: &str = include_str!("../../peers/varnish.vcl");
+/// nginx's module for `.br` files (Debian: libnginx-mod-http-brotli-static). Without it, nginx has the `.gz` ones only.
+const NGINX_BROTLI: &str = "/usr/lib/nginx/modules/ngx_http_brotli_static_module.so";
+
 const NAIVE: &str = include_str!("../../peers/naive.py");
 
 /// What all servers of a run have in common.
@@ -31,7 +37,7 @@ pub struct Site {
 #[derive(Debug)]
 pub struct Start<'a> {
     pub site: &'a Site,
-    pub workers: usize,
+    pub setup: Setup,
     pub port: u16,
     /// A second free port, for a server behind the server.
     pub origin_port: u16,
@@ -44,7 +50,7 @@ pub struct Start<'a> {
 /// A program that is not there, a configuration that cannot be written.
 pub fn commands(peer: Peer, start: &Start) -> Result<Vec<Command>> {
     let own = &start.site.own;
-    let (port, workers) = (start.port.to_string(), start.workers.to_string());
+    let (port, workers) = (start.port.to_string(), start.setup.workers.to_string());
     let mut command = Command::new(peer.program(own).with_context(|| format!("{} is not installed", peer.name()))?);
     match peer {
         Peer::Forebay | Peer::ForebaySmallPages => {
@@ -130,16 +136,28 @@ impl Start<'_> {
     fn write(&self, name: &str, template: &str, special: &[(&str, &str)]) -> Result<PathBuf> {
         let files = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
         let root = geteuid().is_root();
+        let (variants, brotli) = (self.setup.variants, Path::new(NGINX_BROTLI).is_file());
         let values = [
             ("PORT", self.port.to_string()),
             ("ROOT", self.site.root.display().to_string()),
             ("STATE", self.state.display().to_string()),
-            ("WORKERS", self.workers.to_string()),
-            ("FORKS", if self.workers > 1 { self.workers } else { 0 }.to_string()),
+            ("WORKERS", self.setup.workers.to_string()),
+            ("FORKS", if self.setup.workers > 1 { self.setup.workers } else { 0 }.to_string()),
             ("NOFILE", files.to_string()),
             // The rest is for connections: 10,000 of them, with a common limit of 20,000.
             ("OPEN_FILES", (files / 2).saturating_sub(512).min(100_000).to_string()),
             ("AIO", String::new()),
+            ("NGINX_MODULES", if variants && brotli { format!("load_module {NGINX_BROTLI};") } else { String::new() }),
+            (
+                "NGINX_VARIANTS",
+                match (variants, brotli) {
+                    (true, true) => "gzip_static on; brotli_static on;".into(),
+                    (true, false) => "gzip_static on;".into(),
+                    (false, _) => String::new(),
+                },
+            ),
+            ("H2O_VARIANTS", if variants { "ON" } else { "OFF" }.to_owned()),
+            ("CADDY_VARIANTS", if variants { "precompressed br gzip" } else { "" }.to_owned()),
             ("USER", if root { "user root;" } else { "" }.to_owned()),
             ("H2O_USER", if root { "user: root" } else { "" }.to_owned()),
         ];
@@ -191,8 +209,13 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let own = Own { forebay: "/x/forebay".into(), loadgen: "/x/loadgen".into() };
         let site = Site { root: "/srv/files".into(), state: directory.path().into(), own };
-        let start =
-            Start { site: &site, workers: 2, port: 1234, origin_port: 4321, state: directory.path().to_owned() };
+        let start = Start {
+            site: &site,
+            setup: Setup { workers: 2, variants: true },
+            port: 1234,
+            origin_port: 4321,
+            state: directory.path().to_owned(),
+        };
         for (template, special) in [
             (NGINX, &[("PORT", "77")][..]),
             (LIGHTTPD, &[]),

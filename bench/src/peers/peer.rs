@@ -148,9 +148,15 @@ impl Peer {
             Procedure::Load(load) => Some(load),
             _ => None,
         };
+        if case.is_site() {
+            // lighttpd has no static variants, and Varnish's are those of the nginx behind it.
+            let servers = [Peer::Forebay, Peer::Nginx, Peer::H2o, Peer::Caddy];
+            return servers.contains(&self)
+                || (!case.wants_variants() && [Peer::Lighttpd, Peer::Varnish].contains(&self));
+        }
         let file = load.and_then(|load| match load.what {
             What::File(file) => Some(file),
-            What::Mix | What::Misses(_) => None,
+            What::Mix | What::Misses(_) | What::Site { .. } => None,
         });
         match self {
             Peer::Forebay | Peer::Nginx | Peer::Lighttpd | Peer::H2o | Peer::Caddy | Peer::Varnish => true,
@@ -223,5 +229,7 @@ mod tests {
         assert_eq!(taking_part("huge"), with(&["nginx-aio", "naive"]));
         assert_eq!(taking_part("mix"), with(&["forebay-4k-pages", "naive"]));
         assert_eq!(taking_part("startup"), with(&["naive"]));
+        assert_eq!(taking_part("static-20-4096"), ["forebay", "nginx", "h2o", "caddy"]);
+        assert_eq!(taking_part("static-20-plain"), servers);
     }
 }

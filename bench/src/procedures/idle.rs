@@ -31,7 +31,7 @@ pub fn run(case: &Case, connections: u32, session: &Session, result: &mut CaseRe
 
 fn measure(case: &Case, peer: Peer, connections: u32, session: &Session, result: &mut CaseResult) -> Result<Sample> {
     session.folios.set(peer.large_folios());
-    let mut server = Server::start(peer, &session.site, case.workers, &result.placement.server)?;
+    let mut server = Server::start(peer, &session.site, case.setup(), &result.placement.server)?;
     let files = session.data.files(Corpus::Mix)?;
     let list = session.site.state.join("names");
     files.write_list(&list)?;
@@ -42,6 +42,7 @@ fn measure(case: &Case, peer: Peer, connections: u32, session: &Session, result:
         limit: Limit::Requests(files.items.len() as u64),
         rate: None,
         loader: Loader::Loadgen,
+        accept_encoding: None,
         verify: true,
         loadgen: &session.site.own.loadgen,
         root: &session.data.root,

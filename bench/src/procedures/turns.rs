@@ -9,12 +9,13 @@ use crate::{
     },
     measure::{cpu, memory, pagecache},
     peers::{Peer, Role},
-    plan::{Case, Corpus, HUGE, Loader, Procedure, Single, What},
+    plan::{ACCEPT_ENCODING, Case, Corpus, HUGE, Loader, Procedure, Single, What},
     results::{CaseResult, Sample, median},
     session::{Server, Session},
+    statics,
 };
 use anyhow::{Context, Result};
-use std::path::PathBuf;
+use std::{path::PathBuf, thread, time::Duration};
 
 /// Runs of nginx that tell its peak, for the open loop.
 const PEAK_RUNS: u32 = 3;
@@ -28,6 +29,9 @@ const COMPARISONS: usize = 3;
 /// Of the files that warm misses ask for in turn: too many for a cache of 64 MiB to have the next one, and few enough (9,216 of
 /// 16 KiB) for servers that keep descriptors open to keep all of them under a limit of 20,000.
 const WARM_BYTES: u64 = 144 << 20;
+
+/// From so many connections on, memory is looked at in the middle of a run.
+const MANY_CONNECTIONS: u32 = 1000;
 
 /// Names asked for more often than others, in proportion to 1/k.
 const ZIPF: &str = "zipf:1";
@@ -75,6 +79,7 @@ fn files(case: &Case, session: &Session) -> Result<Option<Files>> {
             What::File(_) => return Ok(None),
             What::Mix => (Corpus::Mix, u64::MAX),
             What::Misses(corpus) => (corpus, WARM_BYTES),
+            What::Site { .. } => (Corpus::Static20, u64::MAX),
         },
         Procedure::Cold { corpus, .. } => (corpus, u64::MAX),
         Procedure::OpenLoop { .. } | Procedure::Idle { .. } | Procedure::Startup => return Ok(None),
@@ -108,7 +113,7 @@ impl Turns<'_> {
         match self.case.procedure {
             Procedure::Load(load) => match load.what {
                 What::File(file) => Some(file),
-                What::Mix | What::Misses(_) => None,
+                What::Mix | What::Misses(_) | What::Site { .. } => None,
             },
             Procedure::OpenLoop { file, .. } => Some(file),
             Procedure::Cold { .. } | Procedure::Idle { .. } | Procedure::Startup => None,
@@ -118,7 +123,7 @@ impl Turns<'_> {
     /// Starts a server, compares its bytes with the files, and warms it up.
     fn prepare(&self, peer: Peer, result: &mut CaseResult) -> Result<Server> {
         self.session.folios.set(peer.large_folios());
-        let server = Server::start(peer, &self.session.site, self.case.workers, &result.placement.server)?;
+        let server = Server::start(peer, &self.session.site, self.case.setup(), &result.placement.server)?;
         if !result.commands.contains(&server.command) {
             result.commands.push(server.command.clone());
         }
@@ -145,7 +150,8 @@ impl Turns<'_> {
         let named: Vec<(String, PathBuf)> = match (&self.files, self.single()) {
             (Some(files), _) => {
                 // From the end: what the load asks for last.
-                let some = files.items.iter().rev().take(COMPARED);
+                let compared = if self.case.is_site() { files.items.len() } else { COMPARED };
+                let some = files.items.iter().rev().take(compared);
                 some.map(|item| (format!("{}/{}", files.directory, item.name), self.session.data.path(files, item)))
                     .collect()
             }
@@ -154,7 +160,10 @@ impl Turns<'_> {
         };
         let times = if self.single().is_some_and(|file| file.name == HUGE) { 1 } else { COMPARISONS };
         for (path, file) in named.iter().flat_map(|pair| std::iter::repeat_n(pair, times)) {
-            http::verify(server.port, path, file)?;
+            match self.case.wants_variants() && statics::is_text(path) {
+                true => http::verify_variant(server.port, path, file)?,
+                false => http::verify(server.port, path, file)?,
+            }
         }
         Ok(!named.is_empty())
     }
@@ -183,7 +192,21 @@ impl Turns<'_> {
         let cores = &result.placement.server;
         let roots = server.roots();
         let before = (cpu::usage(&roots), cpu::busy(cores));
-        let outcome = load::run(&job, server.peer, server.port)?;
+        // Of many connections it is the memory while they are at work that counts.
+        let busy =
+            (job.connections >= MANY_CONNECTIONS).then(|| Duration::from_secs_f64(self.session.scale.seconds / 2.0));
+        let (outcome, held) = thread::scope(|scope| {
+            let glance = busy.map(|half| {
+                let roots = &roots;
+                scope.spawn(move || {
+                    thread::sleep(half);
+                    memory::memory(roots)
+                })
+            });
+            let outcome = load::run(&job, server.peer, server.port);
+            (outcome, glance.and_then(|glance| glance.join().ok()?))
+        });
+        let outcome = outcome?;
         let after = (cpu::usage(&roots), cpu::busy(cores));
         server.check()?;
         if outcome.failures > 0 {
@@ -197,7 +220,7 @@ impl Turns<'_> {
             server_cores_busy_seconds: Some(after.1.busy_seconds - before.1.busy_seconds),
             steal_seconds: Some(after.1.steal_seconds - before.1.steal_seconds),
             storage_read_bytes: Some(after.0.storage_read_bytes.saturating_sub(before.0.storage_read_bytes)),
-            memory: memory::memory(&roots),
+            memory: held.or_else(|| memory::memory(&roots)),
             first_byte_ms: None,
         })
     }
@@ -213,6 +236,7 @@ impl Turns<'_> {
                 (pipeline, loader) = (load.pipeline, load.loader);
                 let target = match load.what {
                     What::File(file) => Target::File(file),
+                    What::Site { .. } => self.list(|files| files.clone(), "sequential")?,
                     What::Mix => self.list(|files| files.clone(), ZIPF)?,
                     What::Misses(_) => self.list(|files| files.rotated(round, scale.rounds + 1), "sequential")?,
                 };
@@ -233,7 +257,9 @@ impl Turns<'_> {
             limit,
             rate,
             loader,
-            verify: round == 0,
+            accept_encoding: self.case.wants_variants().then_some(ACCEPT_ENCODING),
+            // The load generator knows the bytes of what it made itself; those of a site are compared before.
+            verify: round == 0 && !self.case.is_site(),
             loadgen: &self.session.site.own.loadgen,
             root: &self.session.data.root,
             placement: &result.placement,

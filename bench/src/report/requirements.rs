@@ -20,8 +20,12 @@ enum Bound {
     Peers { must: (f64, f64), aim: (f64, f64) },
     /// The figure itself.
     Value { must: f64, aim: f64 },
+    /// The ratio to nginx.
+    Nginx { must: f64, aim: f64 },
     /// The ratio to the bare loop.
     Floor { must: f64, aim: f64 },
+    /// The memory, whatever the case's own figure is.
+    Memory { must: f64, aim: f64 },
 }
 
 struct Requirement {
@@ -70,6 +74,26 @@ const REQUIREMENTS: &[Requirement] = &[
         title: "200 MiB file, page cache warm",
         cases: &["huge"],
         bound: Bound::Peers { must: (1.1, 1.1), aim: (0.9, 0.9) },
+    },
+    Requirement {
+        title: "20 files of a site with variants, 256 connections",
+        cases: &["static-20"],
+        bound: Bound::Peers { must: (0.70, 0.80), aim: (0.55, 0.65) },
+    },
+    Requirement {
+        title: "20 files of a site with variants, 4,096 connections",
+        cases: &["static-20-4096"],
+        bound: Bound::Nginx { must: 0.70, aim: 0.55 },
+    },
+    Requirement {
+        title: "20 files of a site without variants",
+        cases: &["static-20-plain"],
+        bound: Bound::Nginx { must: 0.75, aim: 0.65 },
+    },
+    Requirement {
+        title: "memory with 4,096 connections busy, MiB",
+        cases: &["static-20-4096"],
+        bound: Bound::Memory { must: 64.0 + 32.0, aim: 64.0 + 16.0 },
     },
     Requirement {
         title: "memory with idle connections and a full cache, MiB",
@@ -148,7 +172,10 @@ pub fn check(results: &Results) -> Vec<Line> {
 }
 
 fn line(requirement: &Requirement, case: &CaseResult) -> Line {
-    let metric = case.metric;
+    let metric = match requirement.bound {
+        Bound::Memory { .. } => Metric::Memory,
+        _ => case.metric,
+    };
     let to = |base: &str| ratios::ratio(case, metric, OWN, base);
     let value = case.median(OWN, metric);
     let comparisons = match requirement.bound {
@@ -159,8 +186,9 @@ fn line(requirement: &Requirement, case: &CaseResult) -> Line {
                 Comparison { with: name.map(str::to_owned), ratio: best, must: must.1, aim: aim.1 },
             ]
         }
+        Bound::Nginx { must, aim } => vec![Comparison { with: Some(NGINX.into()), ratio: to(NGINX), must, aim }],
         Bound::Floor { must, aim } => vec![Comparison { with: Some(FLOOR.into()), ratio: to(FLOOR), must, aim }],
-        Bound::Value { must, aim } => {
+        Bound::Value { must, aim } | Bound::Memory { must, aim } => {
             let itself = |median| Ratio { median, least: median, most: median, pairs: 1 };
             vec![Comparison { with: None, ratio: value.map(itself), must, aim }]
         }
@@ -176,7 +204,7 @@ fn line(requirement: &Requirement, case: &CaseResult) -> Line {
         },
         small_pages: match requirement.bound {
             Bound::Peers { .. } => ratios::ratio(case, metric, SMALL_PAGES, NGINX),
-            Bound::Value { .. } | Bound::Floor { .. } => None,
+            Bound::Value { .. } | Bound::Nginx { .. } | Bound::Floor { .. } | Bound::Memory { .. } => None,
         },
         comparisons,
     }
@@ -214,7 +242,10 @@ mod tests {
                 let ordered = |must: f64, aim: f64| if lower { aim <= must } else { aim >= must };
                 assert!(match requirement.bound {
                     Bound::Peers { must, aim } => ordered(must.0, aim.0) && ordered(must.1, aim.1),
-                    Bound::Value { must, aim } | Bound::Floor { must, aim } => ordered(must, aim),
+                    Bound::Memory { must, aim } => aim <= must,
+                    Bound::Value { must, aim } | Bound::Nginx { must, aim } | Bound::Floor { must, aim } => {
+                        ordered(must, aim)
+                    }
                 });
             }
         }

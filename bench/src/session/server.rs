@@ -6,7 +6,7 @@ use crate::{
         Peer, Role,
         launch::{self, Site, Start},
     },
-    plan::FILES,
+    plan::{FILES, Setup},
     processes::Process,
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -43,17 +43,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `peer` with `workers` workers on `cores`.
+    /// Starts `peer` on `cores`, set up for a case.
     ///
     /// # Errors
     /// It does not start, or does not answer; with what it logged.
-    pub fn start(peer: Peer, site: &Site, workers: usize, cores: &[usize]) -> Result<Server> {
+    pub fn start(peer: Peer, site: &Site, setup: Setup, cores: &[usize]) -> Result<Server> {
         let mut failure = None;
         for _ in 0..ATTEMPTS {
             let [port, origin_port] = free_ports()?;
             let state = site.state.join(format!("{}-{port}", peer.name()));
             fs::create_dir_all(&state).with_context(|| format!("cannot create {}", state.display()))?;
-            match Server::attempt(peer, &Start { site, workers, port, origin_port, state }, cores) {
+            match Server::attempt(peer, &Start { site, setup, port, origin_port, state }, cores) {
                 Ok(server) => return Ok(server),
                 // It has its port, so that is not what it failed for.
                 Err(error) if TcpListener::bind(("127.0.0.1", port)).is_ok() => return Err(error),
