@@ -87,8 +87,8 @@ pub fn verify_variant(port: u16, path: &str, file: &Path) -> Result<()> {
             }
             Ok(true)
         })?;
-        ensure!(!coding.is_empty(), "no variant was sent, although there is one");
         let expected = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        ensure!(!coding.is_empty(), "no variant was sent, although there is one");
         ensure!(statics::decode(&coding, &body)? == expected, "the {coding} variant is not the file's");
         Ok(())
     };
@@ -105,6 +105,7 @@ fn compare(port: u16, path: &str, file: &Path) -> Result<()> {
         match part {
             Part::Field { .. } => {}
             Part::Head { length } => {
+                let length = length.context("the response has no Content-Length")?;
                 ensure!(length == size, "it is announced with {length} bytes, and the file has {size}");
             }
             Part::Body(got) => {
@@ -126,14 +127,14 @@ enum Part<'a> {
         name: &'a str,
         value: &'a [u8],
     },
-    /// `length`: of the body.
+    /// `length`: of the body, where it is announced.
     Head {
-        length: u64,
+        length: Option<u64>,
     },
     Body(&'a [u8]),
 }
 
-/// Receives one response, which must be a 200 of a known length, and shows its parts until `each` has seen enough.
+/// Receives one response, which must be a 200, and shows its parts until `each` has seen enough.
 fn receive(stream: &mut TcpStream, mut each: impl FnMut(Part<'_>) -> Result<bool>) -> Result<()> {
     let (mut reader, mut buffer) = (Reader::default(), vec![0; 64 << 10]);
     loop {
@@ -153,7 +154,7 @@ fn receive(stream: &mut TcpStream, mut each: impl FnMut(Part<'_>) -> Result<bool
                 Event::More => break,
                 Event::Head(head) => {
                     ensure!(head.status == 200, "the status is {}", head.status);
-                    each(Part::Head { length: head.length.context("the response has no Content-Length")? })?
+                    each(Part::Head { length: head.length })?
                 }
                 Event::Body(bytes) => each(Part::Body(bytes))?,
                 Event::End => return Ok(()),

@@ -18,8 +18,14 @@ const LIGHTTPD: &str = include_str!("../../peers/lighttpd.conf");
 const H2O: &str = include_str!("../../peers/h2o.yaml");
 const CADDY: &str = include_str!("../../peers/Caddyfile");
 const VARNISH: &str = include_str!("../../peers/varnish.vcl");
-/// nginx's module for `.br` files (Debian: libnginx-mod-http-brotli-static). Without it, nginx has the `.gz` ones only.
-const NGINX_BROTLI: &str = "/usr/lib/nginx/modules/ngx_http_brotli_static_module.so";
+/// nginx's module for `.br` files (Debian: libnginx-mod-http-brotli-static), beside the program. Without it, nginx has the `.gz`
+/// ones only.
+const NGINX_BROTLI: &str = "../lib/nginx/modules/ngx_http_brotli_static_module.so";
+
+fn nginx_brotli() -> Option<PathBuf> {
+    let module = programs::find("nginx")?.parent()?.join(NGINX_BROTLI);
+    fs::canonicalize(module).ok()
+}
 
 const NAIVE: &str = include_str!("../../peers/naive.py");
 
@@ -136,7 +142,7 @@ impl Start<'_> {
     fn write(&self, name: &str, template: &str, special: &[(&str, &str)]) -> Result<PathBuf> {
         let files = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
         let root = geteuid().is_root();
-        let (variants, brotli) = (self.setup.variants, Path::new(NGINX_BROTLI).is_file());
+        let (variants, brotli) = (self.setup.variants, nginx_brotli().filter(|_| self.setup.variants));
         let values = [
             ("PORT", self.port.to_string()),
             ("ROOT", self.site.root.display().to_string()),
@@ -147,15 +153,15 @@ impl Start<'_> {
             // The rest is for connections: 10,000 of them, with a common limit of 20,000.
             ("OPEN_FILES", (files / 2).saturating_sub(512).min(100_000).to_string()),
             ("AIO", String::new()),
-            ("NGINX_MODULES", if variants && brotli { format!("load_module {NGINX_BROTLI};") } else { String::new() }),
             (
                 "NGINX_VARIANTS",
-                match (variants, brotli) {
-                    (true, true) => "gzip_static on; brotli_static on;".into(),
-                    (true, false) => "gzip_static on;".into(),
+                match (variants, &brotli) {
+                    (true, Some(_)) => "gzip_static on; brotli_static on;".into(),
+                    (true, None) => "gzip_static on;".into(),
                     (false, _) => String::new(),
                 },
             ),
+            ("NGINX_MODULES", brotli.map(|module| format!("load_module {};", module.display())).unwrap_or_default()),
             ("H2O_VARIANTS", if variants { "ON" } else { "OFF" }.to_owned()),
             ("CADDY_VARIANTS", if variants { "precompressed br gzip" } else { "" }.to_owned()),
             ("USER", if root { "user root;" } else { "" }.to_owned()),
