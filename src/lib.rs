@@ -15,6 +15,7 @@ pub mod origin;
 pub mod ring;
 pub mod server;
 pub mod simulate;
+pub mod text;
 pub mod trace;
 pub mod transmit;
 pub mod units;

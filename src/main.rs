@@ -5,16 +5,17 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use forebay::cli::output::OutputClosed;
-use forebay::cli::{Cli, Command, Outcome, completions, fetch, list, put, shell, simulate};
+use forebay::cli::{self, Cli, Command, Outcome, completions, fetch, list, put, shell, simulate};
+use forebay::text;
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    match run(Cli::try_parse().unwrap_or_else(|error| cli::refuse(&error)).command) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Failed) => ExitCode::FAILURE,
         Err(error) if error.is::<OutputClosed>() => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing is left to tell when standard error itself is gone.
-            let _ = writeln!(std::io::stderr(), "forebay: {error:#}");
+            let _ = writeln!(std::io::stderr(), "forebay: {}", text::lines(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<Outcome> {
     match command {
         Command::Serve(args) => {
-            let options = args.resolve().unwrap_or_else(|error| error.exit());
+            let options = args.resolve().unwrap_or_else(|error| cli::refuse(&error));
             forebay::server::serve(options).map(|()| Outcome::Done)
         }
         Command::Fetch(args) => fetch::run(args),

@@ -116,3 +116,54 @@ fn a_reader_that_leaves_early_is_no_failure() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()), (Some(0), ""));
 }
+
+/// Controls of all kinds (C0, DEL, C1), a change of direction, and something unseen.
+const CONTROLS: &str = "\u{1b}[2J\u{7f}\u{9b}31m\u{85}\u{202e}\u{2066}\u{2028}\u{200b}\u{feff}";
+
+/// What no line on a terminal may hold, but for the line's own end.
+fn controls(text: &str) -> Vec<char> {
+    let is_control = |c: &char| c.is_control() || CONTROLS.chars().any(|known| known == *c && !c.is_ascii());
+    text.chars().filter(|c| *c != '\n').filter(is_control).collect()
+}
+
+#[test]
+fn nothing_that_a_server_says_controls_the_terminal() {
+    let server = Server::start(|request| {
+        let name = serde_json::to_string(&format!("a{CONTROLS}b")).unwrap();
+        match request.target.as_str() {
+            "/" => Reply::json(&format!(r#"[{{"name":{name},"type":"file","size":1,"mtime":{name},{name}:{name}}}]"#)),
+            "/.forebay/cache" => Reply::json(&format!(
+                r#"{{"arena":{{"capacity_bytes":1,"resident_bytes":1,"live_bytes":1,"leased_bytes":0}},
+                "entries":[{{"name":{name},"size":1,"hits":1,"age_seconds":1,"etag":{name}}}]}}"#
+            )),
+            "/html/" => Reply::new("200 OK", &[("Content-Type", CONTROLS.split_at(8).1)], b""),
+            "/gone/" => Reply::new("302 Found", &[("Location", "/\u{9b}31m\u{202e}")], b""),
+            _ => Reply::text("404 Not Found", CONTROLS),
+        }
+    });
+    let addr = server.addr();
+    for args in [
+        &["list", &addr][..],
+        &["list", &addr, "--json"],
+        &["list", &addr, "--cached"],
+        &["list", &addr, "--cached", "--json"],
+        &["list", &addr, "html"],
+        &["list", &addr, "gone"],
+        &["list", &addr, CONTROLS],
+        &["list", &addr, "no\u{9b}such/"],
+        &["fetch", &addr, "no\u{9b}such"],
+        &["fetch", &addr, "\u{9b}/.."],
+        &["put", &addr, "no\u{9b}such"],
+        &["list", &addr, "--\u{9b}31m"],
+        &["fetch", "unix:/\u{9b}31m", "f"],
+        &["--\u{9b}\n31m"],
+    ] {
+        let ran = run(args);
+        assert_eq!(controls(&ran.stdout), [], "{args:?}: {:?}", ran.stdout);
+        assert_eq!(controls(&ran.stderr), [], "{args:?}: {:?}", ran.stderr);
+        assert!(!(ran.stdout + &ran.stderr).is_empty());
+    }
+    let json = run(&["list", &server.addr(), "--json"]).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[0]["name"], format!("a{CONTROLS}b"), "and it still means the same");
+}

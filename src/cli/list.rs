@@ -8,6 +8,7 @@ use clap::builder::BoolishValueParser;
 
 use super::{Outcome, output, remote::RemoteArgs};
 use crate::client::list;
+use crate::text;
 
 /// The arguments of `forebay list`.
 #[derive(Debug, Clone, Args)]
@@ -36,11 +37,17 @@ pub fn run(args: ListArgs) -> anyhow::Result<Outcome> {
     let context = |error| anyhow::Error::new(error).context("list");
     let text = if args.cached {
         let cached = runtime.block_on(list::cached(settings, prefix)).map_err(context)?;
-        if args.json { serde_json::to_string(&cached)? + "\n" } else { list::cached_table(&cached) }
+        if args.json { json(&cached)? } else { list::cached_table(&cached) }
     } else {
         let entries = runtime.block_on(list::origin(settings, prefix)).map_err(context)?;
-        if args.json { serde_json::to_string(&entries)? + "\n" } else { list::table(&entries) }
+        if args.json { json(&entries)? } else { list::table(&entries) }
     };
     output::print(&text)?;
     Ok(Outcome::Done)
+}
+
+/// A JSON document on one line, with nothing in it that a terminal would obey.
+fn json(value: &impl serde::Serialize) -> anyhow::Result<String> {
+    let document = serde_json::to_string(value)? + "\n";
+    Ok(text::json(&document).into_owned())
 }

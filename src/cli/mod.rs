@@ -14,6 +14,7 @@ pub mod serve;
 pub mod shell;
 pub mod simulate;
 
+use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -22,6 +23,7 @@ use clap::{Parser, Subcommand};
 
 use crate::client::name::RemoteName;
 use crate::client::report::Report;
+use crate::text;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -54,6 +56,18 @@ pub enum Command {
     Man(completions::ManArgs),
     /// Replay a trace or an access log through eviction policies and sizes of the cache
     Simulate(simulate::SimulateArgs),
+}
+
+/// Says what is wrong with the command line, as clap does, but with nothing of it that a terminal would obey; exits with status 2, or 0
+/// after help.
+pub fn refuse(error: &clap::Error) -> ! {
+    let shown = error.render().to_string();
+    if shown.lines().all(text::is_plain) {
+        error.exit();
+    }
+    // Nothing is left to tell when standard error itself is gone.
+    let _ = write!(std::io::stderr(), "{}", text::lines(&shown));
+    std::process::exit(error.exit_code());
 }
 
 /// How a command ended that could do its work at all.

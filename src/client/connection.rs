@@ -17,8 +17,9 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::{Error, Settings, text};
+use super::{Error, Settings};
 use crate::net::address::Address;
+use crate::text;
 
 /// The body of a request.
 pub type RequestBody = UnsyncBoxBody<Bytes, std::io::Error>;

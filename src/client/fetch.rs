@@ -14,7 +14,8 @@ use super::connection::Connection;
 use super::name::RemoteName;
 use super::partial::{Partial, Version};
 use super::report::Report;
-use super::{Error, Settings, text};
+use super::{Error, Settings};
+use crate::text;
 
 /// Attempts in a row that bring no new byte before a file is given up.
 const FRUITLESS_ATTEMPTS_MAX: u32 = 5;

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::connection::Connection;
 use super::name::RemoteName;
-use super::{Error, Settings, text};
+use super::{Error, Settings};
+use crate::text;
 
 /// The longest listing that is taken, in bytes: some ten million files in one directory.
 const LISTING_BYTES_MAX: usize = 1 << 30;

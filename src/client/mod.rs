@@ -11,7 +11,6 @@ pub mod partial;
 pub mod put;
 pub mod report;
 pub mod shell;
-pub mod text;
 pub mod upload;
 
 use std::path::PathBuf;
@@ -20,6 +19,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 
 use crate::net::address::Address;
+use crate::text;
 
 /// What every command needs to know of the server.
 #[derive(Debug, Clone)]

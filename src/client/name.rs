@@ -5,12 +5,8 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-
-use super::text;
-
-/// The bytes that stand for themselves in a request target: RFC 3986's unreserved characters, and `/` between components.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+use crate::http::target;
+use crate::text;
 
 /// A name without `.`, `..`, empty components or a leading slash, so that it stays beneath whatever directory it is joined to.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,7 +58,7 @@ impl RemoteName {
 
     /// The request target of the file.
     pub fn target(&self) -> String {
-        format!("/{}", percent_encode(&self.0, ENCODED))
+        format!("/{}", target::encode(&self.0))
     }
 
     /// The request target of the directory of this name, with the slash at its end.

@@ -20,7 +20,8 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Error, file_error, text};
+use super::{Error, file_error};
+use crate::text;
 
 const PART_SUFFIX: &str = ".forebay-part";
 const RECORD_SUFFIX: &str = ".forebay-etag";

@@ -19,7 +19,8 @@ use super::connection::{Activity, Connection, RequestBody};
 use super::name::{NameError, RemoteName};
 use super::report::Report;
 use super::upload::{self, CONTENT_DIGEST, Source, Upload};
-use super::{Error, Settings, file_error, text};
+use super::{Error, Settings, file_error};
+use crate::text;
 
 /// From this many bytes on, the server is asked before they are sent (`Expect: 100-continue`), so that a refusal costs nothing.
 const EXPECT_FROM_BYTES: u64 = 1 << 20;

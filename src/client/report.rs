@@ -1,11 +1,13 @@
 //! How a command tells what it does: one line for each thing done on standard output, one for each failure on standard error, and bars
-//! while bytes move if standard error is a terminal.
+//! while bytes move if standard error is a terminal. Whatever comes from elsewhere is shown escaped.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressFinish, ProgressStyle};
 use parking_lot::Mutex;
+
+use crate::text;
 
 /// Lines and bars of one command; shared by its concurrent transfers.
 pub struct Report {
@@ -34,6 +36,7 @@ impl Report {
 
     /// Something was done. When nobody reads standard output any more, the work goes on without lines.
     pub fn line(&self, line: &str) {
+        let line = text::escape(line.as_bytes());
         if self.is_output_gone.load(Ordering::Relaxed) {
             return;
         }
@@ -55,7 +58,7 @@ impl Report {
     /// A line on standard error that is not a failure.
     pub fn note(&self, line: &str) {
         // There is no other place to tell it when standard error is gone.
-        let _ = self.aside(|| writeln!(io::stderr().lock(), "forebay: {line}"));
+        let _ = self.aside(|| writeln!(io::stderr().lock(), "forebay: {}", text::escape(line.as_bytes())));
     }
 
     /// A bar for a transfer of `total` bytes; hidden without a terminal.
@@ -70,7 +73,8 @@ impl Report {
         };
         let style = ProgressStyle::with_template(template).expect("a fixed template").progress_chars("=> ");
         // A transfer that breaks drops its bar; nothing of it stays on the screen.
-        let bar = bar.with_style(style).with_message(label.to_owned()).with_finish(ProgressFinish::AndClear);
+        let bar =
+            bar.with_style(style).with_message(text::escape(label.as_bytes())).with_finish(ProgressFinish::AndClear);
         let bar = bars.add(bar);
         bar.tick();
         bar

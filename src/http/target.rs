@@ -5,10 +5,19 @@
 //! root is the kernel's promise (RESOLVE_BENEATH, see `origin`); what is refused here is refused for its form.
 
 use crate::limits;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use std::borrow::Cow;
 
 /// The first segment of all names that are the server's own.
 pub const RESERVED: &[u8] = b".forebay";
+
+/// What is encoded in a path: everything but RFC 3986's unreserved characters and the slash.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// A name as it stands in a URL's path.
+pub fn encode(name: &[u8]) -> String {
+    percent_encode(name, ENCODED).to_string()
+}
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! What a line of the shell asks for.
 
 use super::words;
+use crate::text;
 
 /// What `help` prints, and the greeting.
 pub const HELP: &str = "  list [PREFIX]        what the server holds: a directory, or what begins with PREFIX
@@ -50,7 +51,7 @@ impl Command {
                 return Err(format!("write it as: {usage} (names with spaces go in quotes)"));
             }
             [name, ..] => {
-                let name = super::super::text::escape(name.as_bytes());
+                let name = text::escape(name.as_bytes());
                 return Err(format!("{name} is not a command; help shows those there are"));
             }
         };

@@ -14,9 +14,10 @@ use rustyline::validate::Validator;
 use rustyline::{Context, Helper};
 use tokio::runtime::Runtime;
 
+use super::super::Settings;
 use super::super::list::{self, Kind};
-use super::super::{Settings, text};
 use super::{command, words};
+use crate::text;
 
 /// How long a listing serves completion before the server is asked again.
 const LISTING_LIFE: Duration = Duration::from_secs(5);
@@ -105,7 +106,7 @@ fn replacements(candidates: Vec<Candidate>, partial: &str, is_quoted: bool) -> V
         .map(
             |(name, goes_on)| if name.starts_with('/') { (name, goes_on) } else { (format!("{slash}{name}"), goes_on) },
         )
-        .filter(|(name, _)| name.starts_with(partial) && !name.chars().any(char::is_control))
+        .filter(|(name, _)| name.starts_with(partial) && text::is_plain(name))
         .collect();
     let quoted = is_quoted || fitting.iter().any(|(name, _)| words::needs_quotes(name));
     let pair = |(name, goes_on): Candidate| Pair {

@@ -340,7 +340,7 @@ async fn read_piece(file: &tokio_uring::fs::File, at: u64, end: u64) -> io::Resu
 
 /// The name is a directory's, which ends with a slash.
 fn redirect(name: &[u8]) -> Answer {
-    let location = format!("/{}/", super::listing::encode_path(name));
+    let location = format!("/{}/", crate::http::target::encode(name));
     Answer::problem(StatusCode::MOVED_PERMANENTLY, "this is a directory; its name ends with a slash")
         .with(header::LOCATION, location)
 }

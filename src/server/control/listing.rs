@@ -13,24 +13,16 @@ use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::answer::{Answer, Content, PieceSender, pieces};
 use super::route::{Lane, blocking, field};
 use crate::cache::fill::Failure;
+use crate::http::target;
 use crate::origin::directory::{Entry, EntryKind, Names};
 use crate::origin::{Found, RootAbsent};
 
 /// Entries looked at and sent at a time.
 const ENTRIES_AT_ONCE: usize = 512;
-
-/// What is encoded in a path: everything but RFC 3986's unreserved characters and the slash.
-const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
-
-/// A name as it stands in a URL's path.
-pub(super) fn encode_path(name: &[u8]) -> String {
-    percent_encode(name, PATH).to_string()
-}
 
 /// The form of a list. In the order in which they are preferred when the client does not care.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -248,7 +240,7 @@ impl Format {
 
 /// A reference to a name, relative to its directory; the dot keeps a name with a colon from being taken for a scheme.
 fn href(name: &[u8]) -> String {
-    format!("./{}", encode_path(name))
+    format!("./{}", target::encode(name))
 }
 
 /// Whole seconds, UTC. The origin gives no time outside the years 1970 to 9999.
