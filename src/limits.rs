@@ -173,11 +173,31 @@ pub const SPARE_BUFFERS: usize = 16;
 /// How often an open is tried that failed because the tree was changing.
 pub const OPEN_ATTEMPTS: u32 = 32;
 
-/// Access log lines that wait for their writer at most; more are dropped. At 120 bytes each, 2 MiB.
+/// Bytes of access log lines in memory at most, of responses in progress and of those that wait for the writer; more lines are dropped.
+/// The lines of the 20,000 connections of `--max-connections` have room in it, at 400 bytes each.
+pub const ACCESS_LOG_BYTES: usize = 8 << 20;
+
+/// Access log lines that wait for their writer at most. An ordinary line takes some 400 bytes, so this many and the budget above are
+/// about the same; the queue's own memory is 24 bytes for each.
 pub const ACCESS_LOG_QUEUE: usize = 16 << 10;
 
 /// How long the access log's writer rests after a batch of lines. With the queue above it keeps up with 1.6 million a second.
 pub const ACCESS_LOG_PAUSE: Duration = Duration::from_millis(10);
+
+/// Bytes of lines that the access log's writer gathers for one write.
+pub const ACCESS_LOG_WRITE_BYTES: usize = 64 << 10;
+
+/// How long the reader of an access log that is a pipe or a terminal may take nothing before that is said.
+pub const ACCESS_LOG_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often a writer that waits for such a reader looks whether the log is to be opened again or to end.
+pub const ACCESS_LOG_LOOK: Duration = Duration::from_millis(50);
+
+/// How long no line must have been lost before lines that are lost are said again.
+pub const ACCESS_LOG_CALM: Duration = Duration::from_secs(5);
+
+/// Time that the access log has to write what is queued when the server ends and `--drain` is over already.
+pub const ACCESS_LOG_GRACE: Duration = Duration::from_millis(250);
 
 /// How much nicer than the workers the control side is: at 10 the scheduler gives it a tenth of a core that both could use whole
 /// (weights of 110 and 1024), so that uploads cost hits no more than that.

@@ -39,6 +39,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 use worker::Worker;
 
 /// A connection that leaves the fast lane for good.
@@ -118,6 +119,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
         }
     }
     systemd::notify(systemd::State::Stopping);
+    let deadline = Instant::now() + shared.options.drain;
     control.shutdown(shared.options.drain);
     for number in 0..workers.len() {
         shared.mail.send(number, Token::new(Kind::Shutdown, 0, 0))?;
@@ -126,7 +128,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
         let _ = worker.join();
     }
     control.join();
-    shared.access_log.finish();
+    shared.access_log.finish(deadline);
     drop(follower);
     listening.clean();
     Ok(())

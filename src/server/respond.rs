@@ -1,6 +1,6 @@
 //! Requests to responses.
 
-use super::access_log::Served;
+use super::access_log::{self, Asked};
 use super::connection::{Body, Ending, Patience, Stream, Wait};
 use super::worker::Worker;
 use crate::cache::entry::Lease;
@@ -20,7 +20,6 @@ use crate::wake::Waiter;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What became of the oldest request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -286,23 +285,21 @@ impl<K: Kernel> Worker<K> {
 
     /// A line of the access log, if there is one. It says what the response will have been when its body has been sent.
     fn log(&self, index: u32, request: &Request<'_>, status: u16, body_bytes: u64, cache_status: Option<CacheStatus>) {
-        if !self.shared.access_log.is_on() {
-            return;
-        }
         let connection = &self.connections[index as usize];
         let started = if connection.started == 0 { self.now } else { connection.started };
-        self.shared.access_log.record(&Served {
+        let mut record = self.shared.access_log.begin(started, || Asked {
             peer: self.kernel.peer(connection.socket),
-            method: if request.method == Method::Head { "HEAD" } else { "GET" },
-            target: request.target,
-            protocol: if request.is_11 { "HTTP/1.1" } else { "HTTP/1.0" },
-            status,
-            body_bytes,
-            referer: request.referer,
-            user_agent: request.user_agent,
-            cache_status,
-            elapsed: Duration::from_nanos(self.kernel.now().saturating_sub(started)),
+            request: Some(access_log::Request {
+                method: if request.method == Method::Head { "HEAD" } else { "GET" },
+                target: request.target,
+                protocol: if request.is_11 { "HTTP/1.1" } else { "HTTP/1.0" },
+                referer: request.referer,
+                user_agent: request.user_agent,
+            }),
         });
+        record.answered(status, cache_status);
+        record.sent(body_bytes);
+        record.end(self.kernel.now());
     }
 
     fn answer_from_arena(&mut self, index: u32, body: Range<u64>, lease: Lease, fill: Option<Arc<Fill>>) {

@@ -4,20 +4,20 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Response, StatusCode};
+use hyper::{HeaderMap, Method, Response, StatusCode};
 use tokio::sync::mpsc;
 
 use crate::http::cache_status::CacheStatus;
 use crate::http::response::Problem;
 use crate::metrics::labels::Class;
 use crate::net::peer::Peer;
-use crate::server::access_log::Served;
+use crate::ring::system::monotonic;
+use crate::server::access_log::{Asked, Record, Request};
 use crate::server::shared::Shared;
 
 /// Pieces of a body that wait for the client at most; each is some hundred KiB.
@@ -106,8 +106,10 @@ impl Answer {
     pub fn into_response(self, mut tally: Tally) -> Response<Body> {
         tally.status = self.status.as_u16();
         tally.cache_status = self.cache_status;
+        tally.has_body &= self.status != StatusCode::NOT_MODIFIED;
+        tally.record.answered(tally.status, tally.cache_status);
         tally.shared.metrics.control.answered(tally.class(), tally.status);
-        let mut response = Response::new(Body { content: self.content, tally });
+        let mut response = Response::new(Body { content: self.content, is_over: false, tally });
         *response.status_mut() = self.status;
         *response.headers_mut() = *self.headers;
         response
@@ -131,6 +133,8 @@ impl From<Problem> for Answer {
 /// A body, with the account of its request.
 pub(super) struct Body {
     content: Content,
+    /// All of it was taken.
+    is_over: bool,
     tally: Tally,
 }
 
@@ -154,8 +158,9 @@ impl HttpBody for Body {
                 (piece, _) => piece,
             },
         };
+        self.is_over = piece.is_none();
         if let Some(Ok(piece)) = &piece {
-            self.tally.body_bytes += piece.len() as u64;
+            self.tally.sent(piece.len() as u64);
         }
         Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
     }
@@ -178,45 +183,56 @@ impl HttpBody for Body {
     }
 }
 
+impl Drop for Body {
+    fn drop(&mut self) {
+        // The body of a HEAD is there for its length only.
+        if !self.tally.has_body || self.is_end_stream() || self.is_over {
+            std::mem::take(&mut self.tally.record).end(monotonic());
+        }
+    }
+}
+
 /// The account of one request; closed when dropped, with the last byte of the body or when the client has gone.
 pub(super) struct Tally {
     shared: Arc<Shared>,
-    started: Instant,
-    peer: Peer,
-    /// Method, target, protocol and header fields, if the access log wants them.
-    request: Option<Parts>,
+    record: Record,
     status: u16,
     cache_status: Option<CacheStatus>,
+    /// The response has a body that is sent.
+    has_body: bool,
     body_bytes: u64,
 }
 
 impl Tally {
     pub fn new(shared: Arc<Shared>, peer: Peer, request: &Parts) -> Tally {
-        let request = shared.access_log.is_on().then(|| request.clone());
-        Tally { shared, started: Instant::now(), peer, request, status: 0, cache_status: None, body_bytes: 0 }
+        let field = |name| request.headers.get(name).map(HeaderValue::as_bytes);
+        let target = if shared.access_log.is_on() { request.uri.to_string() } else { String::new() };
+        let record = shared.access_log.begin(monotonic(), || Asked {
+            peer,
+            request: Some(Request {
+                method: request.method.as_str(),
+                target: target.as_bytes(),
+                protocol: if request.version == hyper::Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
+                referer: field(header::REFERER),
+                user_agent: field(header::USER_AGENT),
+            }),
+        });
+        let has_body = request.method != Method::HEAD;
+        Tally { shared, record, status: 0, cache_status: None, has_body, body_bytes: 0 }
     }
 
     fn class(&self) -> Class {
         self.cache_status.map_or(Class::Other, Class::of)
+    }
+
+    fn sent(&mut self, bytes: u64) {
+        self.body_bytes += bytes;
+        self.record.sent(bytes);
     }
 }
 
 impl Drop for Tally {
     fn drop(&mut self) {
         self.shared.metrics.control.body_bytes[self.class()].add(self.body_bytes);
-        let Some(request) = &self.request else { return };
-        let field = |name| request.headers.get(name).map(HeaderValue::as_bytes);
-        self.shared.access_log.record(&Served {
-            peer: self.peer,
-            method: request.method.as_str(),
-            target: request.uri.to_string().as_bytes(),
-            protocol: if request.version == hyper::Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
-            status: self.status,
-            body_bytes: self.body_bytes,
-            referer: field(header::REFERER),
-            user_agent: field(header::USER_AGENT),
-            cache_status: self.cache_status,
-            elapsed: self.started.elapsed(),
-        });
     }
 }
