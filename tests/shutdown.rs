@@ -71,6 +71,29 @@ fn what_takes_too_long_is_cut_off() {
     }
 }
 
+/// A second signal does not wait for `--drain`, and leaves no socket file behind.
+#[test]
+fn a_second_signal_ends_at_once() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("large"), bytes(1, SIZE)).unwrap();
+    let socket = root.path().join("socket");
+    let listen = ["127.0.0.1:0", &format!("unix:{}", socket.display())];
+    for second in [Signal::TERM, Signal::INT] {
+        let mut server = Server::start_on(root.path(), &listen, &["--drain", "1h"]);
+        let mut client = stalled(&server);
+        server.signal(Signal::TERM);
+        until("it takes no more connections", || TcpStream::connect(server.address()).is_err());
+        assert!(!server.has_ended(), "a response is in progress");
+        // It does not end the drain, and does not count.
+        server.signal(Signal::HUP);
+        server.signal(second);
+        assert_eq!(server.wait().code(), Some(1));
+        assert!(server.stderr().contains("second signal"), "{}", server.stderr());
+        assert!(!socket.exists());
+        assert!(client.read_exact(&mut vec![0; SIZE]).is_err(), "a body that was cut off looks whole");
+    }
+}
+
 /// The worker that reads a file may have no client of its own any more, while those of another one wait for it.
 #[test]
 fn a_fill_that_others_wait_for_is_finished() {

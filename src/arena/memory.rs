@@ -64,7 +64,7 @@ impl Memory {
         let memfd = unsafe { OwnedFd::from_raw_fd(fd) };
         // SAFETY: takes no memory.
         if unsafe { libc::ftruncate(fd, virtual_bytes as libc::off_t) } != 0 {
-            return Err(io::Error::last_os_error());
+            return Err(too_large(io::Error::last_os_error(), virtual_bytes));
         }
         let pages = Mapping::new(&memfd, virtual_bytes as usize, libc::MADV_NOHUGEPAGE)?;
         let folios = Mapping::new(&memfd, virtual_bytes as usize, libc::MADV_HUGEPAGE)?;
@@ -164,6 +164,19 @@ impl AsRawFd for Memory {
     fn as_raw_fd(&self) -> RawFd {
         self.memfd.as_raw_fd()
     }
+}
+
+/// Names the limit that an arena exceeds: its file has a size of several times its budget, nearly all of it holes.
+fn too_large(error: io::Error, virtual_bytes: u64) -> io::Error {
+    if error.raw_os_error() != Some(libc::EFBIG) {
+        return error;
+    }
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+    let limit = limit.map_or("unlimited".into(), |limit| format!("{limit} bytes"));
+    io::Error::other(format!(
+        "the limit on file sizes is {limit}, and the arena's memory is a file of {virtual_bytes} bytes, most of them \
+         holes: raise the limit (ulimit -f, LimitFSIZE=), or lower --arena"
+    ))
 }
 
 /// The memfd, mapped whole at a 2 MiB-aligned address inside a reservation that unmaps everything when dropped.

@@ -25,6 +25,7 @@ pub struct Listening {
 }
 
 /// The file of a Unix socket of ours.
+#[derive(Debug, Clone)]
 pub struct SocketFile {
     path: PathBuf,
     device: u64,
@@ -161,11 +162,11 @@ impl Listening {
         self.files.push(SocketFile { path: path.into(), device: meta.dev(), inode: meta.ino() });
         Ok(())
     }
+}
 
-    /// Removes the socket files.
-    pub fn clean(&self) {
-        self.files.iter().for_each(SocketFile::remove);
-    }
+/// Removes the files of Unix sockets.
+pub fn remove(files: &[SocketFile]) {
+    files.iter().for_each(SocketFile::remove);
 }
 
 /// Whether the file of a Unix socket is one that a killed server left behind: nobody has bound it. A socket of another type, one

@@ -35,6 +35,7 @@ use access_log::AccessLog;
 use anyhow::Context;
 use auth::Guard;
 use shared::{Admission, Admitted, Mail, Shared};
+use signal_hook::iterator::Signals;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -59,6 +60,8 @@ pub struct Handoff {
 pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     // First of all: it changes the environment, which only a single thread may.
     let inherited = systemd::inherited()?;
+    // A write beyond the limit on file sizes then fails with EFBIG, and costs a log line or an upload, not the server.
+    signal_hook::flag::register(libc::SIGXFSZ, Arc::default())?;
     let offer = preflight::check()?;
     if options.transmit == Transmit::Zerocopy && !offer.zerocopy {
         eprintln!("forebay: this kernel has no SEND_ZC: --transmit zerocopy sends by copy");
@@ -84,9 +87,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
         Some(log) => AccessLog::open(log.target.clone(), log.format, metrics.shared.clone())
             .with_context(|| format!("cannot open the access log {}", log.target))?,
     };
-    // A write beyond the limit on file sizes fails, as others do that find no room, and does not end the process.
-    signal_hook::flag::register(libc::SIGXFSZ, Arc::default())?;
-    let mut signals = signal_hook::iterator::Signals::new([libc::SIGINT, libc::SIGTERM, libc::SIGHUP])?;
+    let mut signals = Signals::new([libc::SIGINT, libc::SIGTERM, libc::SIGHUP])?;
     let listening = match inherited.is_empty() {
         true => listen::bind(&options.listen, options.workers)?,
         false => listen::adopt(inherited, &options)?,
@@ -120,6 +121,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     }
     systemd::notify(systemd::State::Stopping);
     let deadline = Instant::now() + shared.options.drain;
+    end_at_the_second_signal(signals, listening.files.clone());
     control.shutdown(shared.options.drain);
     for number in 0..workers.len() {
         shared.mail.send(number, Token::new(Kind::Shutdown, 0, 0))?;
@@ -130,8 +132,22 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     control.join();
     shared.access_log.finish(deadline);
     drop(follower);
-    listening.clean();
+    listen::remove(&listening.files);
     Ok(())
+}
+
+/// The first signal drains; from now on, one more ends the process at once, with status 1.
+fn end_at_the_second_signal(mut signals: Signals, files: Vec<listen::SocketFile>) {
+    let wait = move || {
+        if signals.forever().any(|signal| signal != libc::SIGHUP) {
+            eprintln!("forebay: ended by a second signal; what was still being sent is cut off");
+            listen::remove(&files);
+            std::process::exit(1);
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("signals".into()).spawn(wait) {
+        tracing::warn!("a second signal will not end the server before --drain does: {error}");
+    }
 }
 
 /// Starts a worker, and waits until it can be sent messages.

@@ -96,6 +96,13 @@ impl Server {
         Server::spawn(command, listen.len())
     }
 
+    /// Serves `root` under limits that the shell's `ulimit` takes, such as `-n 100`.
+    pub fn start_limited(root: &Path, limits: &[&str], args: &[&str]) -> Server {
+        let mut command = limited(limits);
+        command.arg("serve").arg(root).args(["--listen", "127.0.0.1:0"]).args(args);
+        Server::spawn(command, 1)
+    }
+
     /// Runs a `forebay serve` that will listen on so many addresses, and waits until it does.
     pub fn spawn(mut command: Command, addresses: usize) -> Server {
         for (name, _) in std::env::vars_os() {
@@ -216,6 +223,14 @@ impl Drop for Server {
             assert!(!said.contains("panicked"), "the server panicked:\n{said}");
         }
     }
+}
+
+/// The program, run under limits that the shell's `ulimit` takes.
+pub fn limited(limits: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    let limits: String = limits.iter().map(|limit| format!("ulimit {limit} && ")).collect();
+    command.arg("-c").arg(format!("{limits}exec \"$0\" \"$@\"")).arg(env!("CARGO_BIN_EXE_forebay"));
+    command
 }
 
 /// What a line says about an address that is listened on.
