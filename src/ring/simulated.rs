@@ -157,6 +157,27 @@ impl World {
         self.complete(Token::new(kind, 0, 0), 0, 0);
     }
 
+    /// The completion with which the oldest connection that was not accepted is accepted, at this very time.
+    pub fn accepted(&mut self) -> Completion {
+        let token = self.accept.expect("the listener is armed");
+        Completion { token: token.pack(), result: self.arriving.remove(0), flags: F_MORE }
+    }
+
+    /// The completion with which these bytes are received, at this very time.
+    pub fn received(&mut self, fd: RawFd, bytes: &[u8]) -> Completion {
+        let token = self.sockets[&fd].receive.expect("the receive is armed");
+        let id = self.next_buffer;
+        self.next_buffer = self.next_buffer.wrapping_add(1);
+        self.buffers.insert(id, bytes.to_vec());
+        Completion { token: token.pack(), result: bytes.len() as i32, flags: u32::from(id) << 16 | F_BUFFER | F_MORE }
+    }
+
+    /// The completion of the tick, at this very time.
+    pub fn ticked(&mut self) -> Completion {
+        self.tick = None;
+        Completion { token: Token::new(Kind::Tick, 0, 0).pack(), result: -libc::ETIME, flags: 0 }
+    }
+
     fn complete(&mut self, token: Token, result: i32, flags: u32) {
         self.done.push(Completion { token: token.pack(), result, flags });
     }

@@ -35,8 +35,9 @@ pub(super) struct Connection {
     pub ending: Ending,
     /// Completions that are still to come, counting a multishot operation once.
     pub operations: u32,
-    /// When patience ends: monotonic nanoseconds.
+    /// When the patience with what is waited for ends: monotonic nanoseconds.
     pub deadline: u64,
+    /// What the deadline was set for. It times out nothing else: see [`Connection::waits_for`].
     pub patience: Patience,
     /// What the peer had taken when the deadline was set.
     pub progress: u64,
@@ -215,6 +216,34 @@ impl Connection {
     /// Bytes received and not done with.
     pub fn unparsed(&self) -> &[u8] {
         &self.received[self.parsed..]
+    }
+
+    /// What is waited for in the present state.
+    pub fn waits_for(&self) -> Patience {
+        match self.ending {
+            Ending::Lingering => Patience::Linger,
+            Ending::Closing => Patience::Endless,
+            _ if self.is_sending() => Patience::Send,
+            _ if !self.is_idle() => Patience::Endless,
+            _ if self.unparsed().is_empty() => Patience::Idle,
+            _ => Patience::Head,
+        }
+    }
+
+    /// The oldest request, whose head has so many bytes, is answered. The time of the next head begins with its own first byte.
+    pub fn request_over(&mut self, head_bytes: usize) {
+        self.parsed += head_bytes;
+        if self.patience == Patience::Head {
+            (self.patience, self.deadline) = (Patience::Endless, u64::MAX);
+        }
+    }
+
+    /// Bytes are waiting for the peer to take them.
+    fn is_sending(&self) -> bool {
+        match self.in_flight {
+            Some(InFlight::Batch | InFlight::Buffer | InFlight::Zero | InFlight::Full) => true,
+            Some(InFlight::Reading) | None => false,
+        }
     }
 
     /// Nothing is owed to the peer.

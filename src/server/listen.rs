@@ -250,13 +250,13 @@ mod tests {
         let address = Address::Unix(path.clone());
         let listening = bind(std::slice::from_ref(&address), 1).unwrap();
         std::os::unix::net::UnixStream::connect(&path).unwrap();
-        listening.clean();
+        remove(&listening.files);
         assert!(!path.exists());
 
         let listening = bind(&[address], 1).unwrap();
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "another program's").unwrap();
-        listening.clean();
+        remove(&listening.files);
         assert!(path.exists());
     }
 

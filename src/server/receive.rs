@@ -1,7 +1,7 @@
 //! Bytes in: receives, and what becomes of them.
 
 use super::Handoff;
-use super::connection::{Connection, Ending, Patience, Receiving, Wait};
+use super::connection::{Connection, Ending, Receiving, Wait};
 use super::worker::Worker;
 use crate::limits;
 use crate::ring::Completion;
@@ -59,6 +59,8 @@ impl<K: Kernel> Worker<K> {
         let ahead_max = limits::RECEIVED_AHEAD_BYTES.max(self.shared.options.max_head_bytes);
         let Some(connection) = self.connections.get_mut(index as usize) else { return Ok(()) };
         connection.forget_parsed(&mut self.spares);
+        self.renew_deadline(index);
+        let Some(connection) = self.connections.get_mut(index as usize) else { return Ok(()) };
         let busy = !connection.is_idle();
         let leaves = matches!(connection.wait, Wait::Handoff);
         match connection.receiving {
@@ -73,15 +75,6 @@ impl<K: Kernel> Worker<K> {
             Receiving::Ended if !busy => return self.close(index),
             Receiving::Off | Receiving::Armed | Receiving::Cancelling | Receiving::Ended => {}
         }
-        let connection = &self.connections[index as usize];
-        let patience = match connection.ending {
-            Ending::Lingering | Ending::Closing => return Ok(()),
-            _ if connection.is_sending() => Patience::Send,
-            _ if busy => Patience::Endless,
-            _ if connection.unparsed().is_empty() => Patience::Idle,
-            _ => Patience::Head,
-        };
-        self.set_patience(index, patience);
         Ok(())
     }
 
@@ -114,14 +107,5 @@ impl Connection {
             self.received.drain(..self.parsed);
         }
         self.parsed = 0;
-    }
-
-    /// Bytes are waiting for the peer to take them.
-    fn is_sending(&self) -> bool {
-        use super::connection::InFlight::{Batch, Buffer, Full, Reading, Zero};
-        match self.in_flight {
-            Some(Batch | Buffer | Zero | Full) => true,
-            Some(Reading) | None => false,
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! Requests to responses.
 
 use super::access_log::{self, Asked};
-use super::connection::{Body, Ending, Patience, Stream, Wait};
+use super::connection::{Body, Ending, Stream, Wait};
 use super::worker::Worker;
 use crate::cache::entry::Lease;
 use crate::cache::fill::{Fill, OpenFile};
@@ -84,7 +84,6 @@ impl<K: Kernel> Worker<K> {
         connection.received.clear();
         connection.parsed = 0;
         self.kernel.shutdown(connection.socket, std::net::Shutdown::Write);
-        self.set_patience(index, Patience::Linger);
         self.settle(index)
     }
 
@@ -110,7 +109,7 @@ impl<K: Kernel> Worker<K> {
         };
         let connection = &mut self.connections[index as usize];
         if let (Answer::Given, Parsed::Whole(request)) = (answer, &parsed) {
-            connection.parsed += request.len;
+            connection.request_over(request.len);
             if !request.keep_alive && connection.ending == Ending::Open {
                 connection.ending = Ending::AfterResponses { linger: false };
             }

@@ -11,7 +11,7 @@ use crate::config::{ServeOptions, Transmit};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::metrics::counter::Read;
-use crate::metrics::labels::Fill as Step;
+use crate::metrics::labels::{Fill as Step, Timeout};
 use crate::origin::{Origin, Policy};
 use crate::ring::kernel::{Kind, Token};
 use crate::ring::simulated::{Dice, Simulated, World};
@@ -159,6 +159,96 @@ fn simulate(seed: u64, options: ServeOptions) -> (Worker<Simulated>, Rc<RefCell<
     let kernel = Simulated(world.clone());
     let listener = std::fs::File::open("/dev/null").unwrap().into();
     (Worker::new(0, kernel, shared, vec![listener], Box::new(|_| panic!("no full lane here"))), world)
+}
+
+/// A simulated worker with one connection, whose completions come when the test says.
+struct Directed {
+    worker: Worker<Simulated>,
+    world: Rc<RefCell<World>>,
+    fd: RawFd,
+    /// What was received of connections that were handed over.
+    handed_over: std::sync::mpsc::Receiver<Vec<u8>>,
+    _root: tempfile::TempDir,
+}
+
+impl Directed {
+    fn new() -> Directed {
+        let root = tempfile::tempdir().unwrap();
+        let (mut worker, world) = simulate(1, options(root.path(), Transmit::Auto, 1 << 20, "5s"));
+        let (sender, handed_over) = std::sync::mpsc::channel();
+        worker.hand_over = Box::new(move |handoff| sender.send(handoff.received).unwrap());
+        worker.start().unwrap();
+        worker.turn(&mut Vec::new()).unwrap();
+        let fd = world.borrow_mut().connect();
+        let accepted = world.borrow_mut().accepted();
+        worker.complete(&accepted).unwrap();
+        Directed { worker, world, fd, handed_over, _root: root }
+    }
+
+    fn receive(&mut self, bytes: &str) {
+        let received = self.world.borrow_mut().received(self.fd, bytes.as_bytes());
+        self.worker.complete(&received).unwrap();
+    }
+
+    fn tick(&mut self) {
+        let ticked = self.world.borrow_mut().ticked();
+        self.worker.complete(&ticked).unwrap();
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.worker.now += time.as_nanos() as u64;
+        self.world.borrow_mut().clock = self.worker.now;
+    }
+
+    /// Lets everything happen that is under way. Returns what the client has read, and what was received of the connection if
+    /// it was handed over.
+    fn settle(mut self) -> (String, Option<Vec<u8>>) {
+        let mut completions = Vec::new();
+        for _ in 0..1000 {
+            self.worker.turn(&mut completions).unwrap();
+        }
+        let world = self.world.borrow();
+        (String::from_utf8(world.sockets[&self.fd].read.clone()).unwrap(), self.handed_over.try_recv().ok())
+    }
+}
+
+const PUT: &str = "PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
+
+/// The deadline of a head does not outlive it: one that is completed at the tick that would time it out is answered once.
+#[test]
+fn a_head_that_is_whole_is_not_timed_out() {
+    // The connection leaves for the control plane; before that, a response of another request is on its way or not.
+    for before in ["", "GET /.. HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        let mut directed = Directed::new();
+        let requests = format!("{before}{PUT}");
+        let (begin, rest) = requests.split_at(2);
+        directed.receive(begin);
+        directed.pass(directed.worker.shared.options.header_timeout);
+        directed.receive(rest);
+        directed.tick();
+        let (read, handed_over) = directed.settle();
+        assert_eq!(read.matches("HTTP/1.1 ").count(), before.matches("GET").count(), "{read}");
+        assert!(!read.contains("408"), "{read}");
+        assert_eq!(handed_over.as_deref(), Some(PUT.as_bytes()));
+    }
+}
+
+/// A client that always has half a head outstanding, and completes it in time, is never timed out.
+#[test]
+fn each_head_has_its_own_time() {
+    let mut directed = Directed::new();
+    directed.receive("GE");
+    for _ in 0..10 {
+        directed.pass(directed.worker.shared.options.header_timeout / 2);
+        directed.receive("T /.. HTTP/1.1\r\nHost: a\r\n\r\nGE");
+        // The response leaves.
+        (0..4).for_each(|_| directed.worker.turn(&mut Vec::new()).unwrap());
+        directed.tick();
+    }
+    assert_eq!(directed.worker.metrics.timeouts[Timeout::Head].get(), 0);
+    directed.pass(directed.worker.shared.options.header_timeout);
+    directed.tick();
+    assert_eq!(directed.worker.metrics.timeouts[Timeout::Head].get(), 1);
 }
 
 /// Returns how many files were cached without being read.

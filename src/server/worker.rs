@@ -168,7 +168,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// Handles one completion.
-    fn complete(&mut self, completion: &Completion) -> io::Result<()> {
+    pub(super) fn complete(&mut self, completion: &Completion) -> io::Result<()> {
         let Some(token) = Token::unpack(completion.token) else { return Ok(()) };
         match token.kind {
             Kind::Accept => self.accepted(token.index, completion),
@@ -280,7 +280,7 @@ impl<K: Kernel> Worker<K> {
         }
         self.metrics.connections[Step::Accepted].one();
         self.arm_receive(index)?;
-        self.set_patience(index, Patience::Idle);
+        self.renew_deadline(index);
         Ok(())
     }
 
@@ -321,17 +321,16 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Starts the wait for something; a wait that goes on keeps its deadline.
-    pub(super) fn set_patience(&mut self, index: u32, patience: Patience) {
+    /// Sets the deadline of what is waited for now. A wait that goes on keeps its own: what the peer sends meanwhile buys it
+    /// no time.
+    pub(super) fn renew_deadline(&mut self, index: u32) {
         let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        let patience = connection.waits_for();
         let options = &self.shared.options;
         let time = match patience {
+            Patience::Head | Patience::Send | Patience::Linger if connection.patience == patience => return,
             Patience::Idle => options.idle_timeout,
-            // The head's time counts from its first byte.
-            Patience::Head if connection.patience == Patience::Head => return,
             Patience::Head => options.header_timeout,
-            // What the peer sends meanwhile buys it no time.
-            Patience::Send if connection.patience == Patience::Send => return,
             Patience::Send => options.send_timeout,
             Patience::Linger => limits::LINGER,
             Patience::Endless => {
@@ -384,6 +383,11 @@ impl<K: Kernel> Worker<K> {
 
     fn out_of_patience(&mut self, index: u32) -> io::Result<()> {
         let Some(connection) = self.connections.get_mut(index as usize) else { return Ok(()) };
+        if connection.waits_for() != connection.patience {
+            // What the deadline was set for has come to pass meanwhile.
+            self.renew_deadline(index);
+            return Ok(());
+        }
         match connection.patience {
             Patience::Idle => {
                 self.metrics.timeouts[Timeout::Idle].one();
