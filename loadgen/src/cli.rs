@@ -4,7 +4,7 @@ use crate::{
     classify::Rule,
     corpus::sizes::Sizes,
     exec::{Arrivals, Stage},
-    report::thresholds::Threshold,
+    report::{compare, thresholds::Threshold},
     requests::{Method, Popularity},
     trace,
 };
@@ -30,11 +30,13 @@ pub struct Cli {
 pub enum Command {
     /// Send requests and measure the responses
     Run(Box<RunOptions>),
+    /// Find the highest rate at which no threshold is broken, such as p99>5ms
+    Find(Box<FindOptions>),
     /// Make the files for a run, each body derived from its name
     Corpus(CorpusOptions),
     /// Make one page of one or more runs
     Report(ReportOptions),
-    /// Say how two runs differ, and whether that is more than they scatter
+    /// Say how runs differ from the first one, and whether that is more than they scatter
     Compare(CompareOptions),
 }
 
@@ -161,6 +163,15 @@ pub struct RunOptions {
     /// Write a percentile file per class, as HdrHistogram plotters read them
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     pub hgrm: Option<PathBuf>,
+    /// Write the sampled intervals as CSV
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub csv: Option<PathBuf>,
+    /// Write the numbers in the text format of Prometheus
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub prometheus: Option<PathBuf>,
+    /// Write the thresholds as a JUnit test suite
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub junit: Option<PathBuf>,
     /// The length of the sampled intervals
     #[arg(long, value_parser = units::duration(SHORTEST, LONGEST), env = "LOADGEN_INTERVAL", help_heading = "Output")]
     pub interval: Option<Duration>,
@@ -211,10 +222,31 @@ pub struct ReportOptions {
 
 #[derive(Debug, Args)]
 pub struct CompareOptions {
-    /// A file that `loadgen run --json` wrote
-    pub before: PathBuf,
-    /// Another one
-    pub after: PathBuf,
+    /// Files that `loadgen run --json` wrote; every other one is compared with the first
+    #[arg(required = true, num_args = 2..=compare::RUNS_MAX)]
+    pub runs: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct FindOptions {
+    #[command(flatten)]
+    pub run: RunOptions,
+    /// Try no rate above this; what a closed loop reaches unless given
+    #[arg(long, value_parser = positive, value_name = "RATE", help_heading = "Find")]
+    pub most: Option<f64>,
+    /// Stop when the highest rate that passed and the lowest that failed are this near
+    #[arg(long, default_value = "5%", value_parser = percent, value_name = "PERCENT", help_heading = "Find")]
+    pub precision: f64,
+    /// Runs of each rate, of which the majority decides
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99), help_heading = "Find")]
+    pub repeat: u32,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').trim().parse::<f64>() {
+        Ok(value) if (0.1..=100.0).contains(&value) => Ok(value / 100.0),
+        _ => Err(format!("`{text}` is not a share from 0.1% to 100%")),
+    }
 }
 
 fn positive(text: &str) -> Result<f64, String> {

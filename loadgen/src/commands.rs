@@ -6,7 +6,7 @@ use crate::{
     endpoint::{Address, Endpoint},
     exec::{self, Pace, Plan, Stage},
     report::{
-        compare, hgrm, html,
+        compare, formats, hgrm, html,
         json::{self, Run},
         live::Live,
         summary, thresholds,
@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     io::Write,
+    path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -37,6 +38,9 @@ pub enum Failed {
     /// It could not be done: exit status 1.
     Operation(anyhow::Error),
 }
+
+/// What a run is written as.
+type OfRun = fn(&Run) -> String;
 
 /// The samples that a run of known length is divided into.
 const SAMPLES: u32 = 100;
@@ -69,6 +73,13 @@ fn write_files(options: &RunOptions, run: &Run) -> Result<()> {
     if let Some(file) = &options.json {
         run.save(file)?;
     }
+    let texts: [(&Option<PathBuf>, OfRun); 3] =
+        [(&options.csv, formats::csv), (&options.prometheus, formats::prometheus), (&options.junit, formats::junit)];
+    for (file, text) in texts {
+        if let Some(file) = file {
+            json::write_whole(file, &text(run))?;
+        }
+    }
     if let Some(directory) = &options.hgrm {
         hgrm::write(directory, run)?;
     }
@@ -76,7 +87,7 @@ fn write_files(options: &RunOptions, run: &Run) -> Result<()> {
 }
 
 /// The first Ctrl-C (or SIGTERM) ends the measurement, the second one the process.
-fn on_signals(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
+pub fn on_signals(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register_conditional_shutdown(signal, 1, stop.clone())?;
         signal_hook::flag::register(signal, stop.clone())?;
@@ -84,7 +95,7 @@ fn on_signals(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn plan(options: &RunOptions) -> Result<Plan, Failed> {
+pub fn plan(options: &RunOptions) -> Result<Plan, Failed> {
     let mut endpoint = Endpoint::parse(&options.url).map_err(Failed::Usage)?;
     if options.discard_bodies && !matches!(endpoint.address, Address::Tcp(_)) {
         return Err(Failed::Usage(anyhow!("only of a TCP connection can the kernel discard bodies")));
@@ -198,7 +209,7 @@ fn order(options: &RunOptions, items: &[Item], trace: Option<&Trace>) -> Result<
     })
 }
 
-fn settings(options: &RunOptions, plan: &Plan) -> BTreeMap<String, Value> {
+pub fn settings(options: &RunOptions, plan: &Plan) -> BTreeMap<String, Value> {
     let source = match (&options.trace, &options.paths) {
         (Some(file), _) => format!("trace {}", file.display()),
         (None, Some(file)) => format!("list {}", file.display()),
@@ -294,15 +305,14 @@ pub fn report(options: &ReportOptions) -> Result<(), Failed> {
 /// # Errors
 /// A run that cannot be read.
 pub fn compare(options: &CompareOptions) -> Result<(), Failed> {
-    let before = Run::load(&options.before).map_err(Failed::Operation)?;
-    let after = Run::load(&options.after).map_err(Failed::Operation)?;
-    let names = [&options.before, &options.after].map(|file| file.display().to_string());
-    print(&compare::compare(&names, &before, &after));
+    let load = |file: &PathBuf| Ok((file.display().to_string(), Run::load(file)?));
+    let runs: Result<Vec<(String, Run)>> = options.runs.iter().map(load).collect();
+    print(&compare::compare(&runs.map_err(Failed::Operation)?));
     Ok(())
 }
 
 /// Prints to standard output; that nobody reads it is no failure.
-fn print(text: &str) {
+pub fn print(text: &str) {
     let mut output = std::io::stdout().lock();
     let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
 }

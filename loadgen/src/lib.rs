@@ -13,6 +13,7 @@ pub mod commands;
 pub mod corpus;
 pub mod endpoint;
 pub mod exec;
+pub mod find;
 pub mod report;
 pub mod requests;
 pub mod stats;

@@ -4,12 +4,14 @@ use clap::Parser;
 use loadgen::{
     cli::{Cli, Command},
     commands::{self, Failed},
+    find,
 };
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(options) => commands::run(&options),
+        Command::Find(options) => find::find(&options),
         Command::Corpus(options) => commands::corpus(&options).map(|()| true),
         Command::Report(options) => commands::report(&options).map(|()| true),
         Command::Compare(options) => commands::compare(&options).map(|()| true),

@@ -100,10 +100,49 @@ fn a_page_stands_alone_and_shows_every_run() {
     let text = String::from_utf8(compared.stdout).unwrap();
     assert!(text.contains("requests/s") && text.contains("miss share") && text.contains("setting label"), "{text}");
 
+    fs::copy(file("a.json"), file("d.json")).unwrap();
+    let three = loadgen(&["compare", &file("a.json"), &file("b.json"), &file("d.json")]);
+    let text = String::from_utf8(three.stdout).unwrap();
+    assert!(text.contains("B - A") && text.contains("C - A") && text.contains("\nC: "), "{text}");
+    assert_eq!(text.matches("repeat the runs").count(), 1, "what holds for all is said once");
+    assert_eq!(loadgen(&["compare", &file("a.json")]).status.code(), Some(2));
+
     fs::write(file("c.json"), "{\"schema_version\": 99}").unwrap();
     let refused = loadgen(&["report", &file("c.json"), "-o", &file("r.html")]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("version 99"));
+}
+
+#[test]
+fn other_programs_read_the_numbers_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (csv, prometheus, junit) = (file("run.csv"), file("run.prom"), file("run.xml"));
+    let outputs = ["--csv", &csv, "--prometheus", &prometheus, "--junit", &junit];
+    let conditions = ["--fail-on", "misses>10%", "--fail-on", "p99>1h"];
+    let (run, status) = run(&[&[mixed().address.as_str(), "-n", "100", "-c", "2"], &outputs[..], &conditions].concat());
+    assert_eq!(status, 1, "a quarter are misses");
+
+    let csv = fs::read_to_string(&csv).unwrap();
+    let rows: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+    assert!(rows.iter().all(|row| row.len() == rows[0].len()), "{csv}");
+    assert_eq!(rows.len() - 1, 4 * run["samples"].as_array().unwrap().len());
+    let hits = rows.iter().filter(|row| row[2] == "hit").map(|row| row[3].parse::<u64>().unwrap());
+    assert_eq!(hits.sum::<u64>(), 75);
+
+    let prometheus = fs::read_to_string(&prometheus).unwrap();
+    assert!(prometheus.contains("loadgen_requests{class=\"hit\"} 75\n"), "{prometheus}");
+    for line in prometheus.lines().filter(|line| !line.starts_with('#')) {
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        assert!(value.parse::<f64>().unwrap() >= 0.0, "{line}");
+        let family = name.split('{').next().unwrap();
+        assert!(prometheus.contains(&format!("# TYPE {family} gauge\n")), "{line}");
+    }
+
+    let junit = fs::read_to_string(&junit).unwrap();
+    assert!(junit.contains("tests=\"4\" failures=\"1\""), "{junit}");
+    assert!(junit.contains("<failure message=\"misses&gt;10%: 25.00 %\"/>"), "{junit}");
+    assert!(junit.contains("name=\"not p99&gt;1h\"/>"), "{junit}");
 }
 
 #[test]

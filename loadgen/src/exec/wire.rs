@@ -1,5 +1,11 @@
 //! The ring as the worker sees it: connect, send, receive, close, by the number of a connection.
 //!
+//! It stands on forebay's [`Ring`] and [`BufferRing`], and not on its `ring::kernel::Kernel`, which is what a server's event loop
+//! asks of the kernel. Of that trait this loop would use two operations. It needs others that no server has: connecting, a wait
+//! with an end, receives that discard (`MSG_TRUNC`), and sends whose success is not reported, so that a request costs one
+//! completion. And it looks at what arrived where the kernel put it, where `Kernel::take_received` copies: at 64 KiB a response
+//! that copy is a good part of the client's own cost, which must not become the queue that is measured.
+//!
 //! Every operation carries a token of its kind, the connection's number and the number's generation, so that what
 //! completes late for a connection that is gone is told apart from what concerns its successor.
 

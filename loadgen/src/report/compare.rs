@@ -23,18 +23,50 @@ struct Quantity {
     is_time: bool,
 }
 
-/// The comparison as text. `names` are shown for the runs.
-pub fn compare(names: &[String; 2], before: &Run, after: &Run) -> String {
+/// The letters that runs are shown by.
+const LETTERS: [&str; RUNS_MAX] = [
+    "A", "B", "C", "D", "E", "F", "G", "H", "I", "J", "K", "L", "M", "N", "O", "P", "Q", "R", "S", "T", "U", "V", "W",
+    "X", "Y", "Z",
+];
+
+/// As many runs as there are letters.
+pub const RUNS_MAX: usize = 26;
+
+/// The comparison of every run with the first one, as text. Each has the name that it is shown by; at most [`RUNS_MAX`].
+pub fn compare(runs: &[(String, Run)]) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
-    let _ = write(&mut text, names, before, after);
+    let _ = write(&mut text, runs);
     text
 }
 
-fn write(text: &mut String, names: &[String; 2], before: &Run, after: &Run) -> std::fmt::Result {
-    writeln!(text, "A: {}\nB: {}\n", names[0], names[1])?;
-    differing_settings(text, before, after)?;
-    writeln!(text, "{:<26} {:>11} {:>11} {:>8}  95 % interval", "mean of the samples", "A", "B", "B - A")?;
+fn write(text: &mut String, runs: &[(String, Run)]) -> std::fmt::Result {
+    let Some(((_, first), others)) = runs.split_first() else { return Ok(()) };
+    for (letter, (name, _)) in LETTERS.iter().zip(runs) {
+        writeln!(text, "{letter}: {name}")?;
+    }
+    let mut undecided = false;
+    for (letter, (_, other)) in LETTERS[1..].iter().zip(others) {
+        writeln!(text)?;
+        undecided |= pair(text, letter, first, other)?;
+    }
+    writeln!(
+        text,
+        "\n\"The spread\" is how the samples scatter inside each run (batch means, Welch's t, 95 %: one line in twenty will\n\
+         say MORE by chance). What differs from run to run, such as neighbours on the machine, the placement of threads or\n\
+         what the cache held, is not in it: repeat the runs, in turns, before believing a small difference."
+    )?;
+    if undecided {
+        writeln!(text, "Longer runs, or a shorter --interval, give enough samples.")?;
+    }
+    Ok(())
+}
+
+/// The run `letter` beside the first one; whether a quantity had too few samples.
+fn pair(text: &mut String, letter: &str, before: &Run, after: &Run) -> Result<bool, std::fmt::Error> {
+    differing_settings(text, letter, before, after)?;
+    let heading = format!("{letter} - A");
+    writeln!(text, "{:<26} {:>11} {letter:>11} {heading:>8}  95 % interval", "mean of the samples", "A")?;
     let (a, b) = (whole_samples(before), whole_samples(after));
     let mut undecided = false;
     for quantity in quantities() {
@@ -73,34 +105,25 @@ fn write(text: &mut String, names: &[String; 2], before: &Run, after: &Run) -> s
             if difference.exceeds_spread() { "MORE than the spread" } else { "within the spread" }
         )?;
     }
-    counts(text, before, after)?;
-    writeln!(
-        text,
-        "\n\"The spread\" is how the samples scatter inside each run (batch means, Welch's t, 95 %: one line in twenty will\n\
-         say MORE by chance). What differs from run to run, such as neighbours on the machine, the placement of threads or\n\
-         what the cache held, is not in it: repeat both runs, in turns, before believing a small difference."
-    )?;
-    if undecided {
-        writeln!(text, "Longer runs, or a shorter --interval, give enough samples.")?;
-    }
-    Ok(())
+    counts(text, letter, before, after)?;
+    Ok(undecided)
 }
 
-fn differing_settings(text: &mut String, before: &Run, after: &Run) -> std::fmt::Result {
+fn differing_settings(text: &mut String, letter: &str, before: &Run, after: &Run) -> std::fmt::Result {
     let names: std::collections::BTreeSet<&String> = before.settings.keys().chain(after.settings.keys()).collect();
     let mut any = false;
     for name in names {
         let (a, b) = (before.setting(name), after.setting(name));
         if a != b {
             any = true;
-            writeln!(text, "setting {name}: A {a:?}, B {b:?}")?;
+            writeln!(text, "setting {name}: A {a:?}, {letter} {b:?}")?;
         }
     }
     if any { writeln!(text) } else { Ok(()) }
 }
 
-fn counts(text: &mut String, before: &Run, after: &Run) -> std::fmt::Result {
-    writeln!(text, "\n{:<26} {:>11} {:>11}", "whole runs", "A", "B")?;
+fn counts(text: &mut String, letter: &str, before: &Run, after: &Run) -> std::fmt::Result {
+    writeln!(text, "\n{:<26} {:>11} {letter:>11}", "whole runs", "A")?;
     let share = |run: &Run| run.miss_share().map_or("-".into(), |share| format!("{:.2} %", share * 100.0));
     writeln!(text, "{:<26} {:>11} {:>11}", "miss share", share(before), share(after))?;
     for (name, value) in [
