@@ -122,7 +122,7 @@ fn a_tree_in_every_mode() {
         for workers in ["1", "2"] {
             // The second server holds them all; the first has to evict all the time.
             let arena = if workers == "1" { "4MiB" } else { "64MiB" };
-            let server = Server::start(root.path(), &["--transmit", mode, "--workers", workers, "--arena", arena]);
+            let server = Server::start(root.path(), &["--hidden", "--transmit", mode, "--workers", workers, "--arena", arena]);
             compare_all(&server, root.path(), &names, 2);
         }
     }
@@ -132,13 +132,13 @@ fn a_tree_in_every_mode() {
 fn a_tree_again_after_a_kill() {
     let root = tempfile::tempdir().unwrap();
     let names = make_tree(root.path());
-    let server = Server::start(root.path(), &["--workers", "2"]);
+    let server = Server::start(root.path(), &["--hidden", "--workers", "2"]);
     compare_all(&server, root.path(), &names[..300], 1);
     let mut waiting = server.connect();
     waiting.send(harness::request("GET", "/edges/6291456", &[]));
     assert_eq!(waiting.head().length(), 6 << 20);
     server.kill();
-    let server = Server::start(root.path(), &["--workers", "2"]);
+    let server = Server::start(root.path(), &["--hidden", "--workers", "2"]);
     compare_all(&server, root.path(), &names, 1);
 }
 
@@ -146,7 +146,7 @@ fn a_tree_again_after_a_kill() {
 fn hits_say_so_and_are_the_same_bytes() {
     let root = tempfile::tempdir().unwrap();
     let names = make_tree(root.path());
-    let server = Server::start(root.path(), &["--workers", "1", "--revalidate", "1h"]);
+    let server = Server::start(root.path(), &["--hidden", "--workers", "1", "--revalidate", "1h"]);
     let mut client = server.connect();
     for (round, expected) in ["forebay; fwd=uri-miss; stored", "forebay; hit", "forebay; hit"].iter().enumerate() {
         for name in names.iter().step_by(7) {
@@ -189,7 +189,7 @@ fn a_real_tree() {
     if names.is_empty() {
         return; // a system without it
     }
-    let server = Server::start(root, &["--workers", "2", "--arena", "8MiB"]);
+    let server = Server::start(root, &["--hidden", "--workers", "2", "--arena", "8MiB"]);
     compare_all(&server, root, &names, 2);
 }
 
@@ -198,7 +198,7 @@ fn pipelined_responses_are_whole_and_in_order() {
     let root = tempfile::tempdir().unwrap();
     let names = make_tree(root.path());
     for mode in TRANSMIT {
-        let server = Server::start(root.path(), &["--workers", "1", "--arena", "4MiB", "--transmit", mode]);
+        let server = Server::start(root.path(), &["--hidden", "--workers", "1", "--arena", "4MiB", "--transmit", mode]);
         let mut client = server.connect();
         for chunk in names.chunks(50) {
             let requests: Vec<u8> = chunk.iter().flat_map(|name| harness::request("GET", &target(name), &[])).collect();

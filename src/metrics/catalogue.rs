@@ -70,7 +70,7 @@ catalogue! {
 
     RING_ENTERS: Counter "forebay_ring_enters_total", "io_uring_enter system calls of the workers.";
     RING_COMPLETIONS: Counter "forebay_ring_completions_total", "Completions the workers handled.";
-    RING_OVERFLOWS: Counter "forebay_ring_cq_overflows_total", "Completions the kernel had to keep aside because a completion queue was full.";
+    RING_OVERFLOWS: Counter "forebay_ring_cq_overflows_total", "Times a completion queue was found full, so that the kernel kept completions aside.";
     RING_ENOBUFS: Counter "forebay_ring_recv_enobufs_total", "Receives that ended because no provided buffer was free, and were armed again.";
 
     CONTROL_QUEUE: Gauge "forebay_control_queue", "Connections handed to the full lane that it has not taken up yet.";

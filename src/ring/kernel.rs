@@ -125,7 +125,7 @@ pub trait Kernel {
     /// Queues an operation; it is submitted by the next turn at the latest.
     ///
     /// # Errors
-    /// Those of io_uring_enter when the queue was full.
+    /// Those of io_uring_enter that say that the ring cannot be used.
     fn submit(&mut self, op: Op, token: Token) -> io::Result<()>;
 
     /// Submits what is queued, waits for a completion if `wait`, and moves all completions to the end of `batch`.
@@ -133,6 +133,11 @@ pub trait Kernel {
     /// # Errors
     /// Those of io_uring_enter that say that the ring cannot be used.
     fn turn(&mut self, wait: bool, batch: &mut Vec<Completion>) -> io::Result<()>;
+
+    /// How often completions had to be kept aside, as their queue was full, since the last call.
+    fn take_overflows(&mut self) -> u64 {
+        0
+    }
 
     /// Appends what was received into buffer `id` to `bytes` and gives the buffer back.
     fn take_received(&mut self, id: u16, len: usize, bytes: &mut Vec<u8>);

@@ -37,11 +37,6 @@ impl System {
         Ok(System { ring, buffers, tick: Box::new(types::Timespec::from(limits::TICK)) })
     }
 
-    /// How often the completion queue overflowed so far.
-    pub fn overflows(&mut self) -> u32 {
-        self.ring.overflows()
-    }
-
     fn entry(&self, op: Op) -> squeue::Entry {
         match op {
             Op::Accept { listener } => {
@@ -95,6 +90,10 @@ impl Kernel for System {
         self.ring.submit_and_wait(usize::from(wait))?;
         self.ring.completions(batch);
         Ok(())
+    }
+
+    fn take_overflows(&mut self) -> u64 {
+        self.ring.take_overflows()
     }
 
     fn take_received(&mut self, id: u16, len: usize, bytes: &mut Vec<u8>) {

@@ -124,7 +124,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     end_at_the_second_signal(signals, listening.files.clone());
     control.shutdown(shared.options.drain);
     for number in 0..workers.len() {
-        shared.mail.send(number, Token::new(Kind::Shutdown, 0, 0))?;
+        shared.mail.send(number, Token::new(Kind::Shutdown, 0, 0));
     }
     for worker in workers {
         let _ = worker.join();

@@ -75,52 +75,61 @@ impl Drop for Admitted {
     }
 }
 
-/// Messages between threads: where each worker's ring is, and what was left for it.
+/// Messages to workers from other threads. One that the kernel does not deliver (it has no memory for it) is left for the
+/// worker's next tick, so that nobody waits for what has happened already.
 pub struct Mail {
-    rings: Vec<OnceLock<RawFd>>,
+    boxes: Vec<Mailbox>,
     notifier: Notifier,
     delegated: Mutex<Vec<Arc<Fill>>>,
 }
 
+/// What is known of one worker.
+#[derive(Default)]
+struct Mailbox {
+    ring: OnceLock<RawFd>,
+    /// Messages that were not delivered; each is about a connection or a fill, whose counts bound them.
+    missed: Mutex<Vec<Token>>,
+}
+
 /// The worker that does what is delegated.
-const DELEGATE: usize = 0;
+pub const DELEGATE: usize = 0;
 
 impl Mail {
     /// # Errors
     /// Those of io_uring_setup.
     pub fn new(workers: usize) -> io::Result<Mail> {
-        let rings = (0..workers).map(|_| OnceLock::new()).collect();
-        Ok(Mail { rings, notifier: Notifier::new()?, delegated: Mutex::new(Vec::new()) })
+        let boxes = (0..workers).map(|_| Mailbox::default()).collect();
+        Ok(Mail { boxes, notifier: Notifier::new()?, delegated: Mutex::new(Vec::new()) })
     }
 
     /// A worker's ring is set up.
     pub fn register(&self, worker: usize, ring: RawFd) {
-        let _ = self.rings[worker].set(ring);
+        let _ = self.boxes[worker].ring.set(ring);
     }
 
     /// The ring of a worker; `None` before it is set up.
     pub fn ring(&self, worker: usize) -> Option<RawFd> {
-        self.rings.get(worker)?.get().copied()
+        self.boxes.get(worker)?.ring.get().copied()
     }
 
-    /// Sends a message to a worker, from a thread that is none.
-    ///
-    /// # Errors
-    /// Those of MSG_RING.
-    pub fn send(&self, worker: usize, token: Token) -> io::Result<()> {
-        match self.ring(worker) {
-            Some(ring) => self.notifier.send(ring, token),
-            None => Ok(()),
+    /// Sends a message to a worker, from a thread that is none; at the latest it is found by the worker's next tick.
+    pub fn send(&self, worker: usize, token: Token) {
+        let Some(ring) = self.ring(worker) else { return };
+        if let Err(error) = self.notifier.send(ring, token) {
+            tracing::debug!("a message to worker {worker} waits for its next tick: {error}");
+            self.boxes[worker].missed.lock().push(token);
         }
     }
 
+    /// The messages to this worker that were not delivered since the last call.
+    pub fn take_missed(&self, worker: usize) -> Vec<Token> {
+        std::mem::take(&mut self.boxes[worker].missed.lock())
+    }
+
     /// Has a worker do a fill that a thread without a ring has begun.
-    ///
-    /// # Errors
-    /// Those of MSG_RING; the caller then owes the fill its end.
-    pub fn delegate(&self, fill: Arc<Fill>) -> io::Result<()> {
+    pub fn delegate(&self, fill: Arc<Fill>) {
         self.delegated.lock().push(fill);
-        self.send(DELEGATE, Token::new(Kind::Delegated, 0, 0))
+        self.send(DELEGATE, Token::new(Kind::Delegated, 0, 0));
     }
 
     /// What was delegated since the last call.
@@ -132,8 +141,8 @@ impl Mail {
     pub fn wake(&self, waiters: Vec<Waiter>) {
         for waiter in waiters {
             match waiter {
-                // A worker that is gone has no connection to wake.
                 Waiter::Ring { worker, message } => {
+                    // A worker that is gone has no connection to wake.
                     let _ = Token::unpack(message).map(|token| self.send(worker, token));
                 }
                 Waiter::Task(waker) => waker.wake(),
@@ -150,5 +159,25 @@ impl From<Checked> for Revalidation {
             Checked::Gone => Revalidation::Gone,
             Checked::Denied | Checked::Failed | Checked::RootAbsent => Revalidation::Failed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_is_not_delivered_is_left_for_the_next_tick() {
+        let mail = Mail::new(2).unwrap();
+        let token = Token::new(Kind::Wake, 3, 4);
+        mail.send(1, token);
+        assert!(mail.take_missed(1).is_empty(), "nobody is there yet");
+        // No ring: the kernel refuses every message to it.
+        let file = std::fs::File::open("/dev/null").unwrap();
+        mail.register(1, std::os::fd::AsRawFd::as_raw_fd(&file));
+        mail.send(1, token);
+        mail.wake(vec![Waiter::Ring { worker: 1, message: token.pack() }]);
+        assert_eq!(mail.take_missed(1), [token, token]);
+        assert!(mail.take_missed(1).is_empty() && mail.take_missed(0).is_empty());
     }
 }

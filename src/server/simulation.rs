@@ -361,3 +361,22 @@ fn messages_to_other_workers_are_delivered_before_the_end() {
         assert_eq!(delivered, tokens.iter().map(|&token| (77, token)).collect::<Vec<_>>(), "seed {seed}");
     }
 }
+
+/// A message that the kernel would not deliver is found by the next tick: here the one that ends the worker.
+#[test]
+fn a_message_that_was_missed_is_found_by_the_next_tick() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut worker, _world) = simulate(1, options(root.path(), Transmit::Auto, 1 << 20, "5s"));
+    let no_ring = std::fs::File::open("/dev/null").unwrap();
+    worker.shared.mail.register(0, std::os::fd::AsRawFd::as_raw_fd(&no_ring));
+    worker.start().unwrap();
+    worker.shared.mail.send(0, Token::new(Kind::Shutdown, 0, 0));
+    let mut completions = Vec::new();
+    for _ in 0..100_000 {
+        if worker.is_finished() {
+            return;
+        }
+        worker.turn(&mut completions).unwrap();
+    }
+    panic!("the worker does not end");
+}

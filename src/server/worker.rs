@@ -152,6 +152,7 @@ impl<K: Kernel> Worker<K> {
         self.kernel.turn(self.ready.is_empty(), completions)?;
         self.now = self.kernel.now();
         self.metrics.ring_enters.one();
+        self.metrics.ring_cq_overflows.add(self.kernel.take_overflows());
         self.metrics.ring_completions.add(completions.len() as u64);
         for completion in completions.iter() {
             self.complete(completion)?;
@@ -220,6 +221,11 @@ impl<K: Kernel> Worker<K> {
             }
         }
         Ok(())
+    }
+
+    /// What a thread without a ring wanted to say, and could not.
+    fn deliver_missed(&mut self, token: Token) -> io::Result<()> {
+        self.complete(&Completion { token: token.pack(), result: 0, flags: 0 })
     }
 
     fn send_message(&mut self, key: usize) -> io::Result<()> {
@@ -349,6 +355,9 @@ impl<K: Kernel> Worker<K> {
         self.kernel.submit(Op::Tick, Token::new(Kind::Tick, 0, 0))?;
         self.date.refresh();
         self.repeat_messages()?;
+        for token in self.shared.mail.take_missed(self.number) {
+            self.deliver_missed(token)?;
+        }
         match self.draining {
             None => {
                 self.arm_listeners()?;

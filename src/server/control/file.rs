@@ -16,7 +16,7 @@ use hyper::{Method, StatusCode, header};
 use super::answer::{Answer, Content, PieceSender, pieces};
 use super::route::{Lane, OwnedConditions, blocking};
 use crate::cache::entry::Lease;
-use crate::cache::fill::{Failure, Fill, OpenFile, Progress};
+use crate::cache::fill::{Fill, OpenFile, Progress};
 use crate::exchange::plan::{Plan, Source};
 use crate::exchange::revalidate::{self, Checked};
 use crate::exchange::vouch::{SecondReading, Vouch};
@@ -87,9 +87,7 @@ impl Lane {
 
     /// Has a worker read the file.
     fn begin(&self, fill: &Arc<Fill>) {
-        if let Err(error) = self.shared.mail.delegate(fill.clone()) {
-            self.shared.mail.wake(self.shared.cache.fail(fill, Failure::of(&error)));
-        }
+        self.shared.mail.delegate(fill.clone());
     }
 
     /// Compares what is cached with the disk.
