@@ -122,7 +122,8 @@ fn a_tree_in_every_mode() {
         for workers in ["1", "2"] {
             // The second server holds them all; the first has to evict all the time.
             let arena = if workers == "1" { "4MiB" } else { "64MiB" };
-            let server = Server::start(root.path(), &["--hidden", "--transmit", mode, "--workers", workers, "--arena", arena]);
+            let server =
+                Server::start(root.path(), &["--hidden", "--transmit", mode, "--workers", workers, "--arena", arena]);
             compare_all(&server, root.path(), &names, 2);
         }
     }
