@@ -329,3 +329,149 @@ fn the_token_is_shown() {
 fn ran_status(output: std::io::Result<std::process::Output>) -> i32 {
     ran(output.unwrap()).status
 }
+
+#[test]
+fn a_304_confirms_only_what_was_asked_about() {
+    let bytes = pattern(1000);
+    let other = etag(b"other");
+    let out = tempfile::tempdir().unwrap();
+    let dir = out.path().to_str().unwrap();
+    // To a request for the rest, which has no condition that a 304 could answer.
+    let server = Server::start(|_| Reply::new("304 Not Modified", &[], b""));
+    leave_partial(out.path(), &server, &etag(&bytes), &bytes[..300], 1000);
+    let ran = run(&["fetch", &server.addr(), "f", "--output", dir]);
+    assert_eq!((ran.status, names(out.path())), (1, vec![]), "{}", ran.stderr);
+    assert!(ran.stderr.contains("304 to a request without a condition"), "{}", ran.stderr);
+    // To the right question, but about another version.
+    let whole = bytes.clone();
+    let server = Server::start(move |request| match request.field("if-none-match") {
+        Some(_) => Reply::new("304 Not Modified", &[("ETag", &other)], b""),
+        None => file(request, &whole),
+    });
+    leave_partial(out.path(), &server, &etag(&bytes), &[7; 1000], 1000);
+    let ran = run(&["fetch", &server.addr(), "f", "--output", dir]);
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
+    assert_eq!(std::fs::read(out.path().join("f")).unwrap(), bytes);
+}
+
+#[test]
+fn a_416_for_ever_comes_to_an_end() {
+    let bytes = pattern(1000);
+    let server = Server::files(&[("f", &bytes)], |request, reply| match request.field("range") {
+        Some(_) => Reply::new("416 Range Not Satisfiable", &[("Content-Range", "bytes */7")], b""),
+        None => reply.cut(400),
+    });
+    let out = tempfile::tempdir().unwrap();
+    let ran = run(&["fetch", &server.addr(), "f", "--output", out.path().to_str().unwrap()]);
+    assert_eq!(ran.status, 1);
+    assert!(ran.stderr.contains("begun anew"), "{}", ran.stderr);
+    assert!(!out.path().join("f").exists());
+}
+
+#[test]
+fn a_version_that_changes_at_every_answer_comes_to_an_end() {
+    let asked = AtomicUsize::new(0);
+    let server = Server::start(move |_| {
+        let turn = asked.fetch_add(1, Ordering::SeqCst);
+        let body = pattern(1000 + turn);
+        Reply::new("200 OK", &[("ETag", &etag(&body))], &body).cut(100 + turn)
+    });
+    let out = tempfile::tempdir().unwrap();
+    let ran = run(&["fetch", &server.addr(), "f", "--output", out.path().to_str().unwrap()]);
+    assert_eq!(ran.status, 1);
+    assert!(server.requests().len() < 20 && !out.path().join("f").exists());
+}
+
+/// A reply whose body comes in one chunk, and ends if `is_whole`.
+fn chunked(status: &str, fields: &[(&str, &str)], body: &[u8], is_whole: bool) -> Reply {
+    let mut head = format!("HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n");
+    for (name, value) in fields {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let size = format!("\r\n{:x}\r\n", body.len());
+    let end: &[u8] = if is_whole { b"\r\n0\r\n\r\n" } else { b"\r\n" };
+    let then = if is_whole { Then::KeepAlive } else { Then::Close };
+    Reply { bytes: [head.as_bytes(), size.as_bytes(), body, end].concat(), then }
+}
+
+#[test]
+fn more_than_was_announced_is_not_written() {
+    let bytes = pattern(1000);
+    let tag = etag(&bytes);
+    let server = Server::start(move |_| {
+        let fields = [("ETag", tag.as_str()), ("Content-Range", "bytes 300-999/1000")];
+        chunked("206 Partial Content", &fields, &pattern(5_000_000), true)
+    });
+    let out = tempfile::tempdir().unwrap();
+    leave_partial(out.path(), &server, &etag(&bytes), &bytes[..300], 1000);
+    let ran = run(&["fetch", &server.addr(), "f", "--output", out.path().to_str().unwrap()]);
+    assert_eq!((ran.status, names(out.path())), (1, vec![]), "nothing of it is kept");
+    assert!(ran.stderr.contains("more bytes than it announced"), "{}", ran.stderr);
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn a_body_without_a_length_is_resumed() {
+    let bytes = pattern(100_000);
+    for cut in [1, 40_000, 100_000] {
+        let whole = bytes.clone();
+        let server = Server::start(move |request| {
+            let tag = etag(&whole);
+            match request.field("range").map(|range| range["bytes=".len()..range.len() - 1].parse::<usize>().unwrap()) {
+                None if request.field("if-none-match").is_some() => file(request, &whole),
+                None => chunked("200 OK", &[("ETag", &tag)], &whole[..cut], false),
+                Some(first) if first == whole.len() => file(request, &whole),
+                Some(first) => {
+                    let range = format!("bytes {first}-{}/{}", whole.len() - 1, whole.len());
+                    chunked("206 Partial Content", &[("ETag", &tag), ("Content-Range", &range)], &whole[first..], true)
+                }
+            }
+        });
+        let out = tempfile::tempdir().unwrap();
+        let ran = run(&["fetch", &server.addr(), "f", "--output", out.path().to_str().unwrap()]);
+        assert_eq!((ran.status, ran.stderr.as_str()), (0, ""), "cut at {cut}");
+        assert!(std::fs::read(out.path().join("f")).unwrap() == bytes, "cut at {cut}");
+        assert_eq!(names(out.path()), ["f"]);
+        assert!(server.requests().len() <= 3, "{:?}", server.requests());
+    }
+}
+
+#[test]
+fn an_error_that_drips_is_not_waited_for() {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+        let head = "HTTP/1.1 500 Oh\r\nContent-Type: text/plain\r\nContent-Length: 900\r\n\r\nwords";
+        // For as long as somebody reads: never silent for the client's time limit, and far longer than it in all.
+        let mut sent = stream.write_all(head.as_bytes());
+        while sent.is_ok() {
+            std::thread::sleep(Duration::from_millis(100));
+            sent = stream.write_all(b".");
+        }
+    });
+    let out = tempfile::tempdir().unwrap();
+    let begun = std::time::Instant::now();
+    let ran = run(&["fetch", &address, "f", "--output", out.path().to_str().unwrap(), "--timeout", "1s"]);
+    assert_eq!(ran.status, 1);
+    assert!(ran.stderr.contains("500 Internal Server Error: words"), "{}", ran.stderr);
+    assert!(begun.elapsed() < Duration::from_secs(60), "all the words take 90 s");
+}
+
+#[test]
+fn what_cannot_be_written_leaves_nothing_broken_in_place() {
+    let bytes = pattern(1000);
+    let server = Server::files(&[("a", &bytes), ("a/b", &bytes), ("d", &bytes)], |_, reply| reply);
+    let out = tempfile::tempdir().unwrap();
+    let dir = out.path().to_str().unwrap();
+    std::fs::create_dir(out.path().join("d")).unwrap();
+    let ran = run(&["fetch", &server.addr(), "a", "a/b", "d", "--output", dir, "--jobs", "1"]);
+    assert_eq!((ran.status, ran.stdout.as_str()), (1, "fetched a (1000 B)\n"));
+    assert_eq!(ran.stderr.lines().count(), 2, "{}", ran.stderr);
+    assert_eq!(names(out.path()), ["a", "d"]);
+    let ran = run(&["fetch", &server.addr(), "a", "--output", "/dev/null"]);
+    assert_eq!((ran.status, ran.stderr.lines().count()), (1, 1), "{}", ran.stderr);
+}

@@ -101,7 +101,7 @@ fn standard_input_is_streamed_with_its_digest_at_the_end() {
     assert_eq!(digest, Some("sha-256=:bnyL2DRFK0HUSRBJPOi6554jRfBAx4vpi1oPvXw03Hk=:"));
 
     let unnamed = run_with_input(forebay(&["put", &server.addr(), "-"]), b"x");
-    assert_eq!(unnamed.status, 1);
+    assert_eq!((unnamed.status, server.requests().len()), (2, 1));
     assert!(unnamed.stderr.contains("--as NAME"), "{}", unnamed.stderr);
 }
 
@@ -178,4 +178,26 @@ fn the_token_comes_from_a_file_or_the_environment() {
     std::fs::write(&token, "\n").unwrap();
     let empty = run(&[&args[..], &["--token-file", token.to_str().unwrap()]].concat());
     assert_eq!((empty.status, empty.stderr.contains("is empty")), (1, true));
+}
+
+#[test]
+fn an_answer_before_the_whole_file_is_no_success() {
+    use std::io::{BufRead, BufReader, Write};
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x");
+    std::fs::write(&file, pattern(3_000_000)).unwrap();
+    for status in ["200 OK", "201 Created", "204 No Content"] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+            stream.write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").as_bytes()).unwrap();
+        });
+        let ran = run(&["put", &address, file.to_str().unwrap()]);
+        assert_eq!((ran.status, ran.stdout.as_str()), (1, ""), "{status}");
+        assert!(ran.stderr.contains("before it had the whole file"), "{}", ran.stderr);
+        server.join().unwrap();
+    }
 }

@@ -59,6 +59,16 @@ fn a_pipe_of_commands_is_executed_and_failures_count() {
     );
     assert_eq!(ran.stderr.lines().count(), 6, "{}", ran.stderr);
     assert!(dir.path().join("out/docs/unique.txt").exists());
+
+    let mut command = forebay(&["shell", &server.addr(), "--output", "out"]);
+    command.current_dir(&dir);
+    let ran = run_with_input(
+        command,
+        b"fetch docs/unique.txt as.txt\nfetch docs/unique.txt into/\nfetch docs/unique.txt docs\n",
+    );
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
+    assert_eq!(names(&dir.path().join("out")), ["as.txt", "docs", "into"]);
+    assert_eq!(names(&dir.path().join("out/into")), ["unique.txt"]);
 }
 
 /// The shell on a terminal of its own.

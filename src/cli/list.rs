@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
 use clap::Args;
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, OsStringValueParser, TypedValueParser};
 
 use super::{Outcome, output, remote::RemoteArgs};
 use crate::client::list;
+use crate::client::name::{NameError, RemoteName};
 use crate::text;
 
 /// The arguments of `forebay list`.
@@ -17,7 +18,7 @@ pub struct ListArgs {
     pub remote: RemoteArgs,
 
     /// A directory, or the beginning of names
-    #[arg(default_value = "")]
+    #[arg(default_value = "", value_parser = OsStringValueParser::new().try_map(prefix))]
     pub prefix: OsString,
 
     /// List what is in the cache now, not what the origin holds
@@ -44,6 +45,11 @@ pub fn run(args: ListArgs) -> anyhow::Result<Outcome> {
     };
     output::print(&text)?;
     Ok(Outcome::Done)
+}
+
+/// What names may begin with.
+fn prefix(typed: OsString) -> Result<OsString, NameError> {
+    RemoteName::directory(typed.as_bytes()).map(|_| typed)
 }
 
 /// A JSON document on one line, with nothing in it that a terminal would obey.

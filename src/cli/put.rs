@@ -33,12 +33,17 @@ pub struct PutArgs {
 
 /// Runs `forebay put`.
 pub fn run(args: PutArgs) -> anyhow::Result<Outcome> {
+    let has_input = args.files.iter().any(|file| file == Path::new("-"));
+    if has_input && !matches!(args.target, Some(Target::File(_))) {
+        let message = "standard input has no name of its own; give it one with --as NAME";
+        super::refuse(&super::Cli::command().error(ErrorKind::MissingRequiredArgument, message));
+    }
     if args.files.len() > 1 && matches!(args.target, Some(Target::File(_))) {
         let message = "several files cannot have one name; give --as a directory, with a slash at its end";
-        super::Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
+        super::refuse(&super::Cli::command().error(ErrorKind::ArgumentConflict, message));
     }
     if args.files.iter().filter(|file| *file == Path::new("-")).count() > 1 {
-        super::Cli::command().error(ErrorKind::ArgumentConflict, "standard input can be put once only").exit();
+        super::refuse(&super::Cli::command().error(ErrorKind::ArgumentConflict, "standard input can be put once only"));
     }
     let settings = args.remote.resolve()?;
     let target = args.target.unwrap_or(Target::Directory(RemoteName::directory(b"").expect("the root has a name")));

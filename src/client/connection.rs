@@ -24,8 +24,10 @@ use crate::text;
 /// The body of a request.
 pub type RequestBody = UnsyncBoxBody<Bytes, std::io::Error>;
 
-/// The most bytes of an error's body that are shown to the user.
+/// The most bytes of an answer's words that are read, and shown to the user.
 const MESSAGE_BYTES_MAX: usize = 1024;
+/// How long an answer's words may take to come, however steadily they drip.
+const MESSAGE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// One connection at a time, with requests one after the other.
 pub struct Connection {
@@ -260,18 +262,30 @@ impl Connection {
             .headers()
             .get(header::CONTENT_TYPE)
             .is_some_and(|value| value.as_bytes().to_ascii_lowercase().starts_with(b"text/plain"));
-        let mut body = response.into_body();
-        let mut words = Vec::new();
-        while let Ok(Some(chunk)) = self.chunk(&mut body).await {
-            words.extend_from_slice(&chunk);
-            if words.len() > MESSAGE_BYTES_MAX {
-                self.close();
-                words.truncate(MESSAGE_BYTES_MAX);
-                break;
-            }
-        }
+        let words = self.words(response.into_body()).await;
         let message = if is_text { text::escape(words.trim_ascii()) } else { String::new() };
         Error::Refused { status, message }
+    }
+
+    /// The words that come with an answer, as far as they come soon. The connection is given up where there are more.
+    pub async fn words(&mut self, mut body: Incoming) -> Vec<u8> {
+        let time_max = MESSAGE_TIME_MAX.min(self.settings.timeout);
+        let mut words = Vec::new();
+        let read = async {
+            while let Some(chunk) = self.chunk(&mut body).await? {
+                words.extend_from_slice(&chunk);
+                if words.len() > MESSAGE_BYTES_MAX {
+                    return Ok(false);
+                }
+            }
+            Ok::<bool, Error>(true)
+        };
+        let is_whole = tokio::time::timeout(time_max, read).await.is_ok_and(|read| read.unwrap_or(false));
+        if !is_whole {
+            self.close();
+        }
+        words.truncate(MESSAGE_BYTES_MAX);
+        words
     }
 
     fn broken(&self, error: &hyper::Error) -> Error {

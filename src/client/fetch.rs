@@ -19,6 +19,8 @@ use crate::text;
 
 /// Attempts in a row that bring no new byte before a file is given up.
 const FRUITLESS_ATTEMPTS_MAX: u32 = 5;
+/// How often bytes that came are thrown away before a file is given up: it may well change while it is fetched, but not without end.
+const STARTS_OVER_MAX: u32 = 5;
 /// The pause before the second attempt; it doubles with each further one.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 
@@ -89,11 +91,36 @@ impl Done {
 /// What one answer means for the download.
 enum Answer {
     /// The body's bytes follow those so far.
-    Body { response: Response<Incoming>, modified: Option<SystemTime> },
+    Body(Body),
     /// The bytes so far are the whole, current file.
     Whole { modified: Option<SystemTime> },
+    /// The bytes so far may be all there are: ask whether they are.
+    Confirm,
     /// The bytes so far are of no use: ask again without them.
     Again,
+}
+
+/// A body to come, with what its head announced.
+struct Body {
+    response: Response<Incoming>,
+    modified: Option<SystemTime>,
+    /// Where it ends, counted from the file's first byte.
+    end: Option<u64>,
+    /// The bytes of the whole file.
+    total: Option<u64>,
+    /// Whether it is a part, after which there may be more.
+    is_part: bool,
+}
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// The whole file.
+    Whole,
+    /// What follows the bytes so far.
+    Rest,
+    /// Whether the bytes so far are the current file; the whole of it if not.
+    Confirmation,
 }
 
 /// Fetches one file, over as many connections as it takes while each brings some bytes.
@@ -138,6 +165,11 @@ async fn transfer(
         };
         was_connected = true;
         fruitless = if partial.len() > len_before { 0 } else { fruitless + 1 };
+        if partial.discarded() > STARTS_OVER_MAX {
+            return Err(Error::Unexpected(format!(
+                "it was begun anew {STARTS_OVER_MAX} times, and the server still sends nothing that fits together"
+            )));
+        }
         if fruitless >= FRUITLESS_ATTEMPTS_MAX {
             let gave_up = || Error::Unexpected("the server sends no further bytes of it".to_owned());
             return Err(error.unwrap_or_else(gave_up));
@@ -157,57 +189,64 @@ async fn attempt(
     resumed_at: &mut u64,
     report: &Report,
 ) -> Result<Option<Option<SystemTime>>, Error> {
-    let fields = request_fields(partial, url);
+    let (asked, fields) = request_fields(partial, url);
     let response = connection.get(&order.name.target(), &fields).await?;
-    let (response, modified) = match understand(connection, response, url, partial).await? {
-        Answer::Whole { modified } => return Ok(Some(modified)),
-        Answer::Again => {
-            connection.close();
-            partial.restart(None)?;
-            *resumed_at = 0;
-            return Ok(None);
-        }
-        Answer::Body { response, modified } => (response, modified),
-    };
+    let Body { response, modified, end, total, is_part } =
+        match understand(connection, response, asked, url, partial).await? {
+            Answer::Whole { modified } => return Ok(Some(modified)),
+            Answer::Confirm => return Ok(None),
+            Answer::Again => {
+                connection.close();
+                partial.restart(None)?;
+                *resumed_at = 0;
+                return Ok(None);
+            }
+            Answer::Body(body) => body,
+        };
     *resumed_at = (*resumed_at).min(partial.len());
-    let total = partial.version().and_then(|version| version.size).or_else(|| body_length(&response));
     let bar = report.bar(&order.name.to_string(), total);
     bar.set_position(partial.len());
     bar.reset_eta();
     let mut body = response.into_body();
     while let Some(chunk) = connection.chunk(&mut body).await? {
+        if end.is_some_and(|end| partial.len() + chunk.len() as u64 > end) {
+            connection.close();
+            partial.restart(None)?;
+            return Err(Error::Unexpected("the server sends more bytes than it announced".to_owned()));
+        }
         partial.append(&chunk)?;
         bar.set_position(partial.len());
     }
     bar.finish_and_clear();
     match total {
         Some(total) if partial.len() < total => Ok(None),
-        Some(total) if partial.len() > total => Err(Error::Unexpected(format!(
-            "the server sent {} bytes of a file that it said has {total}",
-            partial.len()
-        ))),
+        None if is_part => Ok(None),
         _ => Ok(Some(modified)),
     }
 }
 
-/// The conditional fields that continue the bytes so far, if they can be.
-fn request_fields(partial: &Partial, url: &str) -> Vec<(HeaderName, HeaderValue)> {
-    let Some(version) = partial.version().filter(|version| version.url == url) else { return Vec::new() };
-    let Ok(etag) = HeaderValue::from_str(&version.etag) else { return Vec::new() };
+/// What to ask for, with the fields that ask for it: what continues the bytes so far, if they can be continued.
+fn request_fields(partial: &Partial, url: &str) -> (Asked, Vec<(HeaderName, HeaderValue)>) {
+    // The bytes are to be stored as they are.
+    let identity = (header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    let version = partial.version().filter(|version| version.url == url);
+    let etag = version.and_then(|version| HeaderValue::from_str(&version.etag).ok());
+    let Some((version, etag)) = version.zip(etag) else { return (Asked::Whole, vec![identity]) };
     if version.size == Some(partial.len()) {
-        return vec![(header::IF_NONE_MATCH, etag)];
+        return (Asked::Confirmation, vec![identity, (header::IF_NONE_MATCH, etag)]);
     }
     if partial.is_empty() {
-        return Vec::new();
+        return (Asked::Whole, vec![identity]);
     }
     let range = HeaderValue::from_str(&format!("bytes={}-", partial.len())).expect("digits");
-    vec![(header::RANGE, range), (header::IF_RANGE, etag)]
+    (Asked::Rest, vec![identity, (header::RANGE, range), (header::IF_RANGE, etag)])
 }
 
 /// Decides what a response means, and readies the partial download for its body.
 async fn understand(
     connection: &mut Connection,
     response: Response<Incoming>,
+    asked: Asked,
     url: &str,
     partial: &mut Partial,
 ) -> Result<Answer, Error> {
@@ -223,26 +262,45 @@ async fn understand(
             }
             let version = etag.map(|etag| Version { url: url.to_owned(), etag, size });
             partial.restart(version)?;
-            Ok(Answer::Body { response, modified })
+            Ok(Answer::Body(Body { response, modified, end: size, total: size, is_part: false }))
         }
-        StatusCode::PARTIAL_CONTENT => {
+        StatusCode::PARTIAL_CONTENT if asked == Asked::Rest => {
             let range = text_field(headers, header::CONTENT_RANGE).and_then(ContentRange::parse);
             let Some((version, range)) = partial.version().zip(range) else { return Ok(Answer::Again) };
             let is_next = range.first == partial.len()
-                && etag.as_ref().is_none_or(|etag| *etag == version.etag)
-                && version.size.is_none_or(|size| size == range.total);
+                && is_version(etag.as_ref(), version)
+                && (version.size.is_none() || range.total.is_none() || version.size == range.total)
+                && body_length(&response).is_none_or(|length| length == range.end - range.first);
             if !is_next {
                 return Ok(Answer::Again);
             }
+            let total = version.size.or(range.total);
             partial.resume()?;
-            Ok(Answer::Body { response, modified })
+            Ok(Answer::Body(Body { response, modified, end: Some(range.end), total, is_part: true }))
         }
-        // Only asked for when every byte is here.
-        StatusCode::NOT_MODIFIED if partial.version().is_some() => {
+        StatusCode::NOT_MODIFIED if asked == Asked::Confirmation => {
+            let is_current = partial.version().is_some_and(|version| is_version(etag.as_ref(), version));
+            if !is_current {
+                return Ok(Answer::Again);
+            }
             partial.resume()?;
             Ok(Answer::Whole { modified })
         }
-        StatusCode::RANGE_NOT_SATISFIABLE if partial.version().is_some() => Ok(Answer::Again),
+        StatusCode::RANGE_NOT_SATISFIABLE if asked == Asked::Rest => {
+            // After a body without a length, all bytes may be here and only its end be missing.
+            let total =
+                text_field(headers, header::CONTENT_RANGE).and_then(|field| field.trim().strip_prefix("bytes */"));
+            if total.and_then(|total| total.parse().ok()) != Some(partial.len()) {
+                return Ok(Answer::Again);
+            }
+            partial.all_are_here();
+            Ok(Answer::Confirm)
+        }
+        StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED if asked != Asked::Whole => Ok(Answer::Again),
+        StatusCode::NOT_MODIFIED => {
+            connection.close();
+            Err(Error::Unexpected("the server answered 304 to a request without a condition".to_owned()))
+        }
         status if status.is_success() => {
             connection.close();
             Err(Error::Unexpected(format!("the server answered {status} to a GET, without the file")))
@@ -251,11 +309,19 @@ async fn understand(
     }
 }
 
-/// A `Content-Range: bytes first-last/total` (RFC 9110, section 14.4) with a known total.
+/// Whether an answer is about this version; one that does not say has been asked for it.
+fn is_version(etag: Option<&String>, version: &Version) -> bool {
+    etag.is_none_or(|etag| *etag == version.etag)
+}
+
+/// A `Content-Range: bytes first-last/total` (RFC 9110, section 14.4).
 #[derive(Debug, PartialEq, Eq)]
 struct ContentRange {
     first: u64,
-    total: u64,
+    /// After the last.
+    end: u64,
+    /// None: the server does not know.
+    total: Option<u64>,
 }
 
 impl ContentRange {
@@ -263,8 +329,10 @@ impl ContentRange {
         let (unit, rest) = field.trim().split_once(' ')?;
         let (range, total) = rest.trim().split_once('/')?;
         let (first, last) = range.split_once('-')?;
-        let (first, last, total): (u64, u64, u64) = (first.parse().ok()?, last.parse().ok()?, total.parse().ok()?);
-        (unit.eq_ignore_ascii_case("bytes") && first <= last && last < total).then_some(ContentRange { first, total })
+        let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+        let total = if total == "*" { None } else { Some(total.parse().ok()?) };
+        let is_sound = unit.eq_ignore_ascii_case("bytes") && first <= last && total.is_none_or(|total| last < total);
+        is_sound.then_some(ContentRange { first, end: last.checked_add(1)?, total })
     }
 }
 
@@ -292,11 +360,12 @@ mod tests {
 
     #[test]
     fn content_ranges_are_read_strictly() {
-        assert_eq!(ContentRange::parse("bytes 3-9/10"), Some(ContentRange { first: 3, total: 10 }));
+        assert_eq!(ContentRange::parse("bytes 3-9/10"), Some(ContentRange { first: 3, end: 10, total: Some(10) }));
+        assert_eq!(ContentRange::parse("bytes 3-9/*"), Some(ContentRange { first: 3, end: 10, total: None }));
         for wrong in [
             "",
             "bytes */10",
-            "bytes 3-9/*",
+            "bytes 0-18446744073709551615/*",
             "bytes 9-3/10",
             "bytes 3-10/10",
             "lines 3-9/10",

@@ -50,6 +50,8 @@ pub struct Partial {
     len: u64,
     /// None: what is there cannot be resumed.
     version: Option<Version>,
+    /// How often bytes that had come were thrown away.
+    discarded: u32,
 }
 
 impl Partial {
@@ -76,6 +78,7 @@ impl Partial {
             file: None,
             len: 0,
             version: None,
+            discarded: 0,
         };
         if let Some(version) = partial.read_record()
             && let Some(file) = partial.open(false)?
@@ -97,6 +100,18 @@ impl Partial {
         self.len == 0
     }
 
+    /// How often bytes that had come were thrown away for those of another version.
+    pub fn discarded(&self) -> u32 {
+        self.discarded
+    }
+
+    /// The bytes so far are as many as the file has.
+    pub fn all_are_here(&mut self) {
+        if let Some(version) = &mut self.version {
+            version.size = Some(self.len);
+        }
+    }
+
     /// The version that the bytes so far belong to, if they can be continued.
     pub fn version(&self) -> Option<&Version> {
         self.version.as_ref()
@@ -108,6 +123,7 @@ impl Partial {
             std::fs::create_dir_all(directory).map_err(file_error("create directory", directory))?;
         }
         self.version = None;
+        self.discarded += u32::from(self.len > 0);
         remove_if_there(&self.record).map_err(file_error("remove", &self.record))?;
         if self.file.is_none() {
             self.file = self.open(true)?;

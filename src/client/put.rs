@@ -6,6 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
@@ -70,6 +71,7 @@ async fn put_one(connection: &mut Connection, order: &Order, report: &Report) ->
     let label = order.name.to_string();
     // The body's own error (a file that became shorter, say) reaches hyper's caller only as "the body failed".
     let failure = Arc::new(Mutex::new(None));
+    let is_whole = Arc::new(AtomicBool::new(false));
     let (bar, response) = match &order.input {
         Input::File(path) => {
             let (file, len, digest) = {
@@ -84,7 +86,8 @@ async fn put_one(connection: &mut Connection, order: &Order, report: &Report) ->
                 let mut file = file.try_clone().map_err(file_error("read", path))?;
                 file.seek(SeekFrom::Start(0)).map_err(file_error("read", path))?;
                 bar.set_position(0);
-                let mut request = request(Source::File { file, left: len }, bar.clone(), activity, len, &failure);
+                let mut request =
+                    request(Source::File { file, left: len }, bar.clone(), activity, len, &failure, &is_whole);
                 request.headers_mut().insert(CONTENT_DIGEST, digest.clone());
                 request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(len));
                 Ok(request)
@@ -98,7 +101,7 @@ async fn put_one(connection: &mut Connection, order: &Order, report: &Report) ->
             let mut source = Some(upload::stream(io::stdin()));
             let build = |activity: Activity| {
                 let source = source.take().ok_or_else(|| Error::Local("standard input was read already".to_owned()))?;
-                let mut request = request(source, bar.clone(), activity, u64::MAX, &failure);
+                let mut request = request(source, bar.clone(), activity, u64::MAX, &failure, &is_whole);
                 request.headers_mut().insert(header::TRAILER, HeaderValue::from_static("Content-Digest"));
                 Ok(request)
             };
@@ -121,7 +124,15 @@ async fn put_one(connection: &mut Connection, order: &Order, report: &Report) ->
             return Err(error);
         }
     };
-    connection.body(&mut response.into_body(), 1 << 20).await?;
+    if !is_whole.load(Ordering::Relaxed) {
+        connection.close();
+        let status = response.status().as_u16();
+        return Err(Error::Unexpected(format!(
+            "the server answered {status} after {} of it, before it had the whole file",
+            text::bytes(sent)
+        )));
+    }
+    connection.words(response.into_body()).await;
     Ok(format!("{verb} {} ({})", order.name, text::bytes(sent)))
 }
 
@@ -141,6 +152,7 @@ fn request(
     activity: Activity,
     len: u64,
     failure: &Arc<Mutex<Option<String>>>,
+    is_whole: &Arc<AtomicBool>,
 ) -> Request<RequestBody> {
     let (go, expect) = match len >= EXPECT_FROM_BYTES {
         true => {
@@ -150,7 +162,7 @@ fn request(
         false => (None, None),
     };
     let failure = failure.clone();
-    let body = Upload::new(source, bar, activity, expect).map_err(move |error| {
+    let body = Upload::new(source, bar, activity, expect, is_whole.clone()).map_err(move |error| {
         *failure.lock() = Some(error.to_string());
         error
     });

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -46,6 +48,8 @@ pub struct Upload {
     bar: ProgressBar,
     activity: Activity,
     hold: Option<Hold>,
+    /// Set once all of it was handed out.
+    is_whole: Arc<AtomicBool>,
 }
 
 /// Waiting for `100 Continue`.
@@ -57,9 +61,17 @@ struct Hold {
 
 impl Upload {
     /// A body from `source`. With `go`, nothing is sent before it fires, or before it has not fired for a while.
-    pub fn new(source: Source, bar: ProgressBar, activity: Activity, go: Option<oneshot::Receiver<()>>) -> Upload {
+    /// `is_whole` tells when all of it was handed out.
+    pub fn new(
+        source: Source,
+        bar: ProgressBar,
+        activity: Activity,
+        go: Option<oneshot::Receiver<()>>,
+        is_whole: Arc<AtomicBool>,
+    ) -> Upload {
+        is_whole.store(matches!(source, Source::File { left: 0, .. }), Ordering::Relaxed);
         let hold = go.map(|go| Hold { go, timer: Some(Box::pin(tokio::time::sleep(CONTINUE_WAIT))) });
-        Upload { source, bar, activity, hold }
+        Upload { source, bar, activity, hold, is_whole }
     }
 }
 
@@ -125,6 +137,7 @@ impl Body for Upload {
                     return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, short))));
                 }
                 *left -= bytes.len() as u64;
+                this.is_whole.store(*left == 0, Ordering::Relaxed);
                 bytes
             }
             Source::Stream { pieces, hash } => {
@@ -134,6 +147,7 @@ impl Body for Upload {
                 };
                 if bytes.is_empty() {
                     let Some(hash) = hash.take() else { return Poll::Ready(None) };
+                    this.is_whole.store(true, Ordering::Relaxed);
                     let trailers = HeaderMap::from_iter([(CONTENT_DIGEST, content_digest(hash))]);
                     return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                 }

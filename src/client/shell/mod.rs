@@ -161,13 +161,13 @@ impl Shell {
         String::new()
     }
 
-    /// Where a file goes: to its name beneath the output directory, or to what was typed; into that, if it is a directory.
+    /// Where a file goes: beneath the output directory, to its name or to what was typed; into that, if it is a directory.
     fn fetch_order(&self, name: &str, to: Option<String>) -> Result<fetch::Order, super::name::NameError> {
         let name = RemoteName::parse(name)?;
         let destination = match to {
             None => self.output.join(name.path()),
             Some(to) => {
-                let path = PathBuf::from(&to);
+                let path = self.output.join(&to);
                 match to.ends_with('/') || path.is_dir() || path.file_name().is_none() {
                     true => path.join(name.path().file_name().expect("a name ends in a component")),
                     false => path,
