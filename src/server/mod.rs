@@ -14,6 +14,7 @@ mod follow;
 pub mod hosts;
 pub mod listen;
 pub mod logging;
+mod notices;
 mod receive;
 mod respond;
 mod send;
@@ -31,6 +32,7 @@ use crate::metrics::Metrics;
 use crate::ring::kernel::{Kind, Token};
 use crate::ring::preflight;
 use crate::ring::system::System;
+use crate::text;
 use access_log::AccessLog;
 use anyhow::Context;
 use auth::Guard;
@@ -108,19 +110,19 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
         workers.push(spawn_worker(number, shared.clone(), sockets, control.sender())?);
     }
     for address in &bound {
-        eprintln!("forebay: serving {} on {address}", shared.options.root.display());
+        eprintln!("forebay: serving {} on {address}", text::path(&shared.options.root));
     }
+    notices::started(&shared, &bound);
     let listening = listen::Listening { sockets: Vec::new(), bound, files };
     let follower = follow::spawn(shared.clone()).context("cannot start the thread that looks at the root")?;
     systemd::notify(systemd::State::Ready);
     while let Some(libc::SIGHUP) = signals.forever().next() {
         shared.access_log.reopen();
-        if let Err(error) = shared.guard.reload() {
-            tracing::error!("{error}; the token stays what it was");
-        }
+        notices::reloaded(&shared, shared.guard.reload());
     }
     systemd::notify(systemd::State::Stopping);
     let deadline = Instant::now() + shared.options.drain;
+    notices::draining(&shared);
     end_at_the_second_signal(signals, listening.files.clone());
     control.shutdown(shared.options.drain);
     for number in 0..workers.len() {
@@ -131,6 +133,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     }
     control.join();
     shared.access_log.finish(deadline);
+    notices::stopped(&shared);
     drop(follower);
     listen::remove(&listening.files);
     Ok(())

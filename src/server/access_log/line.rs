@@ -9,6 +9,7 @@ use super::{Asked, Request};
 use crate::config::AccessLogFormat;
 use crate::http::cache_status::CacheStatus;
 use crate::net::peer::Peer;
+use crate::text;
 
 /// The status that is logged of a request whose client went away before it was answered, as nginx has it.
 const CLIENT_CLOSED: u16 = 499;
@@ -132,23 +133,24 @@ impl Line {
 
     fn write_json(&self, out: &mut Vec<u8>) -> io::Result<()> {
         let texts = self.texts();
-        let text = |number: usize| texts.map(|(_, texts)| String::from_utf8_lossy(texts[number]).into_owned());
+        let owned = |number: usize| texts.map(|(_, texts)| String::from_utf8_lossy(texts[number]).into_owned());
         let lengths = self.lengths.as_ref();
         let object = Object {
             time: humantime::format_rfc3339_micros(self.time).to_string(),
             peer: self.peer.to_string(),
-            method: text(0),
-            target: text(1),
+            method: owned(0),
+            target: owned(1),
             protocol: lengths.map(|lengths| lengths.protocol),
             status: self.status.unwrap_or(CLIENT_CLOSED),
             bytes: self.body_bytes,
-            referer: lengths.and_then(|lengths| lengths.referer).and_then(|_| text(2)),
-            user_agent: lengths.and_then(|lengths| lengths.user_agent).and_then(|_| text(3)),
+            referer: lengths.and_then(|lengths| lengths.referer).and_then(|_| owned(2)),
+            user_agent: lengths.and_then(|lengths| lengths.user_agent).and_then(|_| owned(3)),
             cache_status: self.cache_status.map(CacheStatus::as_str),
             seconds: self.elapsed.as_secs_f64(),
             aborted: self.aborted,
         };
-        serde_json::to_writer(&mut *out, &object)?;
+        // What a client sent may be read on a terminal.
+        out.write_all(text::json(&serde_json::to_string(&object)?).as_bytes())?;
         out.write_all(b"\n")
     }
 }
@@ -224,6 +226,16 @@ mod tests {
         assert_eq!(object["cache_status"], "forebay; hit");
         assert_eq!(object["seconds"], 0.0015);
         assert_eq!(object["aborted"], false);
+    }
+
+    #[test]
+    fn nothing_in_a_line_controls_a_terminal() {
+        let target = "/\u{9b}31m\u{7f}\u{202e}\u{1b}[0m".as_bytes();
+        for format in [AccessLogFormat::Combined, AccessLogFormat::Json] {
+            let text = written(&line(target), format);
+            assert!(crate::text::is_plain(text.trim_end_matches('\n')), "{text:?}");
+        }
+        assert_eq!(object(&line(target))["target"], std::str::from_utf8(target).unwrap());
     }
 
     #[test]

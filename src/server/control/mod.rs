@@ -12,6 +12,7 @@ mod answer;
 mod file;
 mod listing;
 mod pages;
+mod rates;
 mod route;
 mod socket;
 mod upload;

@@ -10,7 +10,7 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use tokio::sync::Mutex;
 
 use super::answer::{Answer, Body, Tally};
-use super::pages::Rates;
+use super::rates::Rates;
 use super::upload::WRITERS;
 use crate::cache::eviction::Touch;
 use crate::exchange::refusal::Refusal;
