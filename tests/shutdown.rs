@@ -138,7 +138,7 @@ fn unix_sockets_are_removed_and_those_left_behind_are_taken_over() {
     let mut second = std::process::Command::new(env!("CARGO_BIN_EXE_forebay"));
     let second = second.arg("serve").arg(root.path()).args(["--listen", &listen]).output().unwrap();
     assert_eq!(second.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&second.stderr).contains("another server is listening there"));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("a running program has a socket there"));
     assert_eq!(server.get("/file").text(), "x");
 }
 

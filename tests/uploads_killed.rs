@@ -123,7 +123,7 @@ fn leftovers_are_removed_at_start_where_writes_are_allowed() {
     server.get("/a/b/.forebay-upload-00000000deadbeef.tmp").expect(404);
     assert!(!server.get("/a/b/").text().contains("deadbeef"), "nor does it show it");
     drop(server);
-    let server = Server::start(root.path(), &["--allow-writes"]);
+    let server = Server::start(root.path(), &["--allow-writes", "--hidden"]);
     assert!(!leftover.exists());
     assert_eq!(server.get("/a/b/.forebay-upload-note.tmp").text(), "someone's own");
 }
