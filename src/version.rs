@@ -3,8 +3,10 @@
 //! Everything that asks whether a file still is what it was asks here ([`Version::compare`]), so that all parts of the server
 //! believe the same.
 
-use rustix::fs::Stat;
+use rustix::fs::{FileType, Stat};
 use std::fmt::Write;
+use std::io;
+use std::os::fd::AsFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The last second that an HTTP date can say: 9999-12-31T23:59:59Z.
@@ -72,6 +74,15 @@ impl std::ops::Deref for Etag {
     }
 }
 
+/// A version, and what describes it to those who get it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Described {
+    pub version: Version,
+    pub media_type: &'static str,
+    /// The time of modification that is told, in seconds since 1970.
+    pub modified: u64,
+}
+
 /// What became of an open file since it was found to be some version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
@@ -113,6 +124,15 @@ impl Change {
 }
 
 impl Version {
+    /// The version of an open file; `None` when it is no regular file. One fstat.
+    ///
+    /// # Errors
+    /// Those of fstat.
+    pub fn of(fd: impl AsFd) -> io::Result<Option<Version>> {
+        let stat = rustix::fs::fstat(fd)?;
+        Ok((FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| Version::of_stat(&stat)))
+    }
+
     pub fn of_stat(stat: &Stat) -> Version {
         Version {
             dev: stat.st_dev,

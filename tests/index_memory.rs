@@ -50,7 +50,7 @@ fn store(cache: &Cache, name: &str, size: u64, ino: u64) {
             cache.advance(&fill, &entry, size);
             cache.publish(&fill, entry);
         }
-        Err(reason) => drop(cache.pass(&fill, file, reason)),
+        Err(bypass) => drop(cache.pass(&fill, file, bypass)),
     }
 }
 

@@ -4,8 +4,7 @@ use super::defer::Source;
 use super::eviction::Tag;
 use super::fill::{Fill, OpenFile};
 use crate::arena::Allocation;
-use crate::http::representation::Representation;
-use crate::version::{Change, Trust, Version};
+use crate::version::{Change, Described, Trust, Version};
 use parking_lot::Mutex;
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, RawFd};
@@ -17,7 +16,7 @@ use std::time::Duration;
 pub struct Entry {
     name: Arc<[u8]>,
     hash: u64,
-    representation: Representation,
+    described: Described,
     allocation: Allocation,
     /// Bytes that are there; written by the filler only.
     filled: AtomicU64,
@@ -55,7 +54,7 @@ impl Entry {
         Entry {
             name: fill.shared_name().clone(),
             hash: fill.hash(),
-            representation: file.representation,
+            described: file.described,
             allocation,
             filled: AtomicU64::new(0),
             source: Mutex::new(Source::Filler),
@@ -80,13 +79,13 @@ impl Entry {
         self.hash
     }
 
-    pub fn representation(&self) -> &Representation {
-        &self.representation
+    pub fn described(&self) -> &Described {
+        &self.described
     }
 
     /// Bytes of the file.
     pub fn size(&self) -> u64 {
-        self.representation.identity.size
+        self.described.version.size
     }
 
     /// Bytes of budget that it costs.
@@ -193,7 +192,7 @@ impl Entry {
 
     /// Whether `found` on the disk is the version that is cached, as far as times can tell.
     pub fn is_current(&self, found: &Version) -> bool {
-        self.representation.identity.compare(found, || true) == Change::Same
+        self.described.version.compare(found, || true) == Change::Same
     }
 }
 

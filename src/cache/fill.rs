@@ -4,12 +4,9 @@
 
 use super::entry::Lease;
 use super::opened::Opened;
-use crate::http::cache_status::Reason;
-use crate::http::representation::Representation;
 use crate::limits;
-use crate::origin::{Found, RootAbsent};
-use crate::version::{Change, SETTLING, Trust};
-use crate::wake::Waiter;
+use crate::version::{Change, Described, SETTLING, Trust, Version};
+use crate::wake::{Waiter, Waiters};
 use parking_lot::Mutex;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,7 +20,7 @@ pub struct Fill {
     name: Arc<[u8]>,
     hash: u64,
     /// Set for a fill that is not in the index: nobody joins it, and why it will not be cached.
-    aside: Option<Reason>,
+    aside: Option<Bypass>,
     /// The file, if it was still open.
     opened: Mutex<Option<Opened>>,
     state: Mutex<Flight>,
@@ -31,7 +28,7 @@ pub struct Fill {
 
 struct Flight {
     progress: Progress,
-    waiters: Vec<Waiter>,
+    waiters: Waiters,
 }
 
 /// How far a fill is.
@@ -48,7 +45,7 @@ pub enum Progress {
     /// It is whole.
     Ready(Lease),
     /// It is served from the open file without being cached.
-    Uncached(Arc<OpenFile>, Reason),
+    Uncached(Arc<OpenFile>, Bypass),
     /// It cannot be had.
     Failed(Failure),
 }
@@ -58,7 +55,7 @@ pub struct OpenFile {
     pub fd: OwnedFd,
     /// The name it was opened by.
     pub name: Arc<[u8]>,
-    pub representation: Representation,
+    pub described: Described,
     /// It was last changed so long ago that nobody seems to be writing to it: its pages in the page cache may be sent by
     /// reference.
     pub is_settled: bool,
@@ -83,7 +80,7 @@ impl OpenFile {
     pub fn new(
         fd: OwnedFd,
         name: Arc<[u8]>,
-        representation: Representation,
+        described: Described,
         age: Option<Duration>,
         settled: Duration,
         now: u64,
@@ -91,7 +88,7 @@ impl OpenFile {
         OpenFile {
             fd,
             name,
-            representation,
+            described,
             is_settled: settled.is_zero() || age.is_some_and(|age| age >= settled),
             trust: Trust::after(age),
             opened: now,
@@ -141,9 +138,9 @@ impl OpenFile {
 
     /// Whether it still is that version and has all its names, as far as its times can tell.
     pub fn is_same(&self, now: u64) -> bool {
-        let began = &self.representation.identity;
-        let found = Found::of(self.fd.as_fd());
-        let same = matches!(found, Ok(Found::File(found)) if began.compare(&found, || true) == Change::Same);
+        let began = &self.described.version;
+        let found = Version::of(self.fd.as_fd());
+        let same = matches!(found, Ok(Some(found)) if began.compare(&found, || true) == Change::Same);
         if same {
             self.compared.store(now, Relaxed);
         }
@@ -173,31 +170,24 @@ pub enum Failure {
     Io(i32),
 }
 
-impl Failure {
-    /// What an error of the origin means, by its errno.
-    pub fn of_errno(errno: i32) -> Failure {
-        match errno {
-            // ELOOP and EXDEV: a link that leads in circles or out of the root.
-            libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::EXDEV | libc::ENAMETOOLONG | libc::EINVAL => {
-                Failure::NotFound
-            }
-            libc::EACCES | libc::EPERM | libc::ENXIO | libc::ENODEV => Failure::Forbidden,
-            errno => Failure::Io(errno),
-        }
-    }
-
-    /// What an error of the origin means.
-    pub fn of(error: &io::Error) -> Failure {
-        if RootAbsent::caused(error) {
-            return Failure::RootAbsent;
-        }
-        Failure::of_errno(error.raw_os_error().unwrap_or(libc::EIO))
-    }
+/// Why a file is served without being cached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bypass {
+    /// It is larger than the arena.
+    TooLarge,
+    /// All memory that could be freed is in use by responses in progress.
+    NoRoom,
+    /// The eviction policy holds everything it would displace for more valuable.
+    NotAdmitted,
+    /// It changed while it was read.
+    Changed,
+    /// Only its properties were asked for.
+    HeadOnly,
 }
 
 impl Fill {
     fn new(name: Arc<[u8]>, hash: u64, progress: Progress) -> Fill {
-        let state = Mutex::new(Flight { progress, waiters: Vec::new() });
+        let state = Mutex::new(Flight { progress, waiters: Waiters::default() });
         Fill { name, hash, aside: None, opened: Mutex::new(None), state }
     }
 
@@ -207,7 +197,7 @@ impl Fill {
     }
 
     /// One that no other request joins, as its file will not be cached.
-    pub(super) fn set_aside(name: &[u8], hash: u64, reason: Reason) -> Fill {
+    pub(super) fn set_aside(name: &[u8], hash: u64, reason: Bypass) -> Fill {
         Fill { aside: Some(reason), ..Fill::new(name.into(), hash, Progress::Opening) }
     }
 
@@ -236,8 +226,7 @@ impl Fill {
 
     /// So many connections wait for it, and nobody else.
     pub fn is_waited_for_by(&self, connections: usize) -> bool {
-        let waiters = &self.state.lock().waiters;
-        waiters.len() == connections && waiters.iter().all(|waiter| matches!(waiter, Waiter::Ring { .. }))
+        self.state.lock().waiters.are_rings(connections)
     }
 
     pub fn name(&self) -> &[u8] {
@@ -253,7 +242,7 @@ impl Fill {
     }
 
     /// Why it will not be cached, if that was known from the beginning.
-    pub fn aside(&self) -> Option<Reason> {
+    pub fn aside(&self) -> Option<Bypass> {
         self.aside
     }
 
@@ -270,25 +259,25 @@ impl Fill {
         if news {
             return Some(state.progress.clone());
         }
-        state.waiters.push(waiter());
+        state.waiters.insert(waiter());
         None
     }
 
     pub(super) fn advance(&self, entry: &Lease, filled: u64) -> Vec<Waiter> {
         let mut state = self.state.lock();
         entry.set_filled(filled);
-        std::mem::take(&mut state.waiters)
+        state.waiters.take()
     }
 
     pub(super) fn fetched(&self, file: &OpenFile, to: u64) -> Vec<Waiter> {
         let mut state = self.state.lock();
         file.set_fetched(Some(to));
-        std::mem::take(&mut state.waiters)
+        state.waiters.take()
     }
 
     pub(super) fn move_on(&self, progress: Progress) -> Vec<Waiter> {
         let mut state = self.state.lock();
         state.progress = progress;
-        std::mem::take(&mut state.waiters)
+        state.waiters.take()
     }
 }

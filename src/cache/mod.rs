@@ -22,20 +22,19 @@ pub mod eviction;
 pub mod fill;
 pub mod index;
 pub mod opened;
+pub mod stats;
 
 use crate::arena::{Arena, Usage};
-use crate::http::cache_status::Reason;
 use crate::limits;
-use crate::metrics::SharedMetrics;
-use crate::metrics::labels::Eviction as Departure;
 use crate::wake::Waiter;
 use entry::{Entry, Lease};
 use eviction::{Candidate, Eviction, Policy, Tag, Touch, Victim};
-use fill::{Failure, Fill, OpenFile, Progress};
+use fill::{Bypass, Failure, Fill, OpenFile, Progress};
 use index::{Index, State};
 use opened::{Kept, Quota};
 use parking_lot::Mutex;
 use slab::Slab;
+use stats::{Departure, Stats};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -51,7 +50,7 @@ pub struct Cache {
     open_files: Arc<Quota>,
     /// How long a file stays open that is not cached any more.
     open_time: Duration,
-    metrics: Arc<SharedMetrics>,
+    stats: Arc<dyn Stats>,
 }
 
 /// What only misses, evictions and removals need.
@@ -88,7 +87,7 @@ impl Cache {
         eviction: Eviction,
         miss_cost: u64,
         open_time: Duration,
-        metrics: Arc<SharedMetrics>,
+        stats: Arc<dyn Stats>,
     ) -> io::Result<Cache> {
         let policy = eviction.build(capacity, miss_cost);
         Ok(Cache {
@@ -98,7 +97,7 @@ impl Cache {
             keeper: Mutex::new(Keeper { policy, residents: Slab::new(), kept: VecDeque::new() }),
             open_files: Quota::new(),
             open_time,
-            metrics,
+            stats,
         })
     }
 
@@ -130,7 +129,7 @@ impl Cache {
     }
 
     /// A fill that no other request joins and that will not be cached.
-    pub fn aside(&self, name: &[u8], reason: Reason) -> Arc<Fill> {
+    pub fn aside(&self, name: &[u8], reason: Bypass) -> Arc<Fill> {
         Arc::new(Fill::set_aside(name, self.index.hash(name), reason))
     }
 
@@ -138,12 +137,12 @@ impl Cache {
     ///
     /// # Errors
     /// Why the file is served uncached.
-    pub fn reserve(&self, fill: &Arc<Fill>, file: &OpenFile, checked: u64, now: u64) -> Result<Lease, Reason> {
+    pub fn reserve(&self, fill: &Arc<Fill>, file: &OpenFile, checked: u64, now: u64) -> Result<Lease, Bypass> {
         if let Some(reason) = fill.aside() {
             return Err(reason);
         }
-        let size = file.representation.identity.size;
-        let charged = self.arena.charged(size).ok_or(Reason::TooLarge)?;
+        let size = file.described.version.size;
+        let charged = self.arena.charged(size).ok_or(Bypass::TooLarge)?;
         let candidate = Candidate { key: fill.hash(), size, charged };
         self.keeper.lock().policy.miss(&candidate);
         // Others may take what was freed for this one; then more is freed, but not for ever.
@@ -162,11 +161,11 @@ impl Cache {
             // Outside the keeper's lock: punching takes its time.
             drop(leaving);
         }
-        Err(Reason::NoRoom)
+        Err(Bypass::NoRoom)
     }
 
     /// Takes victims out of the cache until their charge covers `shortage`.
-    fn make_room(&self, keeper: &mut Keeper, wanted: &Candidate, shortage: u64) -> Result<Vec<Arc<Entry>>, Reason> {
+    fn make_room(&self, keeper: &mut Keeper, wanted: &Candidate, shortage: u64) -> Result<Vec<Arc<Entry>>, Bypass> {
         let Keeper { policy, residents, kept } = keeper;
         let mut leaving = Vec::new();
         let mut freed = 0;
@@ -189,14 +188,14 @@ impl Cache {
                         }
                         _ => drop(self.index.remove_entry(&entry)),
                     }
-                    self.metrics.evictions[Departure::Room].one();
+                    self.stats.left(Departure::Room);
                     leaving.push(entry);
                 }
                 Victim::Refuse if leaving.is_empty() => {
-                    self.metrics.rejections.one();
-                    return Err(Reason::NotAdmitted);
+                    self.stats.refused();
+                    return Err(Bypass::NotAdmitted);
                 }
-                Victim::None if leaving.is_empty() => return Err(Reason::NoRoom),
+                Victim::None if leaving.is_empty() => return Err(Bypass::NoRoom),
                 Victim::Refuse | Victim::None => break,
             }
         }
@@ -261,7 +260,7 @@ impl Cache {
     }
 
     /// The file is not cached: those who wait serve it from the open file.
-    pub fn pass(&self, fill: &Arc<Fill>, file: Arc<OpenFile>, reason: Reason) -> Vec<Waiter> {
+    pub fn pass(&self, fill: &Arc<Fill>, file: Arc<OpenFile>, reason: Bypass) -> Vec<Waiter> {
         self.index.remove_fill(fill);
         fill.move_on(Progress::Uncached(file, reason))
     }
@@ -282,7 +281,7 @@ impl Cache {
         match &state {
             Some(State::Ready(entry)) => {
                 keeper.forget(entry);
-                self.metrics.evictions[why].one();
+                self.stats.left(why);
             }
             Some(State::Open(kept)) => drop(kept.take()),
             Some(State::Filling(_)) | None => {}
@@ -311,7 +310,7 @@ impl Cache {
         let mut keeper = self.keeper.lock();
         if self.index.remove_entry(entry.shared()) {
             keeper.forget(entry.shared());
-            self.metrics.evictions[why].one();
+            self.stats.left(why);
         }
     }
 
@@ -321,7 +320,7 @@ impl Cache {
         let mut indexed_bytes = 0;
         let mut leased_bytes = 0;
         self.index.for_each(|entry| {
-            let size = entry.representation().identity.size;
+            let size = entry.size();
             indexed_bytes += size.max(1);
             if Arc::strong_count(entry) > OWN_REFERENCES {
                 leased_bytes += size;

@@ -21,9 +21,9 @@ pub mod vouch;
 use crate::cache::defer::Resumed;
 use crate::cache::entry::Lease;
 use crate::cache::eviction::Touch;
-use crate::cache::fill::{Failure, Fill, OpenFile, Progress};
+use crate::cache::fill::{Bypass, Failure, Fill, OpenFile, Progress};
 use crate::cache::{Cache, Found, count_hit};
-use crate::http::cache_status::{CacheStatus, Forward, Reason};
+use crate::http::cache_status::{CacheStatus, Forward};
 use crate::http::conditional::Conditions;
 use crate::http::request::Method;
 use crate::wake::Waiter;
@@ -153,7 +153,7 @@ impl Exchange {
         if ask.method == Method::Head {
             return match terms.cache.get(ask.name) {
                 Some(lease) => self.look_at(terms, ask, lease),
-                None => Some(self.bypass(terms, ask, Reason::HeadOnly)),
+                None => Some(self.bypass(terms, ask, Bypass::HeadOnly)),
             };
         }
         match terms.cache.find(ask.name) {
@@ -169,7 +169,7 @@ impl Exchange {
     /// Step 2 once more: what was found has been given up meanwhile.
     fn look_up_again(&mut self, terms: &Terms<'_>, ask: &Ask<'_>) -> Option<Action> {
         if self.lost == LOST_ENTRIES_MAX {
-            return Some(self.bypass(terms, ask, Reason::Changed));
+            return Some(self.bypass(terms, ask, Bypass::Changed));
         }
         self.lost += 1;
         self.look_up(terms, ask)
@@ -215,8 +215,8 @@ impl Exchange {
     }
 
     /// Reads the file for this request alone, past the cache.
-    fn bypass(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, reason: Reason) -> Action {
-        self.begin(terms.cache.aside(ask.name, reason))
+    fn bypass(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, bypass: Bypass) -> Action {
+        self.begin(terms.cache.aside(ask.name, bypass))
     }
 
     fn begin(&mut self, fill: Arc<Fill>) -> Action {
@@ -258,13 +258,13 @@ impl Exchange {
             }
             Progress::Deferred(lease, file) => Source::File { file, fill: Some((lease, fill)) },
             Progress::Filling(lease, _) | Progress::Ready(lease) => Source::Arena { lease, fill: Some(fill) },
-            Progress::Uncached(file, reason) => {
-                let status = CacheStatus::Uncached { forward, reason };
+            Progress::Uncached(file, bypass) => {
+                let status = CacheStatus::Uncached { forward, reason: bypass.into() };
                 return Some(Action::Deliver(Plan::new(ask, status, Source::File { file, fill: None })));
             }
             // Once more, past the cache: a file that is being written can still be read.
             Progress::Failed(Failure::Changed) if fill.aside().is_none() => {
-                return Some(self.bypass(terms, ask, Reason::Changed));
+                return Some(self.bypass(terms, ask, Bypass::Changed));
             }
             Progress::Failed(Failure::IsDirectory) => return Some(Action::Directory),
             Progress::Failed(failure) => return Some(Action::Refuse(Refusal::of_failure(ask.name, failure, forward))),

@@ -2,8 +2,8 @@
 
 use super::Ask;
 use crate::cache::entry::Lease;
-use crate::cache::fill::{Fill, OpenFile};
-use crate::http::cache_status::CacheStatus;
+use crate::cache::fill::{Bypass, Fill, OpenFile};
+use crate::http::cache_status::{CacheStatus, Reason};
 use crate::http::conditional::Verdict;
 use crate::http::multipart::Multipart;
 use crate::http::representation::Representation;
@@ -33,12 +33,24 @@ pub enum Source {
     File { file: Arc<OpenFile>, fill: Option<(Lease, Arc<Fill>)> },
 }
 
+impl From<Bypass> for Reason {
+    fn from(bypass: Bypass) -> Reason {
+        match bypass {
+            Bypass::TooLarge => Reason::TooLarge,
+            Bypass::NoRoom => Reason::NoRoom,
+            Bypass::NotAdmitted => Reason::NotAdmitted,
+            Bypass::Changed => Reason::Changed,
+            Bypass::HeadOnly => Reason::HeadOnly,
+        }
+    }
+}
+
 impl Source {
     /// The version that is sent.
     pub fn representation(&self) -> &Representation {
         match self {
-            Source::Arena { lease, .. } => lease.representation(),
-            Source::File { file, .. } => &file.representation,
+            Source::Arena { lease, .. } => lease.described(),
+            Source::File { file, .. } => &file.described,
         }
     }
 }
@@ -47,7 +59,7 @@ impl Plan {
     /// Step 5: conditions and ranges decide what is sent of the version that was found.
     pub fn new(ask: &Ask<'_>, cache_status: CacheStatus, source: Source) -> Plan {
         let representation = source.representation();
-        let size = representation.identity.size;
+        let size = representation.version.size;
         let mut parts = None;
         let (content, body) = match ask.conditions.evaluate(representation) {
             Verdict::Whole => (Content::Whole, 0..size),

@@ -24,6 +24,28 @@ pub enum Refusal {
     Origin { name: Box<[u8]>, errno: i32 },
 }
 
+impl Failure {
+    /// What an error of the origin means, by its errno.
+    pub fn of_errno(errno: i32) -> Failure {
+        match errno {
+            // ELOOP and EXDEV: a link that leads in circles or out of the root.
+            libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::EXDEV | libc::ENAMETOOLONG | libc::EINVAL => {
+                Failure::NotFound
+            }
+            libc::EACCES | libc::EPERM | libc::ENXIO | libc::ENODEV => Failure::Forbidden,
+            errno => Failure::Io(errno),
+        }
+    }
+
+    /// What an error of the origin means.
+    pub fn of(error: &io::Error) -> Failure {
+        if RootAbsent::caused(error) {
+            return Failure::RootAbsent;
+        }
+        Failure::of_errno(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
 impl Refusal {
     /// The refusal of a file that could not be had.
     pub fn of_failure(name: &[u8], failure: Failure, forward: Forward) -> Refusal {

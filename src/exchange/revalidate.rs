@@ -3,7 +3,7 @@
 use crate::cache::Cache;
 use crate::cache::entry::Lease;
 use crate::cache::fill::Failure;
-use crate::metrics::labels::Eviction as Departure;
+use crate::cache::stats::Departure;
 use crate::origin::Found;
 use std::io;
 use std::time::Duration;

@@ -38,8 +38,8 @@ impl Vouch {
     /// Of a response from an open file that begins with byte `at`. One that was left alone for long may be sent by reference.
     pub fn of(file: &OpenFile, at: u64) -> Vouch {
         match file.is_settled {
-            true => Vouch::unseen(file.representation.identity),
-            false => Vouch::seen(file.representation.identity, file.sample(at)),
+            true => Vouch::unseen(file.described.version),
+            false => Vouch::seen(file.described.version, file.sample(at)),
         }
     }
 

@@ -57,7 +57,7 @@ impl Conditions<'_> {
         }
         match self.range.filter(|_| self.range_applies(current)) {
             None => Verdict::Whole,
-            Some(value) => match range::select(value, current.identity.size) {
+            Some(value) => match range::select(value, current.version.size) {
                 Selection::Whole => Verdict::Whole,
                 Selection::Part { from, to } => Verdict::Part { from, to },
                 Selection::Parts(ranges) => Verdict::Parts(ranges),
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn writes_are_conditional_on_what_is_there() {
-        let identity = current().identity;
+        let identity = current().version;
         let own = identity.etag().to_string();
         let weak = format!("W/{own}");
         for (field, value, on_present, on_absent) in [

@@ -1,33 +1,27 @@
 //! The representation of a file: its version, and the header fields that describe it.
 
 use super::date;
-use crate::version::{Etag, Version};
+use crate::version::{Described, Etag, Version};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What every response about one version of one file says. Written anew for each, which costs less than keeping the text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Representation {
-    pub identity: Version,
-    media_type: &'static str,
-    /// What Last-Modified says, in seconds since 1970.
-    modified: u64,
-}
+pub type Representation = Described;
 
 /// What follows a media type of text: it is taken to be UTF-8.
 const CHARSET: &str = "; charset=utf-8";
 
-impl Representation {
-    /// The representation of the file `name` in the version `identity`.
-    pub fn new(name: &[u8], identity: Version) -> Representation {
+impl Described {
+    /// The representation of the file `name` in this version.
+    pub fn new(name: &[u8], version: Version) -> Described {
         // Never later than the Date of a response (RFC 9110, 8.8.2.1).
-        let modified = identity.last_modified().min(SystemTime::now());
+        let modified = version.last_modified().min(SystemTime::now());
         let modified = modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Representation { identity, media_type: media_type(name), modified }
+        Described { version, media_type: media_type(name), modified }
     }
 
     /// The strong entity tag, with its quotes.
     pub fn etag(&self) -> Etag {
-        self.identity.etag()
+        self.version.etag()
     }
 
     /// Appends the fields that describe this version, each line with its CRLF.
@@ -106,7 +100,7 @@ pub(crate) mod tests {
 
     #[test]
     fn types_go_by_extension() {
-        let of = |name: &[u8]| Representation::new(name, sample(1, 1).identity).content_type();
+        let of = |name: &[u8]| Representation::new(name, sample(1, 1).version).content_type();
         assert_eq!(of(b"a/b.PNG"), "image/png");
         assert_eq!(of(b"noextension"), "application/octet-stream");
         assert_eq!(of(b"\xff.html"), "text/html; charset=utf-8");

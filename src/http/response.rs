@@ -80,7 +80,7 @@ pub fn write_file_head(
 
 /// Appends the fields that say what a response about a file is, each line with its CRLF.
 pub fn write_file_fields(out: &mut Vec<u8>, content: Content, representation: &Representation, status: CacheStatus) {
-    let size = representation.identity.size;
+    let size = representation.version.size;
     match content {
         Content::Whole => {
             out.extend_from_slice(b"Content-Length: ");

@@ -11,6 +11,7 @@ pub mod text;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::cache::stats::{Departure, Stats};
 use catalogue as c;
 use counter::{Counter, Family, Gauge, Histogram, HistogramValues, Label, Read, SharedCounter};
 use labels::{
@@ -91,6 +92,22 @@ pub struct SharedMetrics {
     pub access_log_lines: SharedCounter,
     /// Access log lines dropped.
     pub access_log_dropped: SharedCounter,
+}
+
+impl Stats for SharedMetrics {
+    fn left(&self, why: Departure) {
+        let label = match why {
+            Departure::Room => labels::Eviction::Room,
+            Departure::Invalidated => labels::Eviction::Invalidated,
+            Departure::Replaced => labels::Eviction::Replaced,
+            Departure::Deleted => labels::Eviction::Deleted,
+        };
+        self.evictions[label].one();
+    }
+
+    fn refused(&self) {
+        self.rejections.one();
+    }
 }
 
 /// The state of the cache at a scrape, which nobody counts as it goes.

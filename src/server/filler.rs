@@ -341,7 +341,7 @@ impl<K: Kernel> Worker<K> {
     /// Whether the open file still is the version that was begun, so that what was read of it may be sent. It was found under its
     /// name at `found_at`.
     fn is_still_the_same(&mut self, fill: &Arc<Fill>, file: &OpenFile, found_at: u64) -> bool {
-        let began = &file.representation.identity;
+        let began = &file.described.version;
         let Ok(Found::File(now)) = self.kernel.identify(file.fd.as_fd()) else { return false };
         match began.compare(&now, || self.shared.origin.leads_to(&file.name, began)) {
             Change::Same => {

@@ -96,7 +96,7 @@ impl<K: Kernel> Worker<K> {
     fn look_at_stream(&mut self, stream: &mut Stream) -> Change {
         let Stream { file, vouch, .. } = stream;
         let found = self.kernel.identify(file.fd.as_fd());
-        vouch.look(found, || self.shared.origin.leads_to(&file.name, &file.representation.identity))
+        vouch.look(found, || self.shared.origin.leads_to(&file.name, &file.described.version))
     }
 
     /// The file was written to. What the arena has whole is known to be of the version that was begun; but what was handed over by

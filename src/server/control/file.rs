@@ -301,8 +301,8 @@ impl Reader {
     }
 
     fn check(&mut self) -> io::Result<()> {
-        let OpenFile { name, representation, .. } = &*self.open;
-        let is_still_named = || self.shared.origin.leads_to(name, &representation.identity);
+        let OpenFile { name, described, .. } = &*self.open;
+        let is_still_named = || self.shared.origin.leads_to(name, &described.version);
         match self.vouch.look(Found::of(&self.file), is_still_named).keeps_bytes() {
             true => Ok(()),
             false => Err(io::Error::other("the file changed while it was sent")),

@@ -15,7 +15,8 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::answer::{Answer, Content};
 use super::route::{Lane, OwnedConditions, blocking, field};
-use crate::metrics::labels::{Eviction, Timeout, Upload as Outcome};
+use crate::cache::stats::Departure;
+use crate::metrics::labels::{Timeout, Upload as Outcome};
 use crate::origin::upload::{Upload, WriteError};
 use crate::server::shared::Shared;
 use crate::version::Version;
@@ -68,7 +69,7 @@ impl Lane {
             // Here and not after the answer, which may be for nobody: what is cached must go in any case.
             let _turn = turn;
             let stored = upload.commit(&shared.origin, &|present| conditions.permits_write(present));
-            forget(&shared, &owned, Eviction::Replaced);
+            forget(&shared, &owned, Departure::Replaced);
             stored
         });
         let stored = stored.await?.map_err(refusal)?;
@@ -149,7 +150,7 @@ impl Lane {
         let deleted = blocking(move || {
             let _turn = turn;
             let deleted = shared.origin.delete(&owned, &|present| conditions.permits_write(present));
-            forget(&shared, &owned, Eviction::Deleted);
+            forget(&shared, &owned, Departure::Deleted);
             deleted
         });
         deleted.await?.map_err(refusal)?;
@@ -177,7 +178,7 @@ impl Drop for Account {
 }
 
 /// Drops what is cached of a name that was written to.
-fn forget(shared: &Shared, name: &[u8], why: Eviction) {
+fn forget(shared: &Shared, name: &[u8], why: Departure) {
     shared.cache.remove(name, why);
 }
 
