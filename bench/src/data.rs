@@ -1,5 +1,5 @@
-//! The files that every server serves: single ones of given sizes, and corpora made by the load generator, whose bodies it
-//! can verify byte by byte.
+//! The files that every server serves: single ones of given sizes, and corpora made by the load generator, whose bodies
+//! it can verify byte by byte.
 
 use crate::{
     measure::pagecache,
@@ -15,8 +15,8 @@ use std::{
     process::Command,
 };
 
-/// How many slices the files for cold runs are divided into: one is asked for in each run, so that no cache but the page
-/// cache can hold it from the run before.
+/// How many slices the files for cold runs are divided into: one is asked for in each run, so that no cache but the
+/// page cache can hold it from the run before.
 pub const SLICES: u64 = 8;
 
 /// A name below the root and a size in bytes.

@@ -1,5 +1,6 @@
-//! Every process that the harness starts ends with it: when its guard is dropped (a panic unwinds through that too), and on
-//! SIGINT, SIGTERM and SIGHUP. Processes are ended by pid, descendants included. So is a changed system setting restored.
+//! Every process that the harness starts ends with it: when its guard is dropped (a panic unwinds through that too),
+//! and on SIGINT, SIGTERM and SIGHUP. Processes are ended by pid, descendants included. So is a changed system setting
+//! restored.
 
 use crate::measure::{cores, cpu};
 use anyhow::{Context, Result};

@@ -31,7 +31,8 @@ pub struct Own {
     pub loadgen: PathBuf,
 }
 
-/// The given programs, or else those of this workspace, built by cargo so that what is measured is what the sources say.
+/// The given programs, or else those of this workspace, built by cargo so that what is measured is what the sources
+/// say.
 ///
 /// # Errors
 /// They cannot be built.

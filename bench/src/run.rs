@@ -24,7 +24,8 @@ use std::{
     process::Command,
 };
 
-/// Descriptors for 10,000 connections and as many files, with room to spare. Only root can have more than the hard limit.
+/// Descriptors for 10,000 connections and as many files, with room to spare. Only root can have more than the hard
+/// limit.
 const DESCRIPTORS: u64 = 262_144;
 
 /// The options of `bench run`.
@@ -48,7 +49,8 @@ pub struct RunOptions {
     /// Where results.json, the table and the plots go [default: bench-results in cargo's target directory]
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
-    /// Where the files are that are served, on a disk; kept for the next run [default: bench-data in cargo's target directory]
+    /// Where the files are that are served, on a disk; kept for the next run [default: bench-data in cargo's target
+    /// directory]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// A built forebay, instead of building this workspace's
@@ -170,8 +172,8 @@ fn find_peers(wanted: &[Peer], session: &mut Session, results: &mut Results) {
     }
 }
 
-/// Whether everything that was to be measured of Forebay is there, with the right bytes. What is wrong with the servers that
-/// it is compared with is said, and changes nothing: it is theirs, and the ratios leave out what it spoils.
+/// Whether everything that was to be measured of Forebay is there, with the right bytes. What is wrong with the servers
+/// that it is compared with is said, and changes nothing: it is theirs, and the ratios leave out what it spoils.
 fn judge(session: &Session, cases: &[Case], results: &Results) -> bool {
     let mut good = true;
     for case in cases {

@@ -1,7 +1,7 @@
 //! The files of an ordinary site: 20 of 3 to 300 KiB, of which 15 are text with `.br` and `.gz` variants beside them.
 //!
-//! Their bytes are made here, from a seed, as compressible as such files are: text of a vocabulary whose words are used as 1/rank,
-//! with the punctuation of its kind; what is compressed already (WOFF2, WebP) is noise.
+//! Their bytes are made here, from a seed, as compressible as such files are: text of a vocabulary whose words are used
+//! as 1/rank, with the punctuation of its kind; what is compressed already (WOFF2, WebP) is noise.
 
 use anyhow::{Context, Result};
 use std::{

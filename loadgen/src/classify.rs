@@ -1,7 +1,8 @@
 //! How hits are told from misses: by what a response says of itself.
 //!
-//! The standard field is `Cache-Status` (RFC 9211): a list with one member per cache, the one nearest to the origin first. The last
-//! member speaks for the server this client is connected to, so it decides. Other caches say it in fields of their own.
+//! The standard field is `Cache-Status` (RFC 9211): a list with one member per cache, the one nearest to the origin
+//! first. The last member speaks for the server this client is connected to, so it decides. Other caches say it in
+//! fields of their own.
 
 use crate::stats::Class;
 use std::{fmt, str::FromStr};

@@ -46,24 +46,64 @@ pub struct RunOptions {
     pub url: String,
 
     /// Connections, shared among the threads
-    #[arg(short, long, default_value_t = 64, env = "LOADGEN_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Load")]
+    #[arg(
+        short,
+        long,
+        default_value_t = 64,
+        env = "LOADGEN_CONNECTIONS",
+        value_parser = clap::value_parser!(u32).range(1..=100_000),
+        help_heading = "Load"
+    )]
     pub connections: u32,
     /// Threads that send and receive
-    #[arg(short, long, default_value_t = 1, env = "LOADGEN_THREADS", value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Load")]
+    #[arg(
+        short,
+        long,
+        default_value_t = 1,
+        env = "LOADGEN_THREADS",
+        value_parser = clap::value_parser!(u32).range(1..=1024),
+        help_heading = "Load"
+    )]
     pub threads: u32,
     /// Requests on their way at once on each connection
-    #[arg(long, default_value_t = 1, env = "LOADGEN_PIPELINE", value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Load")]
+    #[arg(
+        long,
+        default_value_t = 1,
+        env = "LOADGEN_PIPELINE",
+        value_parser = clap::value_parser!(u32).range(1..=1024),
+        help_heading = "Load"
+    )]
     pub pipeline: u32,
     /// How long requests are started; 10s unless --requests or --trace sets another end
-    #[arg(short, long, env = "LOADGEN_DURATION", value_parser = units::duration(Duration::ZERO, LONGEST), help_heading = "Load")]
+    #[arg(
+        short,
+        long,
+        env = "LOADGEN_DURATION",
+        value_parser = units::duration(Duration::ZERO, LONGEST),
+        help_heading = "Load"
+    )]
     pub duration: Option<Duration>,
     /// How many requests are measured
-    #[arg(short = 'n', long, env = "LOADGEN_REQUESTS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Load")]
+    #[arg(
+        short = 'n',
+        long,
+        env = "LOADGEN_REQUESTS",
+        value_parser = clap::value_parser!(u64).range(1..),
+        help_heading = "Load"
+    )]
     pub requests: Option<u64>,
     /// Send without measuring for this long first
-    #[arg(short, long, default_value = "0s", env = "LOADGEN_WARMUP", value_parser = units::duration(Duration::ZERO, LONGEST), help_heading = "Load")]
+    #[arg(
+        short,
+        long,
+        default_value = "0s",
+        env = "LOADGEN_WARMUP",
+        value_parser = units::duration(Duration::ZERO, LONGEST),
+        help_heading = "Load"
+    )]
     pub warmup: Duration,
-    /// Open loop: requests per second in all, whatever the server does. Latency counts from when a request was meant to start
+    /// Open loop: requests per second in all, whatever the server does. Latency counts from when a request was meant to
+    /// start
     #[arg(short, long, env = "LOADGEN_RATE", value_parser = positive, group = "pace", help_heading = "Load")]
     pub rate: Option<f64>,
     /// Open loop at rates that follow each other: 10s:1000/s,30s:5000/s
@@ -88,7 +128,13 @@ pub struct RunOptions {
     )]
     pub arrivals: Arrivals,
     /// The longest that a request may take
-    #[arg(long, default_value = "10s", env = "LOADGEN_TIMEOUT", value_parser = units::duration(SHORTEST, LONGEST), help_heading = "Load")]
+    #[arg(
+        long,
+        default_value = "10s",
+        env = "LOADGEN_TIMEOUT",
+        value_parser = units::duration(SHORTEST, LONGEST),
+        help_heading = "Load"
+    )]
     pub timeout: Duration,
     /// Let the kernel discard bodies instead of copying them here (TCP): cheaper from about 64 KiB on
     #[arg(long, env = "LOADGEN_DISCARD_BODIES", conflicts_with = "verify", help_heading = "Load")]
@@ -106,8 +152,8 @@ pub struct RunOptions {
     /// A connection of its own for every request
     #[arg(long, env = "LOADGEN_NO_KEEPALIVE", conflicts_with = "pipeline", help_heading = "Load")]
     pub no_keepalive: bool,
-    /// What tells hits from misses: a field and how it begins ('X-Cache: HIT', 'X-Cache: HIT|STALE'), or forebay (Cache-Status),
-    /// varnish, nginx, apache, squid, cloudfront, cloudflare, fastly, akamai
+    /// What tells hits from misses: a field and how it begins ('X-Cache: HIT', 'X-Cache: HIT|STALE'), or forebay
+    /// (Cache-Status), varnish, nginx, apache, squid, cloudfront, cloudflare, fastly, akamai
     #[arg(long, value_name = "FIELD", default_value = "forebay", env = "LOADGEN_HIT_HEADER", help_heading = "Load")]
     pub hit_header: Rule,
     /// Exit with status 1 if this comes true: errors>0.1%, dropped>100, p99>5ms, hit.p99.9>1ms, misses>10%, rate<5000.
@@ -122,7 +168,13 @@ pub struct RunOptions {
     #[arg(short, long, env = "LOADGEN_LISTING", group = "names", help_heading = "Names")]
     pub listing: bool,
     /// Replay a trace
-    #[arg(long, env = "LOADGEN_TRACE", group = "names", conflicts_with_all = ["popularity", "miss_ratio"], help_heading = "Names")]
+    #[arg(
+        long,
+        env = "LOADGEN_TRACE",
+        group = "names",
+        conflicts_with_all = ["popularity", "miss_ratio"],
+        help_heading = "Names"
+    )]
     pub trace: Option<PathBuf>,
     /// The format of the trace
     #[arg(
@@ -135,13 +187,20 @@ pub struct RunOptions {
     )]
     pub trace_format: trace::Format,
     /// Replay at the recorded times, this many times as fast (1: as recorded)
-    #[arg(long, env = "LOADGEN_TRACE_SPEED", value_parser = positive, requires = "trace", conflicts_with = "pace", help_heading = "Names")]
+    #[arg(
+        long,
+        env = "LOADGEN_TRACE_SPEED",
+        value_parser = positive,
+        requires = "trace",
+        conflicts_with = "pace",
+        help_heading = "Names"
+    )]
     pub trace_speed: Option<f64>,
     /// uniform, zipf:S (the k-th name as often as 1/k^S) or sequential
     #[arg(long, default_value = "uniform", env = "LOADGEN_POPULARITY", help_heading = "Names")]
     pub popularity: Popularity,
-    /// The share of misses wanted, from 0 to 1: names that fit the cache are mixed with names that cannot stay in it, steered
-    /// by what the server says
+    /// The share of misses wanted, from 0 to 1: names that fit the cache are mixed with names that cannot stay in it,
+    /// steered by what the server says
     #[arg(long, env = "LOADGEN_MISS_RATIO", value_parser = share, help_heading = "Names")]
     pub miss_ratio: Option<f64>,
     /// The size of the server's cache, for --miss-ratio

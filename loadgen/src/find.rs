@@ -1,8 +1,8 @@
 //! `loadgen find`: the highest rate of an open loop at which no threshold is broken, by bisection.
 //!
-//! A closed loop tells what the server answers at most with these connections; no open loop can be served faster. Between nothing
-//! and that, the middle is tried until what passed and what failed are near enough. One run decides nothing where a
-//! neighbour on the machine can spoil it, so each rate is run several times and the majority counts.
+//! A closed loop tells what the server answers at most with these connections; no open loop can be served faster.
+//! Between nothing and that, the middle is tried until what passed and what failed are near enough. One run decides
+//! nothing where a neighbour on the machine can spoil it, so each rate is run several times and the majority counts.
 
 use crate::{
     cli::{FindOptions, RunOptions},
@@ -27,7 +27,8 @@ use std::{
 /// A run of each rate, unless --duration or --requests says otherwise.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// Rates that are tried. Each halves what is left: from a billion to the least in 33, and to a thousandth of it in ten more.
+/// Rates that are tried. Each halves what is left: from a billion to the least in 33, and to a thousandth of it in ten
+/// more.
 const PROBES_MAX: usize = 48;
 
 /// Below this, there is no rate to be found.

@@ -106,7 +106,8 @@ fn the_servers_listing_names_what_is_requested() {
     assert_eq!(seen[3..], ["/files/a%20b", "/files/d/c", "/files/e/c", "/files/a%20b"]);
 }
 
-/// Each directory holds a file and two directories, and no two listings are alike, so that only the bounds end the walk.
+/// Each directory holds a file and two directories, and no two listings are alike, so that only the bounds end the
+/// walk.
 #[test]
 fn a_listing_without_end_is_given_up() {
     let server = Server::start(|path, number| {

@@ -5,8 +5,8 @@ use common::{Reply, Server, ok, run};
 use std::time::Duration;
 
 /// One connection, 100 requests a second for 3 s; the 100th response takes one second longer. By arithmetic the request
-/// that stalls takes 1 s, the one after it 0.99 s, and so on: 100 requests share 1 + 0.99 + … + 0.01 = 50.5 s of latency,
-/// and 51 of them take half a second or more, although the server was slow to answer one request only.
+/// that stalls takes 1 s, the one after it 0.99 s, and so on: 100 requests share 1 + 0.99 + … + 0.01 = 50.5 s of
+/// latency, and 51 of them take half a second or more, although the server was slow to answer one request only.
 #[test]
 fn a_stall_counts_for_every_request_that_it_delayed() {
     let server = Server::start(|_, number| match number {

@@ -156,8 +156,8 @@ fn what_fits_the_cache_hits_and_what_does_not_misses() {
     let popular = ["--paths", text(&corpus.list), "--popularity", "zipf:0.9", "-c", "8", "-n", "4000"];
     assert_eq!(run_in_agreement(&large, &popular), Counts { hits: 4000, misses: 0 });
 
-    // 16 MiB in turn through 4 MiB: whatever the policy, a file asked for once in each round hits only if it was cached when
-    // the round began, and only a quarter of them can have been.
+    // 16 MiB in turn through 4 MiB: whatever the policy, a file asked for once in each round hits only if it was cached
+    // when the round began, and only a quarter of them can have been.
     let small = Server::start(&corpus.files, &[("FOREBAY_ARENA", "4MiB")]);
     let counts = run_in_agreement(&small, &in_turn("3072"));
     assert!(counts.misses >= 1024 + 2 * 768, "{counts:?}");

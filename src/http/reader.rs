@@ -87,8 +87,8 @@ impl Reader {
         Reader { state: State::Head, bodiless, partial: Vec::new() }
     }
 
-    /// Takes bytes off the front of `input` up to the next thing to say. `field` is shown every field of a final head, by name
-    /// and value, right before [`Event::Head`].
+    /// Takes bytes off the front of `input` up to the next thing to say. `field` is shown every field of a final head,
+    /// by name and value, right before [`Event::Head`].
     #[inline]
     pub fn step<'a>(&mut self, input: &mut &'a [u8], field: &mut impl FnMut(&str, &[u8])) -> Event<'a> {
         match &mut self.state {

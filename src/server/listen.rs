@@ -95,7 +95,9 @@ pub fn adopt(inherited: Vec<Inherited>, options: &ServeOptions) -> anyhow::Resul
 fn explain(error: &io::Error, address: &Address) -> String {
     match (error.kind(), address) {
         (io::ErrorKind::AddrInUse, Address::Tcp { .. }) => "another server is listening there".into(),
-        (io::ErrorKind::AddrInUse, Address::Unix(_)) => "a running program has a socket there; stop it, or choose another path".into(),
+        (io::ErrorKind::AddrInUse, Address::Unix(_)) => {
+            "a running program has a socket there; stop it, or choose another path".into()
+        }
         (io::ErrorKind::PermissionDenied, Address::Tcp { .. }) => {
             "not permitted (ports below 1024 need CAP_NET_BIND_SERVICE)".into()
         }

@@ -37,8 +37,8 @@ pub struct Outcome {
     pub rejections: u64,
     /// Misses that could not be cached: larger than the arena, or everything that could go was leased.
     pub uncacheable: u64,
-    /// Live bytes / budget once the arena is full: the average over the misses that found too little budget left, or at the
-    /// end if none did.
+    /// Live bytes / budget once the arena is full: the average over the misses that found too little budget left, or at
+    /// the end if none did.
     pub utilisation: f64,
 }
 
@@ -54,8 +54,8 @@ impl Outcome {
     }
 }
 
-/// Of the requests for cached objects, one in this many is a slow reader's, who holds a lease until as many slow readers as
-/// may be at a time have come after. With 512 leases this is a reader who takes as long as 4096 requests.
+/// Of the requests for cached objects, one in this many is a slow reader's, who holds a lease until as many slow
+/// readers as may be at a time have come after. With 512 leases this is a reader who takes as long as 4096 requests.
 const SLOW_EVERY: u64 = 8;
 
 /// Traces have no names, which count with what the cache keeps of a file.

@@ -24,8 +24,8 @@ pub fn available() -> Vec<usize> {
     (0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect()
 }
 
-/// Servers with `workers` workers on the first cores, the load on one of its own if there is one: the last one that shares
-/// no physical core with a server.
+/// Servers with `workers` workers on the first cores, the load on one of its own if there is one: the last one that
+/// shares no physical core with a server.
 pub fn place(available: &[usize], workers: usize, siblings: impl Fn(usize) -> Vec<usize>) -> Placement {
     let server: Vec<usize> = available.iter().copied().take(workers).collect();
     let free = |core: &&usize| !server.contains(core);

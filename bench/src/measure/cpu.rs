@@ -1,8 +1,8 @@
 //! Processor time and storage reads of whole process trees, from `/proc`.
 //!
-//! `/proc/PID/stat` counts every thread of a process, the ended ones and the kernel's io_uring workers (they are threads of
-//! the process that submitted the work) included. With the times of reaped children it only ever grows over a tree, in
-//! steps of one clock tick (10 ms on nearly every system).
+//! `/proc/PID/stat` counts every thread of a process, the ended ones and the kernel's io_uring workers (they are
+//! threads of the process that submitted the work) included. With the times of reaped children it only ever grows over
+//! a tree, in steps of one clock tick (10 ms on nearly every system).
 
 use std::{collections::BTreeMap, fs};
 

@@ -45,7 +45,8 @@ impl Folios {
         &self.found
     }
 
-    /// Whether servers that ask for large folios get them from now on: `advise` or `never`. Nothing where it is not settable.
+    /// Whether servers that ask for large folios get them from now on: `advise` or `never`. Nothing where it is not
+    /// settable.
     pub fn set(&self, large: bool) {
         if self.found.settable
             && let Err(error) = processes::change(&self.path, if large { "advise" } else { "never" })

@@ -1,7 +1,7 @@
 //! What a server holds in memory: its processes, its memfds whether mapped in or not, and the page tables for them.
 //!
-//! Pages that processes share are counted once (Pss: each process's part of them). Pages of a memfd that nobody has mapped
-//! in count too. What the kernel keeps for sockets belongs to no process and is not counted, for any server.
+//! Pages that processes share are counted once (Pss: each process's part of them). Pages of a memfd that nobody has
+//! mapped in count too. What the kernel keeps for sockets belongs to no process and is not counted, for any server.
 
 use super::cpu;
 use serde::{Deserialize, Serialize};
@@ -64,7 +64,8 @@ pub fn memory(roots: &[u32]) -> Option<Memory> {
     (sum.processes > 0).then_some(sum)
 }
 
-/// Sums `Pss` over the mappings (proc_pid_smaps(5)): a line `from-to perms offset device inode  path`, then `Key: n kB` lines.
+/// Sums `Pss` over the mappings (proc_pid_smaps(5)): a line `from-to perms offset device inode  path`, then `Key: n kB`
+/// lines.
 fn parse_smaps(text: &str) -> Mapped {
     let mut mapped = Mapped::default();
     let mut memfd = false;

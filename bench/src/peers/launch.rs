@@ -18,8 +18,8 @@ const LIGHTTPD: &str = include_str!("../../peers/lighttpd.conf");
 const H2O: &str = include_str!("../../peers/h2o.yaml");
 const CADDY: &str = include_str!("../../peers/Caddyfile");
 const VARNISH: &str = include_str!("../../peers/varnish.vcl");
-/// nginx's module for `.br` files (Debian: libnginx-mod-http-brotli-static), beside the program. Without it, nginx has the `.gz`
-/// ones only.
+/// nginx's module for `.br` files (Debian: libnginx-mod-http-brotli-static), beside the program. Without it, nginx has
+/// the `.gz` ones only.
 const NGINX_BROTLI: &str = "../lib/nginx/modules/ngx_http_brotli_static_module.so";
 
 fn nginx_brotli() -> Option<PathBuf> {

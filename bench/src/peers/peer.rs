@@ -176,8 +176,8 @@ impl Peer {
                     && load.is_some_and(|load| load.loader == Loader::Loadgen)
                     && file.is_some_and(|file| file.size <= KEY_VALUE_MAX)
             }
-            // A dictionary without a limit never misses again; threads by the thousand and an open loop beyond its means only
-            // measure the machine's patience.
+            // A dictionary without a limit never misses again; threads by the thousand and an open loop beyond its
+            // means only measure the machine's patience.
             Peer::Naive => {
                 let hits =
                     load.is_some_and(|load| load.loader == Loader::Loadgen && !matches!(load.what, What::Misses(_)));

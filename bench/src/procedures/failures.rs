@@ -11,8 +11,9 @@ pub fn error(outcome: &Outcome, which: &str) -> Error {
     anyhow!("{} of {} requests {which} failed", outcome.failures, outcome.failures + outcome.requests)
 }
 
-/// Whether a server goes on after requests have failed while it was warmed up. One of the others may refuse a few, which is
-/// recorded: some do under memory pressure that they are built to meet that way. Forebay refuses none, and nobody sends wrong bytes.
+/// Whether a server goes on after requests have failed while it was warmed up. One of the others may refuse a few,
+/// which is recorded: some do under memory pressure that they are built to meet that way. Forebay refuses none, and
+/// nobody sends wrong bytes.
 ///
 /// # Errors
 /// It does not go on.

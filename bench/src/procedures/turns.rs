@@ -26,8 +26,8 @@ const COMPARED: usize = 3;
 /// How often each file is compared: as a miss, while it may be on its way into a cache, and as a hit.
 const COMPARISONS: usize = 3;
 
-/// Of the files that warm misses ask for in turn: too many for a cache of 64 MiB to have the next one, and few enough (9,216 of
-/// 16 KiB) for servers that keep descriptors open to keep all of them under a limit of 20,000.
+/// Of the files that warm misses ask for in turn: too many for a cache of 64 MiB to have the next one, and few enough
+/// (9,216 of 16 KiB) for servers that keep descriptors open to keep all of them under a limit of 20,000.
 const WARM_BYTES: u64 = 144 << 20;
 
 /// From so many connections on, memory is looked at in the middle of a run.

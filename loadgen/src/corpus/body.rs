@@ -1,9 +1,9 @@
 //! Bodies derived from names: any byte of any file can be computed from the file's name and the seed alone, so that
 //! every received byte can be checked without keeping a copy.
 //!
-//! A body is the output of SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014)
-//! from a state that is a hash of seed and name, as little-endian words. The generator's state is a counter, so the
-//! stream can be entered anywhere.
+//! A body is the output of SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA
+//! 2014) from a state that is a hash of seed and name, as little-endian words. The generator's state is a counter, so
+//! the stream can be entered anywhere.
 
 /// The increment of SplitMix64's state.
 const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;

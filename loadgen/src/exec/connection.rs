@@ -224,9 +224,9 @@ impl Connection {
         let unsent_from = self.flights.len() - self.unsent.min(self.flights.len());
         for (index, mut flight) in std::mem::take(&mut self.flights).into_iter().enumerate() {
             let cut_off = index == 0 && begun;
-            // A server that answers nothing at all on a connection does not mean "send it again". One that answered others
-            // on it may have closed it while it was idle, or after them; and so it may with the next connection that the
-            // request is sent on, as long as that has answered others too.
+            // A server that answers nothing at all on a connection does not mean "send it again". One that answered
+            // others on it may have closed it while it was idle, or after them; and so it may with the next connection
+            // that the request is sent on, as long as that has answered others too.
             let healthy = self.responses > 0 && flight.repeats < REPEATS_MAX && requests.may_repeat();
             let may_repeat = healthy || index >= unsent_from;
             let kind = match loss {

@@ -22,8 +22,8 @@ enum Slots {
         at: u64,
         step: u64,
     },
-    /// The gaps of one thread are exponential with the thread's share of the rate: together they are Poisson again. `at` counts
-    /// slots, fractions included, which the stages turn into times.
+    /// The gaps of one thread are exponential with the thread's share of the rate: together they are Poisson again.
+    /// `at` counts slots, fractions included, which the stages turn into times.
     Poisson {
         stages: Stages,
         at: f64,

@@ -1,10 +1,11 @@
 //! The ring as the worker sees it: connect, send, receive, close, by the number of a connection.
 //!
-//! It stands on forebay's [`Ring`] and [`BufferRing`], and not on its `ring::kernel::Kernel`, which is what a server's event loop
-//! asks of the kernel. Of that trait this loop would use two operations. It needs others that no server has: connecting, a wait
-//! with an end, receives that discard (`MSG_TRUNC`), and sends whose success is not reported, so that a request costs one
-//! completion. And it looks at what arrived where the kernel put it, where `Kernel::take_received` copies: at 64 KiB a response
-//! that copy is a good part of the client's own cost, which must not become the queue that is measured.
+//! It stands on forebay's [`Ring`] and [`BufferRing`], and not on its `ring::kernel::Kernel`, which is what a server's
+//! event loop asks of the kernel. Of that trait this loop would use two operations. It needs others that no server has:
+//! connecting, a wait with an end, receives that discard (`MSG_TRUNC`), and sends whose success is not reported, so
+//! that a request costs one completion. And it looks at what arrived where the kernel put it, where
+//! `Kernel::take_received` copies: at 64 KiB a response that copy is a good part of the client's own cost, which must
+//! not become the queue that is measured.
 //!
 //! Every operation carries a token of its kind, the connection's number and the number's generation, so that what
 //! completes late for a connection that is gone is told apart from what concerns its successor.
@@ -114,8 +115,8 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// A ring for `links` connections to `address`; whether it `discards` bodies unseen, which TCP can. Must be called on the
-    /// thread that uses it.
+    /// A ring for `links` connections to `address`; whether it `discards` bodies unseen, which TCP can. Must be called
+    /// on the thread that uses it.
     ///
     /// # Errors
     /// Why io_uring cannot be used here.
@@ -176,14 +177,15 @@ impl Wire {
                 head.flags(squeue::Flags::BUFFER_SELECT)
             }
             (true, _) => {
-                // Not with MSG_WAITALL: kernels that keep the operation's iterator would ask for what was discarded again.
+                // Not with MSG_WAITALL: kernels that keep the operation's iterator would ask for what was discarded
+                // again.
                 let length = body_left.min(DISCARD_BYTES_MAX) as u32;
                 opcode::Recv::new(socket, std::ptr::null_mut(), length).flags(libc::MSG_TRUNC).build()
             }
         };
         let entry = entry.user_data(self.token(Kind::Receive, link));
-        // SAFETY: it refers to the registered buffers, or to no memory: with MSG_TRUNC, TCP copies nothing, and a socket that
-        // did could only fail to.
+        // SAFETY: it refers to the registered buffers, or to no memory: with MSG_TRUNC, TCP copies nothing, and a
+        // socket that did could only fail to.
         unsafe { self.push(&entry) }
     }
 

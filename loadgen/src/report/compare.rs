@@ -32,7 +32,8 @@ const LETTERS: [&str; RUNS_MAX] = [
 /// As many runs as there are letters.
 pub const RUNS_MAX: usize = 26;
 
-/// The comparison of every run with the first one, as text. Each has the name that it is shown by; at most [`RUNS_MAX`].
+/// The comparison of every run with the first one, as text. Each has the name that it is shown by; at most
+/// [`RUNS_MAX`].
 pub fn compare(runs: &[(String, Run)]) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.

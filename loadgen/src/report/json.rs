@@ -102,7 +102,8 @@ pub struct Client {
 pub struct Verdict {
     /// The condition, as it was written.
     pub condition: String,
-    /// What was measured, in the condition's unit: shares from 0 to 1, latencies in nanoseconds; null where nothing was.
+    /// What was measured, in the condition's unit: shares from 0 to 1, latencies in nanoseconds; null where nothing
+    /// was.
     pub value: Option<f64>,
     pub broken: bool,
     /// `value` for people.

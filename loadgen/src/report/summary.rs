@@ -178,8 +178,8 @@ fn histogram(text: &mut String, run: &Run) -> std::fmt::Result {
     Ok(())
 }
 
-/// A bar of `width` characters, divided among hits, misses and unclassified in proportion to their counts. A class that has
-/// any gets a character where there are enough of them, and one that has none gets none.
+/// A bar of `width` characters, divided among hits, misses and unclassified in proportion to their counts. A class that
+/// has any gets a character where there are enough of them, and one that has none gets none.
 fn bar(width: usize, counts: [u64; 3]) -> String {
     let sum = counts.iter().sum::<u64>().max(1) as f64;
     let share = |count: u64| count as f64 / sum * width as f64;

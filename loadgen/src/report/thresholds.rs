@@ -33,7 +33,8 @@ enum Measure {
     Latency { class: Option<Class>, of: fn(&Percentiles) -> f64 },
 }
 
-/// What holds where nothing else was asked for: a run that lost more than one request of a hundred measured something else.
+/// What holds where nothing else was asked for: a run that lost more than one request of a hundred measured something
+/// else.
 const DEFAULTS: [&str; 2] = ["errors>1%", "dropped>1%"];
 
 const EXAMPLES: &str = "errors>0.1%, dropped>100, p99>5ms, hit.p99.9>1ms, miss.mean>20ms, misses>10% or rate<5000";

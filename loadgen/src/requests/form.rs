@@ -53,8 +53,8 @@ impl Method {
         self.0 == "HEAD"
     }
 
-    /// Whether twice is as good as once (RFC 9110, section 9.2.2), so that what a closed connection left unanswered may be sent
-    /// again.
+    /// Whether twice is as good as once (RFC 9110, section 9.2.2), so that what a closed connection left unanswered may
+    /// be sent again.
     pub fn is_idempotent(&self) -> bool {
         matches!(self.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
     }

@@ -1,10 +1,11 @@
 //! The server's own listing: `GET /dir/` with `Accept: application/json` answers an array of objects.
 //!
-//! An object has a `name`, and with `"type": "directory"` (or a name that ends with a slash) it is a directory, which is
-//! listed in turn. `href` is the name as a relative reference, exact where the name itself is no UTF-8.
+//! An object has a `name`, and with `"type": "directory"` (or a name that ends with a slash) it is a directory, which
+//! is listed in turn. `href` is the name as a relative reference, exact where the name itself is no UTF-8.
 //!
-//! A tree can contain itself, by a link to a directory above. The walk therefore has an end of its own: a directory whose
-//! listing is that of a directory above it is taken for a link to that one, and depth, directories and names are bounded.
+//! A tree can contain itself, by a link to a directory above. The walk therefore has an end of its own: a directory
+//! whose listing is that of a directory above it is taken for a link to that one, and depth, directories and names are
+//! bounded.
 
 use super::{Fields, Item, encode_name, encode_target};
 use crate::endpoint::Endpoint;
@@ -19,8 +20,8 @@ use std::{
 /// The longest listing of one directory that is read: some millions of names.
 const LISTING_BYTES_MAX: usize = 1 << 30;
 
-/// Directories inside each other that are looked at: Linux follows no path with more than 40 links, and no tree made by people
-/// is deeper.
+/// Directories inside each other that are looked at: Linux follows no path with more than 40 links, and no tree made by
+/// people is deeper.
 const DEPTH_MAX: usize = 40;
 
 /// Directories that are listed, each by a request: minutes.

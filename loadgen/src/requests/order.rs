@@ -1,8 +1,8 @@
 //! Which name is asked for next: by popularity, by a share of misses, or as a trace has it.
 //!
 //! Every thread has a generator of its own, seeded from the run's seed and its number: a run with the same seed and
-//! number of threads asks for the same names in the same order on each thread. Only a share of misses depends on what the
-//! server answers: it is steered by that.
+//! number of threads asks for the same names in the same order on each thread. Only a share of misses depends on what
+//! the server answers: it is steered by that.
 
 use crate::{corpus::body::mix, stats::Class};
 use anyhow::{Result, bail};
@@ -56,8 +56,8 @@ impl fmt::Display for Popularity {
 pub enum Order {
     /// Names 0..count by popularity.
     Popular { count: u32, popularity: Popularity },
-    /// A part of the requests goes round the names hot..count, too many to stay in the cache; the others ask for names that
-    /// fit it, by popularity. How large a part is steered so that a share of `misses` (0..=1) comes of it.
+    /// A part of the requests goes round the names hot..count, too many to stay in the cache; the others ask for names
+    /// that fit it, by popularity. How large a part is steered so that a share of `misses` (0..=1) comes of it.
     Mixed { hot: u32, count: u32, misses: f64, popularity: Popularity },
     /// The names in a trace's order, once.
     Replay { sequence: Arc<[u32]> },

@@ -74,8 +74,8 @@ impl Moments {
     }
 }
 
-/// The 97.5 % quantile of Student's t, by the expansion around the normal quantile (Abramowitz and Stegun 26.7.5); within
-/// half a percent from 4 degrees of freedom on.
+/// The 97.5 % quantile of Student's t, by the expansion around the normal quantile (Abramowitz and Stegun 26.7.5);
+/// within half a percent from 4 degrees of freedom on.
 fn student_t(freedom: f64) -> f64 {
     let (n, z) = (freedom.max(1.0), 1.959_964_f64);
     let (z3, z5, z7) = (z.powi(3), z.powi(5), z.powi(7));

@@ -26,9 +26,9 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// No test: what [`Server::start`] runs in a process of its own. The server comes from this very program, into which the
-/// library is linked, because cargo names no program of another package to a test: the one in the target directory may
-/// be missing, or of yesterday.
+/// No test: what [`Server::start`] runs in a process of its own. The server comes from this very program, into which
+/// the library is linked, because cargo names no program of another package to a test: the one in the target directory
+/// may be missing, or of yesterday.
 #[test]
 #[ignore = "the process of the server that the tests start"]
 fn be_the_server() {
