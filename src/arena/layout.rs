@@ -1,5 +1,5 @@
-//! Where objects lie in the arena's virtual range, and what they cost of its physical budget. Pure accounting: no system
-//! calls, no memory.
+//! Where objects lie in the arena's virtual range, and what they cost of its physical budget. Pure accounting: no
+//! system calls, no memory.
 //!
 //! ```text
 //! offset 0                                                                                    virtual_bytes
@@ -12,15 +12,17 @@
 //! |<- slot: a power of two ------------------->|
 //! ```
 //!
-//! Extents are given back whole, page for page, and their pages stay charged until [`Layout::reclaim`] says that the kernel
-//! has them; those that no socket can refer to stay resident and idle instead ([`Layout::retain`]). Slots of a slab are reused in place; a slab whose last slot is given back stays resident as an *idle* one, serves
-//! any class of its slab size, and is given up (see [`Shortage`]) when the budget runs short.
+//! Extents are given back whole, page for page, and their pages stay charged until [`Layout::reclaim`] says that the
+//! kernel has them; those that no socket can refer to stay resident and idle instead ([`Layout::retain`]). Slots of a
+//! slab are reused in place; a slab whose last slot is given back stays resident as an *idle* one, serves any class of
+//! its slab size, and is given up (see [`Shortage`]) when the budget runs short.
 //!
-//! What the cache keeps of an object beside its bytes (the *books*: its entry, its name, its places in index and policy) is charged, too,
-//! as far as all of it exceeds [`limits::INDEX_BYTES`]: many small objects cost more there than in their slots.
+//! What the cache keeps of an object beside its bytes (the *books*: its entry, its name, its places in index and
+//! policy) is charged, too, as far as all of it exceeds [`limits::INDEX_BYTES`]: many small objects cost more there
+//! than in their slots.
 //!
-//! External fragmentation does not exist for extents: the pages are what costs, and the MMU puts them side by side. For slabs
-//! it is the free slots of slabs in use, kept low by small slabs and by filling the fullest slab first.
+//! External fragmentation does not exist for extents: the pages are what costs, and the MMU puts them side by side. For
+//! slabs it is the free slots of slabs in use, kept low by small slabs and by filling the fullest slab first.
 
 use crate::limits;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,8 +33,9 @@ pub const PAGE: u64 = 4 << 10;
 pub const FOLIO: u64 = 64 << 10;
 /// Every class's range begins at a multiple of this, so that huge pages of any size can be used inside it.
 const REGION_ALIGN: u64 = 2 << 20;
-/// The slab sizes, bytes. A class uses the one that its slots fill best, the smallest of equals: small slabs leave fewer free
-/// slots behind (measured beside slabs from 16 KiB on, with 16 MiB of small files: 1.3 % more of the budget is live).
+/// The slab sizes, bytes. A class uses the one that its slots fill best, the smallest of equals: small slabs leave
+/// fewer free slots behind (measured beside slabs from 16 KiB on, with 16 MiB of small files: 1.3 % more of the budget
+/// is live).
 const SLAB_SIZES: [u64; 8] = [4 << 10, 8 << 10, 12 << 10, 16 << 10, 20 << 10, 24 << 10, 28 << 10, 32 << 10];
 /// The smallest slot, bytes: a cache line.
 const SLOT_MIN: u64 = 64;
@@ -70,8 +73,8 @@ pub enum Place {
     Extent { class: u8, index: u32 },
 }
 
-/// A range whose pages must go back to the kernel. It stays charged until it is handed to [`Layout::reclaim`]; it can be
-/// neither copied nor made elsewhere, so no range is reclaimed twice.
+/// A range whose pages must go back to the kernel. It stays charged until it is handed to [`Layout::reclaim`]; it can
+/// be neither copied nor made elsewhere, so no range is reclaimed twice.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "the range stays charged until it is punched and reclaimed"]
 pub struct Punch {
@@ -91,8 +94,8 @@ enum Range {
 /// Why [`Layout::take`] could not give a slot.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Shortage {
-    /// Charged bytes that evicted objects have to bring back before it is worth asking again, beyond what `punches` bring
-    /// back. For a packed object this is one slot, not one slab: a slot of its class may be all that is needed.
+    /// Charged bytes that evicted objects have to bring back before it is worth asking again, beyond what `punches`
+    /// bring back. For a packed object this is one slot, not one slab: a slot of its class may be all that is needed.
     pub bytes: u64,
     /// Idle slabs and extents given up for this request: to be punched and reclaimed before asking again.
     pub punches: Vec<Punch>,
@@ -178,8 +181,9 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// `capacity`: bytes of physical budget, used in whole pages. `packed_max`: objects up to this many bytes are packed in
-    /// slabs (and sent by copy); 0: none are. It is held to [`PACKED_MAX_LIMIT`], and to 0 when not even one slab fits.
+    /// `capacity`: bytes of physical budget, used in whole pages. `packed_max`: objects up to this many bytes are
+    /// packed in slabs (and sent by copy); 0: none are. It is held to [`PACKED_MAX_LIMIT`], and to 0 when not even one
+    /// slab fits.
     pub fn new(capacity: u64, packed_max: u64) -> Layout {
         let capacity = capacity / PAGE * PAGE;
         let smallest_possible = capacity >= SLAB_SIZES[SLAB_SIZES.len() - 1];
@@ -239,8 +243,8 @@ impl Layout {
         self.virtual_bytes
     }
 
-    /// Bytes of budget in use, with idle slabs and ranges that wait for reclaim: never less than the physical pages, never
-    /// more than the capacity.
+    /// Bytes of budget in use, with idle slabs and ranges that wait for reclaim: never less than the physical pages,
+    /// never more than the capacity.
     pub fn resident(&self) -> u64 {
         self.resident
     }
@@ -261,8 +265,9 @@ impl Layout {
         }
     }
 
-    /// Takes a slot for an object of `size` bytes, of which `books` bytes are kept elsewhere, if the budget allows it. For an object
-    /// that can never fit (see [`Layout::charged`]) the shortage is what it exceeds the capacity by, whatever is given back.
+    /// Takes a slot for an object of `size` bytes, of which `books` bytes are kept elsewhere, if the budget allows it.
+    /// For an object that can never fit (see [`Layout::charged`]) the shortage is what it exceeds the capacity by,
+    /// whatever is given back.
     pub fn take(&mut self, size: u64, books: u32) -> Result<Slot, Shortage> {
         let booked = self.charged_books(self.books + u64::from(books)) - self.charged_books(self.books);
         let slot = match self.packed_class(size) {
@@ -284,8 +289,8 @@ impl Layout {
         (self.capacity - self.resident).saturating_sub(self.charged_books(self.books))
     }
 
-    /// Gives a slot back. If this leaves pages that must go back to the kernel, returns their range: punch it, then call
-    /// [`Layout::reclaim`].
+    /// Gives a slot back. If this leaves pages that must go back to the kernel, returns their range: punch it, then
+    /// call [`Layout::reclaim`].
     pub fn release(&mut self, slot: Slot) -> Option<Punch> {
         self.live -= slot.size;
         self.books -= u64::from(slot.books);
@@ -301,8 +306,8 @@ impl Layout {
         }
     }
 
-    /// Gives a slot back whose pages nobody else refers to: an extent's stay resident, and serve the next object of the same
-    /// number of pages, until the budget runs short.
+    /// Gives a slot back whose pages nobody else refers to: an extent's stay resident, and serve the next object of the
+    /// same number of pages, until the budget runs short.
     pub fn retain(&mut self, slot: Slot) {
         match slot.place {
             Place::Extent { class, index } => {
@@ -455,8 +460,8 @@ impl Layout {
         }
     }
 
-    /// Gives up idle slabs and extents towards `missing` bytes of budget. What they do not cover has to come from evicted objects, of
-    /// which `at_once` bytes are worth asking again.
+    /// Gives up idle slabs and extents towards `missing` bytes of budget. What they do not cover has to come from
+    /// evicted objects, of which `at_once` bytes are worth asking again.
     fn shortage(&mut self, missing: u64, at_once: u64) -> Shortage {
         let mut punches = Vec::new();
         let mut covered = 0;
