@@ -51,6 +51,14 @@ pub struct ServeOptions {
     pub index: Option<String>,
     /// Which names and links are served.
     pub policy: Policy,
+    /// Rules of the site, a file of TOML.
+    pub rules: Option<PathBuf>,
+    /// Further rules, each `PATTERN: Name: value`.
+    pub headers: Vec<String>,
+    /// Pages that stand for errors, by status.
+    pub error_pages: Vec<(u16, PathBuf)>,
+    /// The name of the file that is served where there is none.
+    pub fallback: Option<String>,
     /// Host names that the server answers to; none: every name for reads.
     pub hosts: Vec<String>,
     /// Whether PUT and DELETE are served.
@@ -89,6 +97,10 @@ impl Default for ServeOptions {
             drain: Duration::from_secs(10),
             index: None,
             policy: Policy::default(),
+            rules: None,
+            headers: Vec::new(),
+            error_pages: Vec::new(),
+            fallback: None,
             hosts: Vec::new(),
             allow_writes: false,
             max_upload_bytes: 16 << 30,

@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod net;
 pub mod origin;
 pub mod ring;
+pub mod rules;
 pub mod server;
 pub mod simulate;
 pub mod text;

@@ -69,6 +69,19 @@ pub const FOLLOW_PERIOD_MIN: Duration = Duration::from_millis(5);
 /// Ranges of one request; with more of them it is answered with the whole file.
 pub const RANGES: usize = 64;
 
+/// Bytes of header fields that all rules together may add: a file's head stays below twice that, whatever matches it.
+pub const RULE_FIELDS_BYTES: usize = 16 << 10;
+
+/// Different combinations of media type and further fields that files share the text of: some hundred types, and what rules make of
+/// them.
+pub const LABELS: usize = 4096;
+
+/// Bytes of a file of rules.
+pub const RULE_FILE_BYTES: u64 = 1 << 20;
+
+/// Bytes of a page that stands for an error: it is sent by copy, in one batch with other responses.
+pub const ERROR_PAGE_BYTES: u64 = 64 << 10;
+
 /// Parts of a name that can be written: as many directories are created for it, and synced, at most. (A file system of 1,900
 /// levels in one path takes more than a second.)
 pub const NAME_DEPTH: usize = 128;

@@ -7,6 +7,7 @@ use rustix::fs::{FileType, Stat};
 use std::fmt::Write;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The last second that an HTTP date can say: 9999-12-31T23:59:59Z.
@@ -74,11 +75,22 @@ impl std::ops::Deref for Etag {
     }
 }
 
+/// What is said of a file beside its version: the same of many files, which share it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Label {
+    /// The media type, with its charset.
+    pub content_type: String,
+    /// Fields of every response, each a line with its CRLF.
+    pub fields: String,
+    /// Fields that only go with a body, likewise.
+    pub content_fields: String,
+}
+
 /// A version, and what describes it to those who get it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
     pub version: Version,
-    pub media_type: &'static str,
+    pub label: Arc<Label>,
     /// The time of modification that is told, in seconds since 1970.
     pub modified: u64,
 }

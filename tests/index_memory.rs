@@ -7,6 +7,7 @@ use forebay::cache::{Cache, Found};
 use forebay::http::representation::Representation;
 use forebay::limits;
 use forebay::metrics::Metrics;
+use forebay::server::site::{Said, Site};
 use forebay::version::Version;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
@@ -38,10 +39,11 @@ static COUNTING: Counting = Counting;
 const ARENA: u64 = 16 << 20;
 
 /// Caches a file of this name and size, if the cache takes it.
-fn store(cache: &Cache, name: &str, size: u64, ino: u64) {
+fn store(cache: &Cache, said: &Said, name: &str, size: u64, ino: u64) {
     let Found::Begun(fill) = cache.find(name.as_bytes()) else { panic!("{name} is new") };
     let version = Version { dev: 1, ino, size, mtime_ns: 1, ctime_ns: 1, links: 1 };
-    let representation = Representation::new(fill.name(), version);
+    let label = said.label(said.rules.describe(fill.name()), b"");
+    let representation = Representation::new(version, label);
     let fd = std::fs::File::open("/dev/null").unwrap().into();
     let file = Arc::new(OpenFile::new(fd, fill.shared_name().clone(), representation, None, Duration::ZERO, 0));
     match cache.reserve(&fill, &file, 0, 0) {
@@ -60,10 +62,11 @@ fn highest(eviction: Eviction, size: u64) -> (u64, u64) {
     let metrics = Metrics::new(1);
     let packed_max = limits::PACKED_MAX;
     let cache = Cache::new(ARENA, packed_max, eviction, 64 << 10, Duration::ZERO, metrics.shared.clone()).unwrap();
+    let said = Site::default().said();
     let mut highest = 0;
     for number in 0..90_000 {
         // A directory that many share, and a name of their own.
-        store(&cache, &format!("assets/{number:08}.json"), size, number);
+        store(&cache, &said, &format!("assets/{number:08}.json"), size, number);
         if number % 100 == 0 {
             let heap = (ALLOCATED.load(Relaxed) - before) as u64;
             highest = highest.max(heap + cache.arena().usage().resident_bytes);

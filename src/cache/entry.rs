@@ -54,7 +54,7 @@ impl Entry {
         Entry {
             name: fill.shared_name().clone(),
             hash: fill.hash(),
-            described: file.described,
+            described: file.described.clone(),
             allocation,
             filled: AtomicU64::new(0),
             source: Mutex::new(Source::Filler),

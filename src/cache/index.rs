@@ -33,6 +33,14 @@ impl State {
         }
     }
 
+    fn shared_name(&self) -> Arc<[u8]> {
+        match self {
+            State::Ready(entry) => entry.shared_name().clone(),
+            State::Filling(fill) => fill.shared_name().clone(),
+            State::Open(kept) => kept.shared_name().clone(),
+        }
+    }
+
     fn hash(&self) -> u64 {
         match self {
             State::Ready(entry) => entry.hash(),
@@ -144,6 +152,11 @@ impl Index {
             shard.shrink_to(0, State::hash);
         }
         removed
+    }
+
+    /// All names of which anything is known.
+    pub fn names(&self) -> Vec<Arc<[u8]>> {
+        self.shards.iter().flat_map(|shard| shard.0.read().iter().map(State::shared_name).collect::<Vec<_>>()).collect()
     }
 
     /// Calls `each` for every cached entry.

@@ -289,6 +289,11 @@ impl Cache {
         drop(keeper);
     }
 
+    /// Removes all names, as [`Cache::remove`] does.
+    pub fn forget_all(&self) {
+        self.index.names().iter().for_each(|name| self.remove(name, Departure::Invalidated));
+    }
+
     /// Keeps at most `limit` files open from now on, and closes those that are not cached and have been open for long enough.
     pub fn tend_open_files(&self, limit: usize, now: u64) {
         self.open_files.set_limit(limit);

@@ -117,6 +117,23 @@ pub struct ServeArgs {
     #[arg(long, env = "FOREBAY_SYMLINKS", value_name = "WHICH", value_enum, default_value_t = Symlinks::default())]
     pub symlinks: Symlinks,
 
+    /// Rules of the site in TOML: header fields, media types, CORS and redirects by patterns of names; read again on SIGHUP
+    #[arg(long, env = "FOREBAY_RULES", value_name = "FILE")]
+    pub rules: Option<PathBuf>,
+
+    /// Set a header field of the files that match, such as '*.css: Cache-Control: max-age=60'; repeatable
+    #[arg(long = "header", env = "FOREBAY_HEADER", value_name = "PATTERN: NAME: VALUE", value_delimiter = '\n')]
+    pub headers: Vec<String>,
+
+    /// Send this file instead of the text of an error, such as 404=/srv/404.html; repeatable; read again on SIGHUP
+    #[arg(long = "error-page", env = "FOREBAY_ERROR_PAGE", value_name = "STATUS=FILE", value_delimiter = '\n',
+          value_parser = error_page)]
+    pub error_pages: Vec<(u16, PathBuf)>,
+
+    /// Serve this file of the root, with status 200, where there is no file of the name asked for
+    #[arg(long, env = "FOREBAY_FALLBACK", value_name = "NAME", value_parser = served_name)]
+    pub fallback: Option<String>,
+
     /// Answer only requests for this host name, besides addresses and localhost; repeatable, or a list with commas. A write
     /// without a token needs a Host that is one of these in any case
     #[arg(long = "host", env = "FOREBAY_HOST", value_name = "NAME", value_delimiter = ',', value_parser = host_name)]
@@ -201,6 +218,10 @@ impl ServeArgs {
             drain: self.drain,
             index: self.index,
             policy: Policy { symlinks: self.symlinks, hidden: self.hidden },
+            rules: self.rules,
+            headers: self.headers,
+            error_pages: self.error_pages,
+            fallback: self.fallback,
             hosts: self.hosts,
             allow_writes: self.allow_writes,
             max_upload_bytes: self.max_upload.0,
@@ -215,6 +236,25 @@ impl ServeArgs {
 /// A usage error of `forebay serve`, formatted as clap formats its own.
 fn usage(message: &str) -> clap::Error {
     super::Cli::command().error(ErrorKind::ArgumentConflict, message)
+}
+
+/// A status and a file.
+fn error_page(text: &str) -> Result<(u16, PathBuf), String> {
+    let parts = text.split_once('=').filter(|(_, file)| !file.is_empty());
+    let status = parts.and_then(|(status, file)| Some((status.parse().ok()?, file)));
+    match status {
+        Some((status @ 400..=599, file)) => Ok((status, file.into())),
+        _ => Err("it must be a status from 400 to 599 and a file, such as 404=/srv/404.html".to_owned()),
+    }
+}
+
+/// The name of a file in the root.
+fn served_name(text: &str) -> Result<String, String> {
+    let name = text.trim_start_matches('/');
+    match name.is_empty() || name.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        true => Err("it must be the name of a file in the root, such as index.html".to_owned()),
+        false => Ok(name.to_owned()),
+    }
 }
 
 /// A host name, without a port.

@@ -51,6 +51,8 @@ pub struct Terms<'a> {
     pub revalidate: Duration,
     /// When the origin's root was last exchanged: monotonic nanoseconds.
     pub exchanged: u64,
+    /// The file that is served where there is none of the name asked for.
+    pub fallback: Option<&'a [u8]>,
     /// The time of this step: monotonic nanoseconds.
     pub now: u64,
     /// Whether to send an open file while it is being read into the arena, rather than what is in the arena already.
@@ -67,6 +69,8 @@ pub struct Exchange {
     state: State,
     /// Entries that left the cache between their lookup and their use.
     lost: u8,
+    /// There is no file of the name asked for, and the fallback is served.
+    fell_back: bool,
 }
 
 /// How often a name is looked up again because its entry left the cache before it could be used; then the file is read past
@@ -107,7 +111,7 @@ pub enum Action {
 
 impl Default for Exchange {
     fn default() -> Exchange {
-        Exchange { forward: Forward::UriMiss, state: State::New, lost: 0 }
+        Exchange { forward: Forward::UriMiss, state: State::New, lost: 0, fell_back: false }
     }
 }
 
@@ -121,6 +125,17 @@ impl Exchange {
 
     /// Goes on as far as possible. `waiter` is registered when the answer is [`Action::Wait`].
     pub fn advance(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, waiter: impl Fn() -> Waiter) -> Action {
+        let Some(fallback) = terms.fallback else { return self.advance_with(terms, ask, &waiter) };
+        if !self.fell_back {
+            match self.advance_with(terms, ask, &waiter) {
+                Action::Refuse(Refusal::NotFound { .. }) => *self = Exchange { fell_back: true, ..Exchange::default() },
+                action => return action,
+            }
+        }
+        self.advance_with(terms, &Ask { name: fallback, ..*ask }, &waiter)
+    }
+
+    fn advance_with(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, waiter: &impl Fn() -> Waiter) -> Action {
         loop {
             let action = match std::mem::replace(&mut self.state, State::New) {
                 State::New => self.look_up(terms, ask),
@@ -140,7 +155,7 @@ impl Exchange {
                 }
                 State::Current(lease) => self.hit(terms, ask, lease, CacheStatus::Hit),
                 State::Resuming { lease, fill, status } => Some(resumed(terms, ask, lease, fill, status)),
-                State::Following { fill, collapsed } => self.follow(terms, ask, fill, collapsed, &waiter),
+                State::Following { fill, collapsed } => self.follow(terms, ask, fill, collapsed, waiter),
             };
             if let Some(action) = action {
                 return action;

@@ -65,7 +65,7 @@ impl Plan {
             Verdict::Whole => (Content::Whole, 0..size),
             Verdict::Part { from, to } => (Content::Part { from, to }, from..to),
             Verdict::Parts(ranges) => {
-                let body = Multipart::new(ranges, size, &representation.etag(), &representation.content_type());
+                let body = Multipart::new(ranges, size, &representation.etag(), representation.content_type());
                 let content = Content::Parts { length: body.length() };
                 parts = Some(body);
                 (content, 0..0)

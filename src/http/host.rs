@@ -19,7 +19,8 @@ pub enum Kind {
 }
 
 impl<'a> Authority<'a> {
-    /// Parses `host[:port]`. `None` if it is none: user information and anything that no name or address may hold included.
+    /// Parses `host[:port]`. `None` if it is none: user information and anything that no name or address may hold
+    /// included.
     pub fn parse(text: &'a [u8]) -> Option<Authority<'a>> {
         let text = std::str::from_utf8(text).ok()?;
         if let Some(rest) = text.strip_prefix('[') {

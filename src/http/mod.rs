@@ -7,6 +7,7 @@ pub mod chunked;
 pub mod conditional;
 pub mod date;
 pub mod host;
+pub mod media;
 pub mod multipart;
 pub mod range;
 pub mod reader;

@@ -16,8 +16,8 @@ pub enum Selection {
     Unsatisfiable,
 }
 
-/// Reads a Range field. Other units, bad syntax and more than [`limits::RANGES`] ranges are answered with the whole (14.2 allows
-/// it), and so is every range of an empty body: it has no bytes that could be left out.
+/// Reads a Range field. Other units, bad syntax and more than [`limits::RANGES`] ranges are answered with the whole
+/// (14.2 allows it), and so is every range of an empty body: it has no bytes that could be left out.
 pub fn select(value: &[u8], length: u64) -> Selection {
     if length == 0 {
         return Selection::Whole;

@@ -1,22 +1,20 @@
 //! The representation of a file: its version, and the header fields that describe it.
 
 use super::date;
-use crate::version::{Described, Etag, Version};
+use crate::version::{Described, Etag, Label, Version};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What every response about one version of one file says. Written anew for each, which costs less than keeping the text.
 pub type Representation = Described;
 
-/// What follows a media type of text: it is taken to be UTF-8.
-const CHARSET: &str = "; charset=utf-8";
-
 impl Described {
-    /// The representation of the file `name` in this version.
-    pub fn new(name: &[u8], version: Version) -> Described {
+    /// The representation of a file in this version.
+    pub fn new(version: Version, label: Arc<Label>) -> Described {
         // Never later than the Date of a response (RFC 9110, 8.8.2.1).
         let modified = version.last_modified().min(SystemTime::now());
         let modified = modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Described { version, media_type: media_type(name), modified }
+        Described { version, label, modified }
     }
 
     /// The strong entity tag, with its quotes.
@@ -31,35 +29,26 @@ impl Described {
         out.extend_from_slice(b"\r\nLast-Modified: ");
         date::write(out, self.modified);
         out.extend_from_slice(b"\r\nAccept-Ranges: bytes\r\n");
+        out.extend_from_slice(self.label.fields.as_bytes());
     }
 
     /// Appends the fields that describe its body, likewise.
     pub fn write_content_fields(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"Content-Type: ");
-        out.extend_from_slice(self.media_type.as_bytes());
-        out.extend_from_slice(charset(self.media_type).as_bytes());
+        out.extend_from_slice(self.label.content_type.as_bytes());
         out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(self.label.content_fields.as_bytes());
     }
 
     /// The media type, with its character set.
-    pub fn content_type(&self) -> String {
-        [self.media_type, charset(self.media_type)].concat()
+    pub fn content_type(&self) -> &str {
+        &self.label.content_type
     }
 
     /// What Last-Modified says, in seconds since 1970.
     pub fn modified_seconds(&self) -> i64 {
         self.modified as i64
     }
-}
-
-/// The media type of a file by the extension of its name.
-fn media_type(name: &[u8]) -> &'static str {
-    let name = String::from_utf8_lossy(name);
-    mime_guess::from_path(&*name).first_raw().unwrap_or("application/octet-stream")
-}
-
-fn charset(media_type: &str) -> &'static str {
-    if media_type.starts_with("text/") { CHARSET } else { "" }
 }
 
 #[cfg(test)]
@@ -69,7 +58,13 @@ pub(crate) mod tests {
     /// A representation for other modules' tests.
     pub(crate) fn sample(size: u64, modified_seconds: i64) -> Representation {
         let mtime_ns = modified_seconds * 1_000_000_000 + 5;
-        Representation::new(b"a.txt", Version { dev: 1, ino: 2, size, mtime_ns, ctime_ns: mtime_ns, links: 1 })
+        let version = Version { dev: 1, ino: 2, size, mtime_ns, ctime_ns: mtime_ns, links: 1 };
+        let label = Label {
+            content_type: "text/plain; charset=utf-8".into(),
+            fields: "X-A: 1\r\n".into(),
+            content_fields: "Content-Language: en\r\n".into(),
+        };
+        Representation::new(version, label.into())
     }
 
     #[test]
@@ -84,7 +79,8 @@ pub(crate) mod tests {
         assert!(text.contains("Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n"), "{text}");
         assert!(!text.contains("Content-Type"), "{text}");
         let content = written(&|out| representation.write_content_fields(out));
-        assert_eq!(content, "Content-Type: text/plain; charset=utf-8\r\n");
+        assert!(text.ends_with("X-A: 1\r\n"), "{text}");
+        assert_eq!(content, "Content-Type: text/plain; charset=utf-8\r\nContent-Language: en\r\n");
         assert_eq!(representation.content_type(), "text/plain; charset=utf-8");
         assert!(representation.etag().starts_with(b"\"") && representation.etag().ends_with(b"\""));
         assert_ne!(sample(10, 784_111_777).etag(), sample(11, 784_111_777).etag());
@@ -96,13 +92,5 @@ pub(crate) mod tests {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
         let said = sample(10, now + 1_000_000).modified_seconds();
         assert!((now - 2..=now).contains(&said), "{said} at {now}");
-    }
-
-    #[test]
-    fn types_go_by_extension() {
-        let of = |name: &[u8]| Representation::new(name, sample(1, 1).version).content_type();
-        assert_eq!(of(b"a/b.PNG"), "image/png");
-        assert_eq!(of(b"noextension"), "application/octet-stream");
-        assert_eq!(of(b"\xff.html"), "text/html; charset=utf-8");
     }
 }

@@ -4,6 +4,7 @@ use super::cache_status::CacheStatus;
 use super::date::Date;
 use super::representation::Representation;
 use super::request::BadRequest;
+use std::sync::Arc;
 
 /// What ends a connection's use after a response, and how that is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,11 +129,20 @@ pub struct Problem {
     /// One further field, with its CRLF (Allow, Location, Retry-After …).
     pub field: Option<String>,
     pub cache_status: Option<CacheStatus>,
+    /// What is sent instead of the text.
+    pub page: Option<Page>,
+}
+
+/// A page that stands for an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    pub content_type: String,
+    pub body: Arc<[u8]>,
 }
 
 impl Problem {
     pub fn new(status: u16, text: impl Into<String>) -> Problem {
-        Problem { status, text: text.into(), field: None, cache_status: None }
+        Problem { status, text: text.into(), field: None, cache_status: None, page: None }
     }
 
     /// With one further field: its name and value, without the CRLF.
@@ -158,14 +168,18 @@ impl Problem {
         }
     }
 
+    /// Bytes of the body.
+    pub fn body_bytes(&self) -> usize {
+        self.page.as_ref().map_or(self.text.len() + 1, |page| page.body.len())
+    }
+
     /// Appends head and (unless the request was HEAD) body.
     pub fn write(&self, out: &mut Vec<u8>, with_body: bool, date: &Date, persistence: Persistence) {
         let reason = reason_phrase(self.status);
         out.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", self.status).as_bytes());
-        let length = self.text.len() + 1;
-        out.extend_from_slice(
-            format!("Content-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n").as_bytes(),
-        );
+        let length = self.body_bytes();
+        let content_type = self.page.as_ref().map_or("text/plain; charset=utf-8", |page| &page.content_type);
+        out.extend_from_slice(format!("Content-Type: {content_type}\r\nContent-Length: {length}\r\n").as_bytes());
         if let Some(field) = &self.field {
             out.extend_from_slice(field.as_bytes());
         }
@@ -177,9 +191,13 @@ impl Problem {
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(persistence.field());
         out.extend_from_slice(b"\r\n");
-        if with_body {
-            out.extend_from_slice(self.text.as_bytes());
-            out.push(b'\n');
+        match &self.page {
+            _ if !with_body => {}
+            Some(page) => out.extend_from_slice(&page.body),
+            None => {
+                out.extend_from_slice(self.text.as_bytes());
+                out.push(b'\n');
+            }
         }
     }
 }
@@ -188,6 +206,10 @@ impl Problem {
 fn reason_phrase(status: u16) -> &'static str {
     match status {
         301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",

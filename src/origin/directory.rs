@@ -31,8 +31,8 @@ pub enum EntryKind {
     Directory,
 }
 
-/// An open directory whose names have been read and sorted, bytewise. Each entry is looked at when it is asked for, so that a huge
-/// directory can be shown piece by piece.
+/// An open directory whose names have been read and sorted, bytewise. Each entry is looked at when it is asked for, so
+/// that a huge directory can be shown piece by piece.
 #[derive(Debug)]
 pub struct Names {
     root: Arc<Root>,
@@ -75,8 +75,8 @@ impl Names {
         self.names.get(from..to).unwrap_or_default().iter().filter_map(|name| self.entry(name)).collect()
     }
 
-    /// Looks at one entry; None for what cannot be asked for: special files, links that lead nowhere or out of the root, and
-    /// what has gone since its name was read.
+    /// Looks at one entry; None for what cannot be asked for: special files, links that lead nowhere or out of the
+    /// root, and what has gone since its name was read.
     fn entry(&self, name: &CStr) -> Option<Entry> {
         let mut stat = rustix::fs::statat(self.directory.fd().ok()?, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {

@@ -10,9 +10,9 @@ use rustix::fs::{FileType, Stat};
 use super::Origin;
 use crate::version::{Clock, Version};
 
-/// File systems whose times come from this kernel's clock, by their magic numbers (statfs(2)): ext2 to ext4, XFS, Btrfs, tmpfs,
-/// ramfs, overlayfs, F2FS, ZFS, bcachefs, SquashFS, EROFS, ISO 9660, UDF, FAT, exFAT, NTFS, HFS+, JFS, ReiserFS and NILFS. What is
-/// not among them may be served by another machine.
+/// File systems whose times come from this kernel's clock, by their magic numbers (statfs(2)): ext2 to ext4, XFS,
+/// Btrfs, tmpfs, ramfs, overlayfs, F2FS, ZFS, bcachefs, SquashFS, EROFS, ISO 9660, UDF, FAT, exFAT, NTFS, HFS+, JFS,
+/// ReiserFS and NILFS. What is not among them may be served by another machine.
 const OWN_CLOCK: [u32; 21] = [
     0xEF53,
     0x5846_5342,

@@ -1,9 +1,9 @@
 //! The directory that is served.
 //!
 //! Everything is opened relative to the root's descriptor with openat2 and [`RESOLVE`], so that no name and no symbolic
-//! link leads out of the root, whatever happens to the tree meanwhile: that is the kernel's promise, not a check of ours.
-//! The root itself may be exchanged meanwhile ([`root`]).
-//! Names are bytes, relative, without a leading slash, already decoded and normalised; the root's own name is empty.
+//! link leads out of the root, whatever happens to the tree meanwhile: that is the kernel's promise, not a check of
+//! ours. The root itself may be exchanged meanwhile ([`root`]). Names are bytes, relative, without a leading slash,
+//! already decoded and normalised; the root's own name is empty.
 //!
 //! Writes are atomic and durable ([`upload`]): a name holds the whole old or the whole new file, also after a crash.
 
@@ -25,8 +25,8 @@ pub use identity::Found;
 pub use names::Visibility;
 pub use root::{Followed, Origin, Root, RootAbsent};
 
-/// How every name is resolved that is written to: beneath the root, symbolic links included, and never through /proc's magic ones.
-/// Names that are read are resolved so too, unless [`Symlinks`] says otherwise.
+/// How every name is resolved that is written to: beneath the root, symbolic links included, and never through /proc's
+/// magic ones. Names that are read are resolved so too, unless [`Symlinks`] says otherwise.
 pub const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
 
 /// Which symbolic links are followed.
@@ -80,8 +80,8 @@ pub const READ_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlag
 /// How a place is looked at without opening what is there.
 const LOOK_FLAGS: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
-/// openat2 gives up with EAGAIN when the tree is being renamed while it resolves a `..` in a symbolic link; that often it
-/// is tried again.
+/// openat2 gives up with EAGAIN when the tree is being renamed while it resolves a `..` in a symbolic link; that often
+/// it is tried again.
 const RESOLVE_TRIES: usize = 32;
 
 impl Origin {

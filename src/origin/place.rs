@@ -1,8 +1,8 @@
 //! Directories that an upload creates on its way, and how they become durable.
 //!
-//! No lock is held while a directory is synced, so that an upload into many new directories delays nobody. An upload that finds
-//! a directory which another one has just created cannot know whether its name is durable. As long as there are such
-//! directories, every upload syncs all those on its way before it acknowledges anything.
+//! No lock is held while a directory is synced, so that an upload into many new directories delays nobody. An upload
+//! that finds a directory which another one has just created cannot know whether its name is durable. As long as there
+//! are such directories, every upload syncs all those on its way before it acknowledges anything.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -101,7 +101,8 @@ impl Created<'_> {
             let (above, last) = split(place);
             let Ok(directory) = root.open_place(above) else { continue };
             if rustix::fs::unlinkat(directory, last, AtFlags::REMOVEDIR) == Err(Errno::NOTEMPTY) {
-                // Another upload uses it by now, and makes it durable, too. Nobody is left here to be told of a failure.
+                // Another upload uses it by now, and makes it durable, too. Nobody is left here to be told of a
+                // failure.
                 let _ = root.sync_directory(above);
             }
         }

@@ -1,8 +1,9 @@
-//! The root directory, which may be exchanged while it is served: a symbolic link in its path is switched, or another tree is
-//! renamed into its place.
+//! The root directory, which may be exchanged while it is served: a symbolic link in its path is switched, or another
+//! tree is renamed into its place.
 //!
-//! [`Origin::follow`] looks where the path leads now. It is called at regular intervals by one thread, and by every write before
-//! it acknowledges anything. What was found in an earlier root is recognised by its time: [`Origin::exchanged`] is later.
+//! [`Origin::follow`] looks where the path leads now. It is called at regular intervals by one thread, and by every
+//! write before it acknowledges anything. What was found in an earlier root is recognised by its time:
+//! [`Origin::exchanged`] is later.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -16,7 +17,8 @@ use rustix::io::Errno;
 
 use super::{Policy, RESOLVE_TRIES};
 
-/// An open root directory. Names are resolved beneath it as long as somebody holds it, whatever its path leads to meanwhile.
+/// An open root directory. Names are resolved beneath it as long as somebody holds it, whatever its path leads to
+/// meanwhile.
 #[derive(Debug)]
 pub struct Root {
     directory: OwnedFd,
@@ -125,8 +127,9 @@ impl Origin {
     /// ENOENT, ENOTDIR, EACCES and the like, of `path` itself.
     pub fn open(path: &Path, policy: Policy, clock: fn() -> u64) -> io::Result<Origin> {
         let root = Root::open(path, policy)?;
-        // A relative path leads to one directory for ever, whatever its name is by now: the working directory of a process is
-        // no name. The absolute path is followed, if it leads to the same place and this process may walk it.
+        // A relative path leads to one directory for ever, whatever its name is by now: the working directory of a
+        // process is no name. The absolute path is followed, if it leads to the same place and this process may walk
+        // it.
         let absolute = std::path::absolute(path).ok().filter(|absolute| {
             rustix::fs::stat(absolute).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (root.device, root.inode))
         });
@@ -173,7 +176,8 @@ impl Origin {
         self.root.read().as_ref().is_some_and(|present| Arc::ptr_eq(present, root))
     }
 
-    /// When the root was last exchanged or lost: what was found at this time or before it was perhaps found in another root.
+    /// When the root was last exchanged or lost: what was found at this time or before it was perhaps found in another
+    /// root.
     #[inline]
     pub fn exchanged(&self) -> u64 {
         self.exchanged.0.load(Ordering::Acquire)

@@ -1,7 +1,7 @@
 //! The hidden names that an upload may have for a moment before it takes its real one, and their removal after a crash.
 //!
-//! A hidden name is `.forebay-upload-` and sixteen hexadecimal digits and `.tmp`. Its file stays locked (flock) as long as the
-//! upload lives, so that a sweep never takes a file away from another server that serves the same tree.
+//! A hidden name is `.forebay-upload-` and sixteen hexadecimal digits and `.tmp`. Its file stays locked (flock) as long
+//! as the upload lives, so that a sweep never takes a file away from another server that serves the same tree.
 
 use std::collections::hash_map::RandomState;
 use std::ffi::CStr;
@@ -51,8 +51,8 @@ impl std::fmt::Display for Swept {
 }
 
 impl Origin {
-    /// Removes what uploads left behind when an earlier server was killed. Looks through the whole tree (symbolic links are
-    /// not followed), so it belongs before the first request, and only where writes are allowed.
+    /// Removes what uploads left behind when an earlier server was killed. Looks through the whole tree (symbolic links
+    /// are not followed), so it belongs before the first request, and only where writes are allowed.
     pub fn sweep(&self) -> Swept {
         let mut swept = Swept::default();
         let mut pending: Vec<Vec<u8>> = vec![Vec::new()];

@@ -11,9 +11,9 @@
 //!          sync the directory, and those above it that are new
 //! drop     without commit: the unnamed file is gone by itself, a hidden name is unlinked
 //! ```
-//! A crash at any moment leaves the old or the new file under the name, and at most one hidden name, which the next start
-//! sweeps away. Callers keep writers of one name apart between looking and committing ([`Upload::commit`] checks and acts in one
-//! call, but not atomically against other programs).
+//! A crash at any moment leaves the old or the new file under the name, and at most one hidden name, which the next
+//! start sweeps away. Callers keep writers of one name apart between looking and committing ([`Upload::commit`] checks
+//! and acts in one call, but not atomically against other programs).
 
 use std::fs::File;
 use std::io;
@@ -228,8 +228,8 @@ impl Upload {
     /// Gives the file its name, if `condition` holds for what has that name now, and makes that durable.
     ///
     /// # Errors
-    /// [`WriteError`]; the old file is then untouched, except after a failed sync of the directory, when the name may hold
-    /// either version after a crash.
+    /// [`WriteError`]; the old file is then untouched, except after a failed sync of the directory, when the name may
+    /// hold either version after a crash.
     pub fn commit(mut self, origin: &Origin, condition: Condition<'_>) -> Result<Stored, WriteError> {
         origin.follow();
         if !origin.is_present(&self.root) {
@@ -339,8 +339,8 @@ impl Upload {
     }
 }
 
-/// Links an unnamed file to a name. By the descriptor itself where that is allowed (with CAP_DAC_READ_SEARCH, or since Linux
-/// 6.10), else through /proc, as open(2) describes.
+/// Links an unnamed file to a name. By the descriptor itself where that is allowed (with CAP_DAC_READ_SEARCH, or since
+/// Linux 6.10), else through /proc, as open(2) describes.
 fn link(file: &File, directory: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
     match rustix::fs::linkat(file.as_fd(), "", directory, name, AtFlags::EMPTY_PATH) {
         Err(Errno::NOENT | Errno::PERM) => {

@@ -7,6 +7,7 @@ use crate::cache::entry::{Entry, Lease};
 use crate::cache::fill::{Failure, Fill, OpenFile};
 use crate::cache::opened::Opened;
 use crate::exchange::revalidate;
+use crate::http::media::SNIFFED_BYTES;
 use crate::http::representation::Representation;
 use crate::limits;
 use crate::metrics::labels::Fill as Step;
@@ -14,12 +15,13 @@ use crate::origin::{Found, Origin, Root, RootAbsent, identity};
 use crate::ring::Completion;
 use crate::ring::kernel::{Kernel, Kind, Op, Token};
 use crate::ring::lent::Lent;
+use crate::rules::Description;
 use crate::transmit;
-use crate::version::Change;
+use crate::version::{Change, Label, Version};
 use io_uring::types::OpenHow;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Weak};
 
 /// A path to open beneath the root.
@@ -76,8 +78,19 @@ pub(super) struct FillTask {
 /// How far it is.
 enum Stage {
     Opening(Lent<Open>),
+    Sniffing(Sniffing),
     Fetching(Fetching),
     Reading(Reading),
+}
+
+/// An open file whose first bytes tell its media type.
+struct Sniffing {
+    file: OwnedFd,
+    version: Version,
+    description: Description,
+    start: Lent<Vec<u8>>,
+    /// When it was found under its name.
+    checked: u64,
 }
 
 /// A file that is read into the page cache only. One byte of each step is read, as it waits for the others that are on their
@@ -225,12 +238,48 @@ impl<K: Kernel> Worker<K> {
             Ok(Found::Special) => return self.fail_fill(key, Failure::Forbidden),
             Err(error) => return self.fail_fill(key, Failure::Io(error.raw_os_error().unwrap_or(libc::EIO))),
         };
+        let description = self.shared.site.said().rules.describe(self.fills[key].fill.name());
+        if description.media.needs_content() && version.size > 0 {
+            let start = Lent::new(vec![0; SNIFFED_BYTES]);
+            self.fills[key].stage = Stage::Sniffing(Sniffing { file, version, description, start, checked: self.now });
+            return self.sniff(key);
+        }
         let fill = self.fills.remove(key).fill;
+        let label = self.shared.site.said().label(description, b"");
+        self.fill_described(fill, file, version, label, self.now)
+    }
+
+    fn sniff(&mut self, key: usize) -> io::Result<()> {
+        let Stage::Sniffing(sniffing) = &mut self.fills[key].stage else { return Ok(()) };
+        let into = sniffing.start.lend(|start| start.as_mut_ptr());
+        let op = Op::Read { file: sniffing.file.as_raw_fd(), into, len: SNIFFED_BYTES as u32, offset: 0 };
+        self.kernel.submit(op, Token::new(Kind::FillRead, 0, key as u32))
+    }
+
+    /// The first bytes are there. If they cannot be read, that shows when the file is.
+    fn sniffed(&mut self, key: usize, result: i32) -> io::Result<()> {
+        let FillTask { fill, stage: Stage::Sniffing(mut sniffing) } = self.fills.remove(key) else { return Ok(()) };
+        sniffing.start.returned();
+        let read = usize::try_from(result).unwrap_or(0).min(SNIFFED_BYTES);
+        let Sniffing { file, version, description, start, checked } = sniffing;
+        let label = self.shared.site.said().label(description, &start[..read]);
+        self.fill_described(fill, file, version, label, checked)
+    }
+
+    /// It is known what the file of a fill is, which was found under its name at `checked`.
+    fn fill_described(
+        &mut self,
+        fill: Arc<Fill>,
+        file: OwnedFd,
+        version: Version,
+        label: Arc<Label>,
+        checked: u64,
+    ) -> io::Result<()> {
         let age = version.age(identity::clock_of(file.as_fd(), &version));
-        let representation = Representation::new(fill.name(), version);
+        let representation = Representation::new(version, label);
         let (name, settled) = (fill.shared_name().clone(), self.shared.options.settled);
-        let file = Arc::new(OpenFile::new(file, name, representation, age, settled, self.now));
-        self.fill_from(fill, file, self.now, 1)
+        let file = Arc::new(OpenFile::new(file, name, representation, age, settled, checked));
+        self.fill_from(fill, file, checked, 1)
     }
 
     /// The file of a fill is open, and was found under its name at `checked`; `own` connections of this worker wait for it.
@@ -399,6 +448,7 @@ impl<K: Kernel> Worker<K> {
         let (fill, reading) = match self.fills.get_mut(key) {
             Some(FillTask { fill, stage: Stage::Reading(reading) }) => (fill, reading),
             Some(FillTask { stage: Stage::Fetching(_), .. }) => return self.fetched(key, completion.result),
+            Some(FillTask { stage: Stage::Sniffing(_), .. }) => return self.sniffed(key, completion.result),
             Some(FillTask { stage: Stage::Opening(_), .. }) | None => return Ok(()),
         };
         reading.entry.returned();

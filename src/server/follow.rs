@@ -15,8 +15,8 @@ use std::time::Duration;
 /// The thread ends when this is dropped. It is not waited for: its file system may hang.
 pub(super) struct Follower(#[allow(dead_code, reason = "dropping it is its use")] Option<SyncSender<()>>);
 
-/// How often the path is looked at: a fraction of the revalidation interval, as what was checked just before an exchange is
-/// served until the exchange is noticed. `None`: that would be too often for a thread.
+/// How often the path is looked at: a fraction of the revalidation interval, as what was checked just before an
+/// exchange is served until the exchange is noticed. `None`: that would be too often for a thread.
 fn period(revalidate: Duration) -> Option<Duration> {
     let period = (revalidate / 4).min(limits::FOLLOW_PERIOD);
     (period >= limits::FOLLOW_PERIOD_MIN).then_some(period)

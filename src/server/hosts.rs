@@ -1,8 +1,8 @@
 //! Which names the server answers to, and which pages may write to it. Used by both planes.
 //!
-//! A web page whose own name is made to resolve to this server (DNS rebinding) sends requests that the browser takes for the page's
-//! own, with the page's name in Host. So a write that no token guards needs a Host that no page can have chosen, and must not be
-//! one that a page of another origin asks for.
+//! A web page whose own name is made to resolve to this server (DNS rebinding) sends requests that the browser takes
+//! for the page's own, with the page's name in Host. So a write that no token guards needs a Host that no page can have
+//! chosen, and must not be one that a page of another origin asks for.
 
 use crate::http::host::{Authority, Kind};
 use crate::net::peer::Peer;
@@ -59,8 +59,8 @@ impl Hosts {
         if self.admits(host) { Ok(()) } else { Err(stranger(host)) }
     }
 
-    /// Whether a write that needs no token may go ahead. No page reaches a Unix socket, and the names that a proxy in front of it
-    /// answers to are the proxy's business; but a page of another origin may reach the proxy.
+    /// Whether a write that needs no token may go ahead. No page reaches a Unix socket, and the names that a proxy in
+    /// front of it answers to are the proxy's business; but a page of another origin may reach the proxy.
     ///
     /// # Errors
     /// Why not.
@@ -86,8 +86,8 @@ impl Hosts {
         })
     }
 
-    /// Whether an Origin is that of this server's own pages: the host of the request, or (behind a proxy that changes Host) the
-    /// default port of a name given with `--host`.
+    /// Whether an Origin is that of this server's own pages: the host of the request, or (behind a proxy that changes
+    /// Host) the default port of a name given with `--host`.
     fn is_own(&self, origin: &[u8], host: Option<&[u8]>) -> bool {
         let (default, rest) = match (origin.strip_prefix(b"http://"), origin.strip_prefix(b"https://")) {
             (Some(rest), _) => (80, rest),

@@ -1,6 +1,6 @@
 //! Listening sockets. Each worker has its own on every TCP address (SO_REUSEPORT): the kernel spreads connections over
-//! them. A Unix socket cannot be shared so; there, the workers accept from the same one, and so they do from a socket that
-//! systemd opened.
+//! them. A Unix socket cannot be shared so; there, the workers accept from the same one, and so they do from a socket
+//! that systemd opened.
 
 use super::systemd::Inherited;
 use crate::config::ServeOptions;
@@ -171,8 +171,8 @@ pub fn remove(files: &[SocketFile]) {
     files.iter().for_each(SocketFile::remove);
 }
 
-/// Whether the file of a Unix socket is one that a killed server left behind: nobody has bound it. A socket of another type, one
-/// whose queue is full and one that is not ours to connect to are alive.
+/// Whether the file of a Unix socket is one that a killed server left behind: nobody has bound it. A socket of another
+/// type, one whose queue is full and one that is not ours to connect to are alive.
 fn is_dead(address: &SockAddr) -> io::Result<bool> {
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     probe.set_nonblocking(true)?;
@@ -180,8 +180,8 @@ fn is_dead(address: &SockAddr) -> io::Result<bool> {
     if !refused(probe.connect(address)) {
         return Ok(false);
     }
-    // A stream socket that is bound and does not listen yet refuses, too. One of datagrams finds out: it cannot be connected to a
-    // stream socket that lives (EPROTOTYPE), and is refused where there is none.
+    // A stream socket that is bound and does not listen yet refuses, too. One of datagrams finds out: it cannot be
+    // connected to a stream socket that lives (EPROTOTYPE), and is refused where there is none.
     let probe = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
     Ok(refused(probe.connect(address)))
 }

@@ -21,6 +21,7 @@ mod send;
 pub mod shared;
 #[cfg(test)]
 mod simulation;
+pub mod site;
 mod stream;
 pub mod systemd;
 pub mod worker;
@@ -38,6 +39,7 @@ use anyhow::Context;
 use auth::Guard;
 use shared::{Admission, Admitted, Mail, Shared};
 use signal_hook::iterator::Signals;
+use site::Site;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -72,6 +74,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     logging::start(options.log);
     let descriptors = raise_descriptor_limit(options.max_connections);
     let guard = Guard::open(options.token_file.as_deref(), options.token_reads)?.answering_to(&options.hosts);
+    let site = Site::open(&options)?;
     let origin = follow::open(&options).with_context(|| format!("cannot serve {}", options.root.display()))?;
     let metrics = Metrics::new(options.workers);
     let packed_max = if options.transmit == Transmit::Splice { 0 } else { limits::PACKED_MAX };
@@ -97,7 +100,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     let connections = Admission::new(options.max_connections);
     let mail = Mail::new(options.workers)?;
     let shared =
-        Arc::new(Shared { options, origin, cache, metrics, connections, mail, guard, access_log, descriptors });
+        Arc::new(Shared { options, origin, cache, metrics, connections, mail, guard, site, access_log, descriptors });
     eprintln!("forebay: {}", shared.cache.arena().folios().describe());
     if shared.options.allow_writes {
         let swept = shared.origin.sweep();
@@ -118,6 +121,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     systemd::notify(systemd::State::Ready);
     while let Some(libc::SIGHUP) = signals.forever().next() {
         shared.access_log.reopen();
+        reload_site(&shared);
         notices::reloaded(&shared, shared.guard.reload());
     }
     systemd::notify(systemd::State::Stopping);
@@ -150,6 +154,20 @@ fn end_at_the_second_signal(mut signals: Signals, files: Vec<listen::SocketFile>
     };
     if let Err(error) = std::thread::Builder::new().name("signals".into()).spawn(wait) {
         tracing::warn!("a second signal will not end the server before --drain does: {error}");
+    }
+}
+
+/// Reads rules and pages again; what is cached is described anew.
+fn reload_site(shared: &Shared) {
+    if !shared.site.has_files() {
+        return;
+    }
+    match shared.site.reload() {
+        Ok(()) => {
+            shared.cache.forget_all();
+            tracing::info!("SIGHUP: rules and error pages were read again");
+        }
+        Err(error) => tracing::error!("{error}; rules and pages stay what they were"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::access_log::{self, Asked};
 use super::connection::{Body, Ending, Stream, Wait};
+use super::site::query_of;
 use super::worker::Worker;
 use crate::cache::entry::Lease;
 use crate::cache::fill::{Fill, OpenFile};
@@ -135,7 +136,8 @@ impl<K: Kernel> Worker<K> {
             Ok(Target::File(name)) => name,
             Ok(Target::Directory(_) | Target::Reserved(_)) => return Ok(self.hand_off(index)),
             Err(refusal) => {
-                self.answer_problem(index, &refusal.problem(), Some(request), false);
+                let problem = self.shared.site.said().answer(&refusal, query_of(request.target));
+                self.answer_problem(index, &problem, Some(request), false);
                 return Ok(Answer::Given);
             }
         };
@@ -167,6 +169,7 @@ impl<K: Kernel> Worker<K> {
                 touch: &self.touch,
                 revalidate: self.shared.options.revalidate,
                 exchanged: self.shared.origin.exchanged(),
+                fallback: self.shared.options.fallback.as_deref().map(str::as_bytes),
                 now: self.now,
                 refers: Some(&refers),
             };
@@ -187,7 +190,8 @@ impl<K: Kernel> Worker<K> {
                     return Ok(Answer::Given);
                 }
                 Action::Refuse(refusal) => {
-                    self.answer_problem(index, &refusal.problem(), Some(request), false);
+                    let problem = self.shared.site.said().answer(&refusal, query_of(request.target));
+                    self.answer_problem(index, &problem, Some(request), false);
                     self.record_miss(index);
                     return Ok(Answer::Given);
                 }
@@ -233,7 +237,7 @@ impl<K: Kernel> Worker<K> {
         batch.count_response();
         self.metrics.answered(Class::Other, problem.status);
         if let Some(request) = request {
-            let body_bytes = if with_body { problem.text.len() as u64 + 1 } else { 0 };
+            let body_bytes = if with_body { problem.body_bytes() as u64 } else { 0 };
             self.log(index, request, problem.status, body_bytes, problem.cache_status);
         }
         if request.is_none() {

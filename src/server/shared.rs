@@ -2,6 +2,7 @@
 
 use super::access_log::AccessLog;
 use super::auth::Guard;
+use super::site::Site;
 use crate::cache::Cache;
 use crate::cache::fill::Fill;
 use crate::config::ServeOptions;
@@ -29,6 +30,7 @@ pub struct Shared {
     pub connections: Arc<Admission>,
     pub mail: Mail,
     pub guard: Guard,
+    pub site: Site,
     pub access_log: AccessLog,
     /// How many the process may have.
     pub descriptors: usize,

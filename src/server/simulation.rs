@@ -5,6 +5,7 @@
 use super::access_log::AccessLog;
 use super::auth::Guard;
 use super::shared::{Admission, Mail, Shared};
+use super::site::Site;
 use super::worker::Worker;
 use crate::cache::Cache;
 use crate::config::{ServeOptions, Transmit};
@@ -153,8 +154,18 @@ fn simulate(seed: u64, options: ServeOptions) -> (Worker<Simulated>, Rc<RefCell<
     let guard = Guard::open(None, false).unwrap();
     let access_log = AccessLog::off();
     let descriptors = limits::OWN_DESCRIPTORS * 4 / 3 + 8;
-    let shared =
-        Arc::new(Shared { options, origin, cache, metrics, connections, mail, guard, access_log, descriptors });
+    let shared = Arc::new(Shared {
+        options,
+        origin,
+        cache,
+        metrics,
+        connections,
+        mail,
+        guard,
+        site: Site::default(),
+        access_log,
+        descriptors,
+    });
     let world = World::new(seed);
     let kernel = Simulated(world.clone());
     let listener = std::fs::File::open("/dev/null").unwrap().into();

@@ -13,7 +13,7 @@ use hyper::{HeaderMap, Method, Response, StatusCode};
 use tokio::sync::mpsc;
 
 use crate::http::cache_status::CacheStatus;
-use crate::http::response::Problem;
+use crate::http::response::{Page, Problem};
 use crate::metrics::labels::Class;
 use crate::net::peer::Peer;
 use crate::ring::system::monotonic;
@@ -71,6 +71,13 @@ impl Answer {
             .with(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))
     }
 
+    /// The page in place of the text.
+    pub fn with_page(mut self, page: &Page) -> Answer {
+        self.headers.remove(header::CONTENT_TYPE);
+        self.content = Content::Whole(Bytes::copy_from_slice(&page.body));
+        self.with(header::CONTENT_TYPE, page.content_type.as_str())
+    }
+
     /// Says that the trouble may be over in a second.
     pub fn retry_soon(self) -> Answer {
         self.with(header::RETRY_AFTER, HeaderValue::from_static("1"))
@@ -120,6 +127,9 @@ impl From<Problem> for Answer {
     fn from(problem: Problem) -> Answer {
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut answer = Answer::problem(status, &problem.text);
+        if let Some(page) = &problem.page {
+            answer = answer.with_page(page);
+        }
         if let Some(field) = &problem.field {
             answer = answer.with_lines(field.as_bytes());
         }

@@ -60,7 +60,10 @@ impl Lane {
                 }
                 Action::Fill(fill) => self.begin(&fill),
                 Action::Deliver(plan) => return self.deliver(plan),
-                Action::Refuse(refusal) => return Err(refusal.problem().into()),
+                Action::Refuse(refusal) => {
+                    let query = parts.uri.query().map(str::as_bytes);
+                    return Err(self.shared.site.said().answer(&refusal, query).into());
+                }
                 Action::Directory => return Err(redirect(name)),
             }
         }
@@ -74,6 +77,7 @@ impl Lane {
                 touch: &self.touch,
                 revalidate: self.shared.options.revalidate,
                 exchanged: self.shared.origin.exchanged(),
+                fallback: self.shared.options.fallback.as_deref().map(str::as_bytes),
                 now: monotonic(),
                 refers: None,
             };

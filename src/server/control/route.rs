@@ -9,7 +9,7 @@ use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use tokio::sync::Mutex;
 
-use super::answer::{Answer, Body, Tally};
+use super::answer::{Answer, Body, Content, Tally};
 use super::rates::Rates;
 use super::upload::WRITERS;
 use crate::cache::eviction::Touch;
@@ -47,9 +47,15 @@ impl Lane {
     pub async fn answer(self: Rc<Self>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let tally = Tally::new(self.shared.clone(), peer, &parts);
-        let answer = match self.dispatch(peer, &parts, body).await {
+        let mut answer = match self.dispatch(peer, &parts, body).await {
             Ok(answer) | Err(answer) => answer,
         };
+        if matches!(parts.method, Method::GET | Method::HEAD)
+            && matches!(answer.content, Content::Whole(_))
+            && let Some(page) = self.shared.site.said().page(answer.status.as_u16())
+        {
+            answer = answer.with_page(page);
+        }
         answer.into_response(tally)
     }
 
@@ -68,13 +74,23 @@ impl Lane {
             Method::GET | Method::HEAD => route::read(path, self.shared.origin.policy()),
             _ => Target::parse(path).map_err(Refusal::Malformed),
         };
-        let target = target.map_err(|refusal| refusal.problem())?;
+        let said = self.shared.site.said();
+        let query = parts.uri.query().map(str::as_bytes);
+        let target = target.map_err(|refusal| said.answer(&refusal, query))?;
         if matches!(parts.method, Method::GET | Method::HEAD) {
             self.admit_read(&target, &parts.headers)?;
         }
         match (&parts.method, target) {
             (&Method::GET | &Method::HEAD, Target::Reserved(page)) => self.page(&page).await,
-            (&Method::GET | &Method::HEAD, Target::Directory(name)) => self.directory(&name, parts).await,
+            (&Method::GET | &Method::HEAD, Target::Directory(name)) => match said.moved(&name, query) {
+                Some(moved) => Err(moved.into()),
+                None => match (self.directory(&name, parts).await, &self.shared.options.fallback) {
+                    (Err(answer), Some(fallback)) if answer.status == StatusCode::NOT_FOUND => {
+                        self.file(fallback.as_bytes(), parts).await
+                    }
+                    (result, _) => result,
+                },
+            },
             (&Method::GET | &Method::HEAD, Target::File(name)) => self.file(&name, parts).await,
             (&Method::PUT | &Method::DELETE, target) => {
                 let name = self.admit_write(target, peer, parts)?;
@@ -82,6 +98,15 @@ impl Lane {
                     Method::PUT => self.put(&name, parts, body).await,
                     _ => self.delete(&name, parts).await,
                 }
+            }
+            (&Method::OPTIONS, Target::File(name) | Target::Directory(name))
+                if parts.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) =>
+            {
+                let Some(lines) = said.rules.preflight(&name) else {
+                    let text = "no rule lets pages of other origins use this (cors in --rules)";
+                    return Err(Answer::problem(StatusCode::FORBIDDEN, text));
+                };
+                Ok(Answer::new(StatusCode::NO_CONTENT, Content::Empty).with_lines(lines.as_bytes()))
             }
             (method, target) => {
                 let text = format!("{method} is not a method that is served here");

@@ -1,0 +1,259 @@
+//! What is said of files beyond their own: header fields, media types, redirects, by patterns of their names.
+//!
+//! Rules come from a file (`--rules`) and from `--header`. They apply in order, a later one over an earlier one. What
+//! they say of a name is put together when its file is opened, and kept with it: a hit costs the same with rules and
+//! without.
+
+mod file;
+pub mod glob;
+
+use crate::http::media::{self, Charset};
+use glob::Glob;
+use std::fmt::Write;
+
+pub use file::RuleError;
+
+/// All rules, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules(Vec<Rule>);
+
+/// What is said of the names that match.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Rule {
+    globs: Vec<Glob>,
+    content_type: Option<String>,
+    charset: Option<Charset>,
+    edits: Vec<Edit>,
+    cors: Option<Cors>,
+    redirect: Option<Redirect>,
+}
+
+/// A change of the header fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Edit {
+    /// In place of all fields of this name.
+    Set(String, String),
+    /// Beside them.
+    Append(String, String),
+    Remove(String),
+}
+
+/// Which pages of other origins may read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cors {
+    /// `*` or one origin.
+    origin: String,
+    /// Methods and header fields that a preflight permits, and for how many seconds.
+    methods: String,
+    headers: String,
+    max_age: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Redirect {
+    /// A path or an URL; `$1` stands for what the pattern's final `*` or `**` stands for.
+    to: String,
+    status: u16,
+}
+
+/// Where a name has moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    pub status: u16,
+    /// The new place, percent-encoded, without the query of the request.
+    pub location: String,
+}
+
+/// What is said of one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// The media type, and how its charset is found.
+    pub media: media::Media,
+    /// Further fields, each a line with its CRLF: those for every response, and those that only go with a body.
+    pub fields: String,
+    pub content_fields: String,
+}
+
+impl Rules {
+    /// The rules of a file's text and of the `--header` options, which come after.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with the number of its line.
+    pub fn parse(text: &str, headers: &[String]) -> Result<Rules, RuleError> {
+        let mut rules = file::parse(text)?;
+        for header in headers {
+            rules.push(file::parse_header(header)?);
+        }
+        file::check_size(&rules)?;
+        Ok(Rules(rules))
+    }
+
+    fn of<'r>(&'r self, name: &'r [u8]) -> impl Iterator<Item = &'r Rule> {
+        self.0.iter().filter(move |rule| rule.globs.iter().any(|glob| glob.matches(name)))
+    }
+
+    /// What is said of the file `name`.
+    pub fn describe(&self, name: &[u8]) -> Description {
+        let mut media = media::of(name);
+        let mut fields = vec![("X-Content-Type-Options".to_owned(), "nosniff".to_owned())];
+        for rule in self.of(name) {
+            if let Some(content_type) = &rule.content_type {
+                media = media::Media::exactly(content_type);
+            }
+            if let Some(charset) = &rule.charset {
+                media.charset = charset.clone();
+            }
+            rule.edits.iter().for_each(|edit| edit.apply(&mut fields));
+            if let Some(cors) = &rule.cors {
+                cors.edits().iter().for_each(|edit| edit.apply(&mut fields));
+            }
+        }
+        let mut description = Description { media, fields: String::new(), content_fields: String::new() };
+        for (name, value) in fields {
+            let is_content = name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("content-"))
+                && !name.eq_ignore_ascii_case("content-security-policy");
+            let lines = if is_content { &mut description.content_fields } else { &mut description.fields };
+            let _ = write!(lines, "{name}: {value}\r\n");
+        }
+        description
+    }
+
+    /// Where the name has moved, if a rule says so; the last one counts.
+    pub fn moved(&self, name: &[u8]) -> Option<Moved> {
+        let rule = self.of(name).filter(|rule| rule.redirect.is_some()).last()?;
+        let redirect = rule.redirect.as_ref()?;
+        let rest = rule.globs.iter().find(|glob| glob.matches(name))?.rest(name);
+        let location = redirect.to.replace("$1", &encode(rest.unwrap_or_default()));
+        Some(Moved { status: redirect.status, location })
+    }
+
+    /// What a preflight (an OPTIONS with Access-Control-Request-Method) of the name is answered with, as lines.
+    pub fn preflight(&self, name: &[u8]) -> Option<String> {
+        let cors = self.of(name).filter_map(|rule| rule.cors.as_ref()).last()?;
+        let mut lines = format!(
+            "Access-Control-Allow-Origin: {}\r\nAccess-Control-Allow-Methods: {}\r\nAccess-Control-Max-Age: {}\r\n",
+            cors.origin, cors.methods, cors.max_age
+        );
+        if !cors.headers.is_empty() {
+            let _ = write!(lines, "Access-Control-Allow-Headers: {}\r\n", cors.headers);
+        }
+        if cors.origin != "*" {
+            lines.push_str("Vary: Origin\r\n");
+        }
+        Some(lines)
+    }
+}
+
+impl Edit {
+    fn apply(&self, fields: &mut Vec<(String, String)>) {
+        match self {
+            Edit::Set(name, value) => {
+                fields.retain(|(own, _)| !own.eq_ignore_ascii_case(name));
+                fields.push((name.clone(), value.clone()));
+            }
+            Edit::Append(name, value) => fields.push((name.clone(), value.clone())),
+            Edit::Remove(name) => fields.retain(|(own, _)| !own.eq_ignore_ascii_case(name)),
+        }
+    }
+}
+
+impl Cors {
+    fn edits(&self) -> Vec<Edit> {
+        let mut edits = vec![Edit::Set("Access-Control-Allow-Origin".into(), self.origin.clone())];
+        if self.origin != "*" {
+            edits.push(Edit::Append("Vary".into(), "Origin".into()));
+        }
+        edits
+    }
+}
+
+/// A part of a path as an URL has it.
+fn encode(path: &[u8]) -> String {
+    let mut encoded = String::new();
+    for &byte in path {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => encoded.push(byte as char),
+            _ => {
+                let _ = write!(encoded, "%{byte:02X}");
+            }
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(text: &str) -> Rules {
+        Rules::parse(text, &[]).unwrap()
+    }
+
+    #[test]
+    fn later_rules_come_over_earlier_ones() {
+        let rules = Rules::parse(
+            r#"
+            [[rule]]
+            match = "/assets/**"
+            cache-control = "max-age=60"
+            set = { X-A = "1", Content-Language = "en" }
+            [[rule]]
+            match = ["*.css", "*.js"]
+            set = { x-a = "2" }
+            append = { Link = ["</a>", "</b>"] }
+            remove = ["X-Content-Type-Options"]
+            "#,
+            &["/assets/new/**: Cache-Control: no-store".to_owned()],
+        )
+        .unwrap();
+        let fields = |name: &str| {
+            let description = rules.describe(name.as_bytes());
+            (description.fields, description.content_fields)
+        };
+        let nosniff = "X-Content-Type-Options: nosniff\r\n";
+        assert_eq!(fields("index.html"), (nosniff.to_owned(), String::new()));
+        assert_eq!(fields("assets/a.css").0, "Cache-Control: max-age=60\r\nx-a: 2\r\nLink: </a>\r\nLink: </b>\r\n");
+        assert_eq!(fields("assets/a.css").1, "Content-Language: en\r\n");
+        assert_eq!(fields("assets/new/a.png").0, format!("{nosniff}X-A: 1\r\nCache-Control: no-store\r\n"));
+    }
+
+    #[test]
+    fn media_types_can_be_overridden() {
+        let rules = rules(
+            "[[rule]]\nmatch = \"*.htm\"\ncharset = \"iso-8859-1\"\n[[rule]]\nmatch = \"/bin/*\"\ncontent-type = \"x/y; a=b\"\n\
+             [[rule]]\nmatch = \"*.csv\"\ncharset = \"none\"\n",
+        );
+        for (name, expected) in [
+            ("a.htm", "text/html; charset=iso-8859-1"),
+            ("bin/tool.txt", "x/y; a=b"),
+            ("a.csv", "text/csv"),
+            ("a.txt", "text/plain; charset=utf-8"),
+        ] {
+            assert_eq!(rules.describe(name.as_bytes()).media.content_type(b""), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn redirects_carry_the_rest_along() {
+        let rules = rules(
+            "[[rule]]\nmatch = \"/old/**\"\nredirect = { to = \"/new/$1\" }\n\
+             [[rule]]\nmatch = \"/blog\"\nredirect = { to = \"https://blog.example/\", status = 308 }\n",
+        );
+        assert_eq!(rules.moved(b"old/a b/c"), Some(Moved { status: 301, location: "/new/a%20b/c".into() }));
+        assert_eq!(rules.moved(b"blog").unwrap(), Moved { status: 308, location: "https://blog.example/".into() });
+        assert_eq!(rules.moved(b"older"), None);
+    }
+
+    #[test]
+    fn pages_of_other_origins_are_told_what_they_may() {
+        let rules = rules(
+            "[[rule]]\nmatch = \"/api/**\"\ncors = { origin = \"https://a.example\", headers = [\"X-A\"] }\n\
+             [[rule]]\nmatch = \"/font/*\"\ncors = { origin = \"*\" }\n",
+        );
+        let fields = rules.describe(b"api/x").fields;
+        assert!(fields.contains("Access-Control-Allow-Origin: https://a.example\r\nVary: Origin\r\n"), "{fields}");
+        assert!(rules.preflight(b"api/x").unwrap().contains("Access-Control-Allow-Headers: X-A\r\n"));
+        assert!(rules.preflight(b"font/x").unwrap().starts_with("Access-Control-Allow-Origin: *\r\n"));
+        assert_eq!(rules.preflight(b"x"), None);
+    }
+}
