@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const LAYERS: &[&[&str]] = &[
     &["limits", "units", "version", "net", "wake", "text"],
     &["ring", "http", "trace", "chart"],
-    &["arena", "origin"],
+    &["arena", "origin", "rules"],
     &["cache"],
     &["exchange", "metrics", "config", "simulate"],
     &["transmit"],
