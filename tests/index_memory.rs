@@ -1,6 +1,9 @@
 //! What the cache keeps beside the arena is bounded, however small the files are: it is charged to the arena's budget. All memory that
 //! this program allocates is counted.
 
+// An allocator that counts is unsafe by its trait.
+#![allow(unsafe_code)]
+
 use forebay::cache::eviction::Eviction;
 use forebay::cache::fill::OpenFile;
 use forebay::cache::{Cache, Found};

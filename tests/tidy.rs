@@ -80,7 +80,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/arena", "maps memory and writes where the kernel reads"),
     ("src/ring", "hands addresses to the kernel"),
     ("src/transmit", "lends memory to the kernel for sends"),
-    ("loadgen/src/exec", "hands addresses to the kernel until it goes through ring::Kernel"),
+    ("loadgen/src/exec", "hands addresses to the kernel; wire.rs says why it does not go through ring::Kernel"),
 ];
 
 const FUNCTION_LINES: usize = 70;

@@ -1,6 +1,9 @@
 //! A response is one version of one file, or it breaks off before its end: also where the file's times do not show what became of it,
 //! and on both planes.
 
+// A mapping that writes to a file is unsafe, as the file may change.
+#![allow(unsafe_code)]
+
 mod harness;
 
 use harness::{Client, Server, assert_same, bytes, request, until};

@@ -6,6 +6,9 @@
 //! * [`kernel`]: what an event loop asks of the kernel, as a trait, so that the same loop runs on a simulated kernel.
 //! * [`system`]: that trait on the real kernel; the only place that prepares submissions.
 
+// The kernel reads and writes at the addresses that submissions carry.
+#![allow(unsafe_code)]
+
 pub mod buffers;
 pub mod kernel;
 pub mod lent;

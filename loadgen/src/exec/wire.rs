@@ -10,6 +10,9 @@
 //! Every operation carries a token of its kind, the connection's number and the number's generation, so that what
 //! completes late for a connection that is gone is told apart from what concerns its successor.
 
+// The kernel reads and writes at the addresses that submissions carry.
+#![allow(unsafe_code)]
+
 use crate::endpoint::Address;
 use anyhow::{Context, Result};
 use forebay::ring::{Completion, Ring, buffers::BufferRing};
