@@ -270,86 +270,126 @@ enum Part {
     Full,
 }
 
+/// The name, the title and the procedure of each kind of case.
+struct Rows<'a> {
+    scale: &'a Scale,
+}
+
+type Row = (String, String, Procedure);
+
+fn load(what: What, connections: u32, pipeline: u32, loader: Loader) -> Procedure {
+    Procedure::Load(Load { what, connections, pipeline, loader })
+}
+
+fn closed(what: What) -> Procedure {
+    load(what, CONNECTIONS, 1, Loader::Loadgen)
+}
+
+impl Rows<'_> {
+    fn file(&self, name: &str) -> (Single, String) {
+        let file = Single::of(name, &self.scale.amounts);
+        (file, show_size(file.size))
+    }
+
+    fn hits(&self, name: &str) -> Row {
+        let (file, size) = self.file(name);
+        (format!("hits-{name}"), format!("Hits, {size}"), closed(What::File(file)))
+    }
+
+    fn by_wrk(&self, name: &str) -> Row {
+        let (file, size) = self.file(name);
+        let procedure = load(What::File(file), CONNECTIONS, 1, Loader::Wrk);
+        (format!("hits-{name}-wrk"), format!("Hits, {size}, load by wrk"), procedure)
+    }
+
+    fn on_two(&self, name: &str) -> Row {
+        let (file, size) = self.file(name);
+        (format!("workers-2-hits-{name}"), format!("Hits, {size}, 2 workers"), closed(What::File(file)))
+    }
+
+    fn pipelined(&self, name: &str, depth: u32) -> Row {
+        let (file, size) = self.file(name);
+        let procedure = load(What::File(file), CONNECTIONS, depth, Loader::Loadgen);
+        (format!("pipelined-{name}"), format!("Pipelined ×{depth}, {size}"), procedure)
+    }
+
+    fn mix(&self) -> Row {
+        ("mix".into(), format!("Zipf mix of {} files", self.scale.amounts.mix_files), closed(What::Mix))
+    }
+
+    fn warm(&self, corpus: Corpus) -> Row {
+        let (name, size) = (corpus.files_size_name(), show_size(corpus.files_size()));
+        (format!("miss-warm-{name}"), format!("Misses, {size}, page cache warm"), closed(What::Misses(corpus)))
+    }
+
+    fn cold(&self, corpus: Corpus) -> Row {
+        let (name, size) = (corpus.files_size_name(), show_size(corpus.files_size()));
+        let procedure = Procedure::Cold { corpus, connections: COLD_CONNECTIONS };
+        (format!("miss-cold-{name}"), format!("Misses, {size}, page cache cold"), procedure)
+    }
+
+    fn huge(&self) -> Row {
+        let (file, size) = self.file(HUGE);
+        let title = format!("Larger than the cache: {size}, page cache warm");
+        (HUGE.into(), title, load(What::File(file), 4, 1, Loader::Loadgen))
+    }
+
+    fn open(&self, name: &str) -> Row {
+        let (file, size) = self.file(name);
+        let procedure = Procedure::OpenLoop { file, connections: OPEN_CONNECTIONS, share: 0.7 };
+        (format!("open-{name}"), format!("Open loop at 70 % of nginx's peak, {size}"), procedure)
+    }
+
+    fn site(&self, name: &str, variants: bool, connections: u32) -> Row {
+        let with = if variants { "precompressed variants" } else { "no variants" };
+        let title = format!("20 files of a site, {with}, {connections} connections");
+        (name.into(), title, load(What::Site { variants }, connections, 1, Loader::Loadgen))
+    }
+
+    fn idle(&self) -> Row {
+        let connections = self.scale.idle_connections;
+        let title = format!("{connections} idle connections and a full cache");
+        ("idle".into(), title, Procedure::Idle { connections })
+    }
+
+    fn startup(&self) -> Row {
+        ("startup".into(), "Start to first byte".into(), Procedure::Startup)
+    }
+}
+
 /// All cases, in the order in which they are run.
 pub fn cases(scale: &Scale) -> Vec<Case> {
     use Metric::{CpuPerRequest, FirstByte, Memory, P50, P99, RequestsPerSecond};
     use Part::{Full, Quick};
-    let amounts = &scale.amounts;
-    let of = |name: &str| Single::of(name, amounts);
-    let size = |name: &str| show_size(of(name).size);
-    let load = |what, connections, pipeline, loader| Procedure::Load(Load { what, connections, pipeline, loader });
-    let closed = |what| load(what, CONNECTIONS, 1, Loader::Loadgen);
-    let hits = |name: &str| (format!("hits-{name}"), format!("Hits, {}", size(name)), closed(What::File(of(name))));
-    let by_wrk = |name: &str| {
-        let procedure = load(What::File(of(name)), CONNECTIONS, 1, Loader::Wrk);
-        (format!("hits-{name}-wrk"), format!("Hits, {}, load by wrk", size(name)), procedure)
-    };
-    let pipelined = |name: &str, depth: u32| {
-        let procedure = load(What::File(of(name)), CONNECTIONS, depth, Loader::Loadgen);
-        (format!("pipelined-{name}"), format!("Pipelined ×{depth}, {}", size(name)), procedure)
-    };
-    let mix = ("mix".to_owned(), format!("Zipf mix of {} files", amounts.mix_files), closed(What::Mix));
-    let warm = |corpus: Corpus| {
-        let (name, title) = (corpus.files_size_name(), show_size(corpus.files_size()));
-        (format!("miss-warm-{name}"), format!("Misses, {title}, page cache warm"), closed(What::Misses(corpus)))
-    };
-    let cold = |corpus: Corpus| {
-        let (name, title) = (corpus.files_size_name(), show_size(corpus.files_size()));
-        let procedure = Procedure::Cold { corpus, connections: COLD_CONNECTIONS };
-        (format!("miss-cold-{name}"), format!("Misses, {title}, page cache cold"), procedure)
-    };
-    let huge = (
-        HUGE.to_owned(),
-        format!("Larger than the cache: {}, page cache warm", size(HUGE)),
-        load(What::File(of(HUGE)), 4, 1, Loader::Loadgen),
-    );
-    let open = |name: &str| {
-        let procedure = Procedure::OpenLoop { file: of(name), connections: OPEN_CONNECTIONS, share: 0.7 };
-        (format!("open-{name}"), format!("Open loop at 70 % of nginx's peak, {}", size(name)), procedure)
-    };
-    let on_two = |name: &str| {
-        let title = format!("Hits, {}, 2 workers", size(name));
-        (format!("workers-2-hits-{name}"), title, closed(What::File(of(name))))
-    };
-    let site = |name: &str, variants: bool, connections: u32| {
-        let with = if variants { "precompressed variants" } else { "no variants" };
-        let title = format!("20 files of a site, {with}, {connections} connections");
-        (name.to_owned(), title, load(What::Site { variants }, connections, 1, Loader::Loadgen))
-    };
-    let idle = (
-        "idle".to_owned(),
-        format!("{} idle connections and a full cache", scale.idle_connections),
-        Procedure::Idle { connections: scale.idle_connections },
-    );
-    let startup = ("startup".to_owned(), "Start to first byte".to_owned(), Procedure::Startup);
+    let row = Rows { scale };
     let rows = vec![
-        (Quick, 1, CpuPerRequest, hits("1k")),
-        (Quick, 1, CpuPerRequest, hits("4k")),
-        (Full, 1, CpuPerRequest, hits("16k")),
-        (Quick, 1, CpuPerRequest, hits("64k")),
-        (Full, 1, CpuPerRequest, hits("256k")),
-        (Quick, 1, CpuPerRequest, hits("1m")),
-        (Quick, 1, CpuPerRequest, hits("16m")),
-        (Full, 1, CpuPerRequest, by_wrk("4k")),
-        (Quick, 1, CpuPerRequest, by_wrk("64k")),
-        (Full, 1, CpuPerRequest, by_wrk("1m")),
-        (Quick, 1, RequestsPerSecond, pipelined("4k", 16)),
-        (Quick, 1, CpuPerRequest, mix),
-        (Full, 1, CpuPerRequest, warm(Corpus::Of16k)),
-        (Quick, 1, CpuPerRequest, warm(Corpus::Of64k)),
-        (Full, 1, CpuPerRequest, warm(Corpus::Of1m)),
-        (Quick, 1, P50, cold(Corpus::Of64k)),
-        (Full, 1, P50, cold(Corpus::Of1m)),
-        (Quick, 1, CpuPerRequest, huge),
-        (Quick, 1, P99, open("4k")),
-        (Full, 1, P99, open("64k")),
-        (Quick, 2, CpuPerRequest, on_two("4k")),
-        (Full, 2, CpuPerRequest, on_two("64k")),
-        (Full, 1, CpuPerRequest, site("static-20", true, 256)),
-        (Full, 1, CpuPerRequest, site("static-20-4096", true, 4096)),
-        (Quick, 1, CpuPerRequest, site("static-20-plain", false, 256)),
-        (Quick, 1, Memory, idle),
-        (Quick, 1, FirstByte, startup),
+        (Quick, 1, CpuPerRequest, row.hits("1k")),
+        (Quick, 1, CpuPerRequest, row.hits("4k")),
+        (Full, 1, CpuPerRequest, row.hits("16k")),
+        (Quick, 1, CpuPerRequest, row.hits("64k")),
+        (Full, 1, CpuPerRequest, row.hits("256k")),
+        (Quick, 1, CpuPerRequest, row.hits("1m")),
+        (Quick, 1, CpuPerRequest, row.hits("16m")),
+        (Full, 1, CpuPerRequest, row.by_wrk("4k")),
+        (Quick, 1, CpuPerRequest, row.by_wrk("64k")),
+        (Full, 1, CpuPerRequest, row.by_wrk("1m")),
+        (Quick, 1, RequestsPerSecond, row.pipelined("4k", 16)),
+        (Quick, 1, CpuPerRequest, row.mix()),
+        (Full, 1, CpuPerRequest, row.warm(Corpus::Of16k)),
+        (Quick, 1, CpuPerRequest, row.warm(Corpus::Of64k)),
+        (Full, 1, CpuPerRequest, row.warm(Corpus::Of1m)),
+        (Quick, 1, P50, row.cold(Corpus::Of64k)),
+        (Full, 1, P50, row.cold(Corpus::Of1m)),
+        (Quick, 1, CpuPerRequest, row.huge()),
+        (Quick, 1, P99, row.open("4k")),
+        (Full, 1, P99, row.open("64k")),
+        (Quick, 2, CpuPerRequest, row.on_two("4k")),
+        (Full, 2, CpuPerRequest, row.on_two("64k")),
+        (Full, 1, CpuPerRequest, row.site("static-20", true, 256)),
+        (Full, 1, CpuPerRequest, row.site("static-20-4096", true, 4096)),
+        (Quick, 1, CpuPerRequest, row.site("static-20-plain", false, 256)),
+        (Quick, 1, Memory, row.idle()),
+        (Quick, 1, FirstByte, row.startup()),
     ];
     rows.into_iter()
         .filter(|(part, ..)| !scale.quick || *part == Quick)

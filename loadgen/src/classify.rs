@@ -73,7 +73,10 @@ impl FromStr for Rule {
             .filter(|(name, hits)| !name.is_empty() && hits.iter().all(|word| !word.is_empty()))
             .ok_or_else(|| {
                 let names = PRESETS.map(|(name, _)| name).join(", ");
-                format!("`{text}` tells no hits: write `X-Cache: HIT`, `X-Cache: HIT|STALE`, or one of forebay, varnish, {names}")
+                format!(
+                    "`{text}` tells no hits: write `X-Cache: HIT`, `X-Cache: HIT|STALE`, or one of forebay, \
+                varnish, {names}"
+                )
             })?;
         Ok(Rule::Field { name: name.to_owned(), hits })
     }

@@ -19,12 +19,13 @@ use crate::{
     trace::{self, Trace},
     units,
 };
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
-    io::Write,
+    fs::File,
+    io::{Read, Write},
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -38,6 +39,9 @@ pub enum Failed {
     /// It could not be done: exit status 1.
     Operation(anyhow::Error),
 }
+
+/// What one request may carry: it stands in memory once for each name.
+const CONTENT_BYTES_MAX: u64 = 64 << 20;
 
 /// What a run is written as.
 type OfRun = fn(&Run) -> String;
@@ -155,12 +159,21 @@ fn pace(options: &RunOptions, trace: Option<&Trace>) -> Pace {
     }
 }
 
+/// A file that every request carries, which may be a pipe or a device without an end.
+fn read_content(file: &str) -> Result<Vec<u8>> {
+    let mut content = Vec::new();
+    File::open(file)?.take(CONTENT_BYTES_MAX + 1).read_to_end(&mut content)?;
+    let fits = content.len() as u64 <= CONTENT_BYTES_MAX;
+    ensure!(fits, "it is longer than {}", units::show_bytes(CONTENT_BYTES_MAX as f64));
+    Ok(content)
+}
+
 /// What the requests are, but for their targets.
 fn form(options: &RunOptions) -> Result<Form> {
     let content = match &options.body {
         None => None,
         Some(text) => Some(match text.strip_prefix('@') {
-            Some(file) => std::fs::read(file).with_context(|| format!("cannot read the body {file}"))?,
+            Some(file) => read_content(file).with_context(|| format!("cannot read the body {file}"))?,
             None => text.clone().into_bytes(),
         }),
     };

@@ -146,6 +146,7 @@ fn wrong_usage_exits_2_and_says_why() {
         (&["run", "127.0.0.1:1", "--fail-on", "p99"], "p99>5ms"),
         (&["run", "127.0.0.1:1", "-X", "GET /"], "not a method"),
         (&["run", "127.0.0.1:1", "--body", "@/nonexistent"], "/nonexistent"),
+        (&["run", "127.0.0.1:1", "--body", "@/dev/zero"], "longer than 64.0 MiB"),
         (&["run", "127.0.0.1:1", "--hit-header", "HIT"], "cloudfront"),
         (&["run", "127.0.0.1:1", "--no-keepalive", "--pipeline", "2"], "--pipeline"),
         (&["run", "127.0.0.1:1", "-H", "Host: a", "-H", "Host: b"], "one Host"),

@@ -315,7 +315,8 @@ mod tests {
     const PIPELINED: &[u8] = b"HTTP/1.1 103 Early Hints\r\nCache-Status: of no response\r\n\r\n\
         HTTP/1.1 200 OK\r\ncontent-LENGTH: 5\r\nCache-Status: forebay; hit\r\n\r\nhello\
         HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n\
-        HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\nCache-Status: forebay; fwd=uri-miss\r\n\r\n3\r\nabc\r\n0\r\n\r\n\
+        HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\nCache-Status: forebay; \
+        fwd=uri-miss\r\n\r\n3\r\nabc\r\n0\r\n\r\n\
         HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n\
         HTTP/1.0 404 Not Found\r\n\r\nuntil the end";
 

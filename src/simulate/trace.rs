@@ -122,7 +122,8 @@ mod tests {
     #[test]
     fn what_is_no_request_for_a_file_is_left_out_of_an_access_log() {
         let log = "h - - [1] \"GET /a HTTP/1.1\" 200 9\nh - - [1] \"POST /a HTTP/1.1\" 200 9\n\
-                   h - - [1] \"GET /b HTTP/1.1\" 404 9\nh - - [1] \"\\x16\\x03\\\"\" 400 0\nh - - [1] \"HEAD /a\" 200 -\n";
+                   h - - [1] \"GET /b HTTP/1.1\" 404 9\nh - - [1] \"\\x16\\x03\\\"\" 400 0\nh - - [1] \"HEAD /a\" 200 \
+                   -\n";
         assert_eq!(trace(log, None), Trace { requests: vec![0], sizes: vec![9], skipped: 4 });
     }
 

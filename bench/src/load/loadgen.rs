@@ -115,12 +115,14 @@ mod tests {
         let class = |requests: u64| {
             format!(
                 r#"{{"requests":{requests},"bytes":4096,"errors":{{"reset":1,"status":1,"wrong_bytes":1}},
-                    "latency_ns":{{"count":9,"min":1,"p50":1000,"p90":2000,"p99":3500,"p999":4000,"p9999":1,"max":5000,"mean":1.5}}}}"#
+                    "latency_ns":{{"count":9,"min":1,"p50":1000,"p90":2000,
+                    "p99":3500,"p999":4000,"p9999":1,"max":5000,"mean":1.5}}}}"#
             )
         };
         let text = |hits: u64, misses: u64| {
             format!(
-                r#"{{"schema_version":1,"elapsed_seconds":2.5,"classes":{{"total":{},"hit":{},"miss":{},"unclassified":{}}},
+                r#"{{"schema_version":1,"elapsed_seconds":2.5,
+                    "classes":{{"total":{},"hit":{},"miss":{},"unclassified":{}}},
                     "schedule":{{"intended":12,"sent":10,"late":1,"dropped":2}},"client":{{"cpu_seconds":0.5}}}}"#,
                 class(10),
                 class(hits),

@@ -144,7 +144,8 @@ mod tests {
 
     #[test]
     fn busy_ticks_are_those_of_the_cores_asked_for() {
-        let text = "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 1 2 4 1000 1000 8 16 32 0 0\ncpu1 100 0 0 0 0 0 0 7 0 0\ncpu10 5 0 0 0 0 0 0 0\n";
+        let text = "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 1 2 4 1000 1000 8 16 32 0 0\ncpu1 100 0 0 0 0 0 0 7 0 0\ncpu10 5 0 \
+         0 0 0 0 0 0\n";
         assert_eq!(parse_busy(text, &[0]), (31, 32));
         assert_eq!(parse_busy(text, &[0, 1]), (131, 39));
         assert_eq!(parse_busy(text, &[10]), (5, 0));

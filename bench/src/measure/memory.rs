@@ -96,7 +96,8 @@ mod tests {
 
     #[test]
     fn mappings_of_memfds_are_told_apart() {
-        let text = "55d0-55d1 r--p 00000000 fe:00 1234    /usr/bin/server\nSize: 4 kB\nRss: 4 kB\nPss: 2 kB\nPss_Dirty: 1 kB\n\
+        let text = "55d0-55d1 r--p 00000000 fe:00 1234    /usr/bin/server\nSize: 4 kB\nRss: 4 kB\nPss: 2 \
+         kB\nPss_Dirty: 1 kB\n\
                     7f00-7f10 rw-s 00000000 00:01 77  /memfd:arena (deleted)\nPss:  64 kB\nVmFlags: rd wr sh\n\
                     7f20-7f30 rw-p 00000000 00:00 0\nPss: 8 kB\n7f40-7f50 rw-p 00000000 00:00 0  [heap]\nPss: 1 kB\n";
         assert_eq!(parse_smaps(text), Mapped { pss_bytes: 75 << 10, memfd_pss_bytes: 64 << 10 });

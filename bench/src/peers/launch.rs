@@ -78,25 +78,7 @@ pub fn commands(peer: Peer, start: &Start) -> Result<Vec<Command>> {
             command.args(["run", "--adapter", "caddyfile", "--config"]).arg(file).env("GOMAXPROCS", &workers);
             command.env("HOME", &start.state).env("XDG_DATA_HOME", &start.state).env("XDG_CONFIG_HOME", &start.state);
         }
-        Peer::Varnish => {
-            let origin = start.origin_port.to_string();
-            let file = start.write("varnish.vcl", VARNISH, &[("ORIGIN_PORT", &origin)])?;
-            command.args(["-F", "-j", "none", "-T", "none", "-s", "malloc,64m"]);
-            command
-                .arg("-a")
-                .arg(format!("127.0.0.1:{port}"))
-                .arg("-f")
-                .arg(file)
-                .arg("-n")
-                .arg(start.state.join("varnish"));
-            // No pool for each client's threads beyond the cores, no time-outs during the run, nothing compressed anew.
-            for parameter in
-                [&format!("thread_pools={workers}"), "thread_pool_min=100", "timeout_idle=300", "http_gzip_support=off"]
-            {
-                command.args(["-p", parameter]);
-            }
-            return Ok(vec![nginx(start, start.origin_port, "")?, command]);
-        }
+        Peer::Varnish => return varnish(start, command),
         Peer::Memcached => {
             command.args(["-l", "127.0.0.1", "-p", &port, "-U", "0", "-m", "64", "-c", "20000", "-t", &workers]);
             if geteuid().is_root() {
@@ -126,6 +108,20 @@ pub fn commands(peer: Peer, start: &Start) -> Result<Vec<Command>> {
         }
     }
     Ok(vec![command])
+}
+
+/// Varnish in front of an nginx of its own.
+fn varnish(start: &Start, mut command: Command) -> Result<Vec<Command>> {
+    let (port, origin, workers) = (start.port, start.origin_port.to_string(), start.setup.workers);
+    let file = start.write("varnish.vcl", VARNISH, &[("ORIGIN_PORT", &origin)])?;
+    command.args(["-F", "-j", "none", "-T", "none", "-s", "malloc,64m"]);
+    command.args(["-a", &format!("127.0.0.1:{port}"), "-f"]).arg(file).arg("-n").arg(start.state.join("varnish"));
+    // No pool for each client's threads beyond the cores, no time-outs during the run, nothing compressed anew.
+    let pools = format!("thread_pools={workers}");
+    for parameter in [&pools, "thread_pool_min=100", "timeout_idle=300", "http_gzip_support=off"] {
+        command.args(["-p", parameter]);
+    }
+    Ok(vec![nginx(start, start.origin_port, "")?, command])
 }
 
 fn nginx(start: &Start, port: u16, aio: &str) -> Result<Command> {

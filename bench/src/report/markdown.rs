@@ -29,8 +29,8 @@ fn write_page(text: &mut String, results: &Results, plots: &[&str]) -> fmt::Resu
     writeln!(text, "\n## What has to be reached\n")?;
     writeln!(
         text,
-        "Medians of pairwise ratios, Forebay over the peer, {} of {} s each in turns; least and most in brackets. The best \
-         peer is the HTTP file server against which Forebay looks worst.\n",
+        "Medians of pairwise ratios, Forebay over the peer, {} of {} s each in turns; least and most in brackets. The \
+         best peer is the HTTP file server against which Forebay looks worst.\n",
         count(results.rounds, "run"),
         results.seconds
     )?;
@@ -41,8 +41,8 @@ fn write_page(text: &mut String, results: &Results, plots: &[&str]) -> fmt::Resu
     writeln!(text, "\n## Every case\n")?;
     writeln!(
         text,
-        "Medians. *ratio*: Forebay over that server, by the figure of the case. *core busy*: everything that ran on the \
-         servers' cores, as a check. *hits*: by the server's own word.\n"
+        "Medians. *ratio*: Forebay over that server, by the figure of the case. *core busy*: everything that ran on \
+         the servers' cores, as a check. *hits*: by the server's own word.\n"
     )?;
     results.cases.iter().try_for_each(|case| case_table(text, case))?;
     writeln!(text, "## Servers\n")?;
@@ -90,7 +90,8 @@ fn environment(text: &mut String, results: &Results) -> fmt::Result {
 fn requirement_table(text: &mut String, lines: &[Line]) -> fmt::Result {
     writeln!(
         text,
-        "| figure | case | Forebay | to nginx | must / aim | to the best peer | must / aim | 4 KiB pages, to nginx | reached |"
+        "| figure | case | Forebay | to nginx | must / aim | to the best peer | must / aim | 4 KiB pages, to nginx | \
+         reached |"
     )?;
     writeln!(text, "|---|---|---|---|---|---|---|---|---|")?;
     for line in lines {
@@ -124,7 +125,8 @@ fn case_table(text: &mut String, case: &CaseResult) -> fmt::Result {
     }
     if !case.samples.is_empty() {
         writeln!(text, "Compared by {}.\n", case.metric.label())?;
-        let header = "| server | ratio | CPU µs | core busy µs | requests/s | MiB/s | p50 µs | p99 µs | hits | from storage | memory MiB |";
+        let header = "| server | ratio | CPU µs | core busy µs | requests/s | MiB/s | p50 µs | p99 µs | hits | from \
+         storage | memory MiB |";
         writeln!(text, "{}", if case.metric == Metric::FirstByte { "| server | ratio | ms |" } else { header })?;
         writeln!(
             text,

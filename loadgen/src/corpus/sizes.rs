@@ -22,7 +22,8 @@ impl FromStr for Sizes {
     fn from_str(text: &str) -> Result<Sizes, String> {
         let usage = || {
             format!(
-                "`{text}` is not a size distribution: write fixed:4KiB, lognormal:16KiB,1.5 (median, sigma) or pareto:1KiB,1.2 (least, alpha)"
+                "`{text}` is not a size distribution: write fixed:4KiB, lognormal:16KiB,1.5 (median, sigma) or \
+                pareto:1KiB,1.2 (least, alpha)"
             )
         };
         let (kind, parameters) = text.split_once(':').ok_or_else(usage)?;

@@ -53,9 +53,10 @@ fn write(text: &mut String, runs: &[(String, Run)]) -> std::fmt::Result {
     }
     writeln!(
         text,
-        "\n\"The spread\" is how the samples scatter inside each run (batch means, Welch's t, 95 %: one line in twenty will\n\
-         say MORE by chance). What differs from run to run, such as neighbours on the machine, the placement of threads or\n\
-         what the cache held, is not in it: repeat the runs, in turns, before believing a small difference."
+        "\n\"The spread\" is how the samples scatter inside each run (batch means, Welch's t, 95 %: one line in \
+         twenty will\nsay MORE by chance). What differs from run to run, such as neighbours on the machine, the \
+         placement of threads or\nwhat the cache held, is not in it: repeat the runs, in turns, before \
+         believing a small difference."
     )?;
     if undecided {
         writeln!(text, "Longer runs, or a shorter --interval, give enough samples.")?;

@@ -85,8 +85,8 @@ pub fn junit(run: &Run) -> String {
     let failures = tests.iter().filter(|verdict| verdict.broken).count();
     let name = escape(&run.setting("url"));
     let mut text = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"loadgen {name}\" tests=\"{}\" failures=\"{failures}\" \
-         errors=\"0\" skipped=\"0\" time=\"{:.3}\">\n",
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"loadgen {name}\" tests=\"{}\" \
+         failures=\"{failures}\" errors=\"0\" skipped=\"0\" time=\"{:.3}\">\n",
         tests.len(),
         run.elapsed_seconds
     );

@@ -60,7 +60,8 @@ mod tests {
     use super::*;
 
     /// 1 ms to 100 ms in steps of 1 ms, and 2.5 s, as the Python implementation of HdrHistogram encodes them …
-    const REFERENCE: &str = "HISTFAAAAGJ4nJNpmSzMwMBwlwECmKE0I5DpZrBjAYP9B4jAwXWMTH/5mVZzMJ1nZzrMwvSUGYSeMzOdZ2L6yIiCPoPJ\
+    const REFERENCE: &str = "HISTFAAAAGJ4nJNpmSzMwMBwlwECmKE0I5DpZrBjAYP9B4jAwXWMTH/5mVZzMJ1nZzrMwvSUGYSeMzOdZ2L6yIi\
+         CPoPJ\
          q4xM5VhhJZwVzWTNZEkCxiYqzyTNJAvE0gRpXLKPvZgAh6Ypww==";
 
     /// … and rows of the percentile text that it writes of them: value in ms, percentile, count.

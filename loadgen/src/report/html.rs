@@ -12,15 +12,19 @@ use std::{collections::BTreeSet, fmt::Write};
 const STYLE: &str = "
 :root { color-scheme: light dark; --text: #1c2126; --soft: #5c6670; --line: #d8dde2; --back: #fff; }
 @media (prefers-color-scheme: dark) { :root { --text: #e4e8ec; --soft: #9aa5b0; --line: #39424b; --back: #14181c; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back); max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back); max-width: 60rem;
+  margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; } h3 { font-size: 1rem; margin: 1.4rem 0 .2rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid var(--line); overflow-wrap: anywhere; min-width: 5.5rem; }
+th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid var(--line); overflow-wrap: anywhere;
+  min-width: 5.5rem; }
 th:first-child, td:first-child { text-align: left; } th { color: var(--soft); font-weight: 600; }
 .scroll { overflow-x: auto; } .note { color: var(--soft); }
-svg { width: 100%; height: auto; } .scroll > svg { min-width: 36rem; } svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
+svg { width: 100%; height: auto; } .scroll > svg { min-width: 36rem; } svg text { font: 11px system-ui, sans-serif;
+  fill: var(--soft); }
 svg .grid { stroke: var(--line); stroke-width: 1; } svg polyline { stroke-width: 1.8; }
-.legend { display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; margin: 0; } .legend svg { width: 28px; margin-right: .4rem; }
+.legend { display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; margin: 0; } .legend svg { width: 28px;
+  margin-right: .4rem; }
 ";
 
 /// Dash patterns of the runs.

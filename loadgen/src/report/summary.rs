@@ -94,7 +94,8 @@ fn schedule(text: &mut String, run: &Run) -> std::fmt::Result {
     let error = &schedule.error_ns;
     writeln!(
         text,
-        "  schedule: {} intended, {} sent, {} late (waited for a free connection), {} dropped; error p50 {}, p99 {}, max {}",
+        "  schedule: {} intended, {} sent, {} late (waited for a free connection), {} dropped; error p50 {}, p99 {}, \
+         max {}",
         show_count(schedule.intended),
         show_count(schedule.sent),
         show_count(schedule.late),

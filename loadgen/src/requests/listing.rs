@@ -71,7 +71,8 @@ pub fn fetch(endpoint: &Endpoint, fields: &Fields, limit: Duration) -> Result<Li
         let target = format!("{}{path}", endpoint.base());
         ensure!(
             listed <= DIRECTORIES_MAX && items.len() <= FILES_MAX,
-            "{} lists more than {DIRECTORIES_MAX} directories or {FILES_MAX} files: name those to be requested with --paths",
+            "{} lists more than {DIRECTORIES_MAX} directories or {FILES_MAX} files: name those to be requested with \
+            --paths",
             endpoint.base()
         );
         let body = get(endpoint, fields, &target, limit).with_context(|| format!("cannot list {target}"))?;

@@ -78,7 +78,8 @@ impl Order {
         for size in sizes {
             let Some(size) = size else {
                 bail!(
-                    "a miss ratio needs the sizes of the names: a list with sizes (`path<TAB>bytes`), --listing or --trace"
+                    "a miss ratio needs the sizes of the names: a list with sizes (`path<TAB>bytes`), --listing or \
+                    --trace"
                 );
             };
             sum = sum.saturating_add(*size);
@@ -94,7 +95,8 @@ impl Order {
         }
         if misses > 0.0 && cold_bytes < cache_bytes.saturating_mul(2) {
             bail!(
-                "the names beyond the first {hot}, which fit the cache, have {cold_bytes} bytes: that is too few to keep \
+                "the names beyond the first {hot}, which fit the cache, have {cold_bytes} bytes: that is too few to \
+                keep \
                  them out of a cache of {cache_bytes} bytes; make a corpus of at least {} bytes, or set --cache-size",
                 cache_bytes.saturating_mul(3)
             );

@@ -33,7 +33,8 @@ impl Requests {
         let bytes = rest.len().saturating_mul(items.len()).saturating_add(names);
         ensure!(
             bytes <= BYTES_MAX,
-            "the requests for {} names have {bytes} bytes, and {BYTES_MAX} are possible: fewer names, or a smaller body",
+            "the requests for {} names have {bytes} bytes, and {BYTES_MAX} are possible: fewer names, or a smaller \
+            body",
             items.len()
         );
         let mut requests = Requests {

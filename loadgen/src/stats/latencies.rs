@@ -157,7 +157,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn percentiles_are_within_a_thousandth_of_the_sorted_values(mut values in prop::collection::vec(1..LATENCY_MAX_NS, 1..400)) {
+        fn percentiles_are_within_a_thousandth_of_the_sorted_values(
+            mut values in prop::collection::vec(1..LATENCY_MAX_NS, 1..400),
+        ) {
             let mut latencies = Latencies::default();
             values.iter().for_each(|&value| latencies.record(value));
             values.sort_unstable();
@@ -168,7 +170,10 @@ mod tests {
         }
 
         #[test]
-        fn encoding_and_merging_keep_every_value(left in prop::collection::vec(1..LATENCY_MAX_NS, 0..100), right in prop::collection::vec(1..1_000_000u64, 0..100)) {
+        fn encoding_and_merging_keep_every_value(
+            left in prop::collection::vec(1..LATENCY_MAX_NS, 0..100),
+            right in prop::collection::vec(1..1_000_000u64, 0..100),
+        ) {
             let (mut a, mut b, mut both) = (Latencies::default(), Latencies::default(), Latencies::default());
             left.iter().for_each(|&value| { a.record(value); both.record(value) });
             right.iter().for_each(|&value| { b.record(value); both.record(value) });
