@@ -50,8 +50,6 @@ const CIRCLES: &[(&str, &str)] = &[
 
 /// Functions of more than [`FUNCTION_LINES`] lines, and what becomes of them.
 const LONG_FUNCTIONS: &[(&str, &str)] = &[
-    ("bench/src/peers/launch.rs::commands", "one arm for each server"),
-    ("bench/src/plan.rs::cases", "a table of cases"),
     ("src/server/mod.rs::serve", "to be cut by what it starts"),
     ("src/server/send.rs::send_from_arena", "to be cut by how bytes leave"),
     ("src/server/simulation.rs::run", "to be cut into events"),
@@ -61,13 +59,7 @@ const LONG_FUNCTIONS: &[(&str, &str)] = &[
 const LONG_FILES: &[(&str, &str)] = &[];
 
 /// Files with lines of more than [`COLUMNS`] columns, and why.
-const LONG_LINES: &[(&str, &str)] = &[
-    ("loadgen/src/report/compare.rs", "a text over several lines"),
-    ("loadgen/src/report/html.rs", "a style sheet"),
-    ("loadgen/src/stats/latencies.rs", "an encoded histogram"),
-    ("src/http/reader.rs", "a text over several lines"),
-    ("tests/bytes.rs", "a text over several lines"),
-];
+const LONG_LINES: &[(&str, &str)] = &[("tests/bytes.rs", "a text over several lines")];
 
 /// Public items that nothing but their own declaration names, and why they stay.
 const UNUSED: &[(&str, &str)] = &[];
