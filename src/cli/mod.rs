@@ -108,6 +108,17 @@ mod tests {
     }
 
     #[test]
+    fn options_for_measuring_stand_in_the_long_help_only() {
+        let mut cli = Cli::command();
+        let serve = cli.find_subcommand_mut("serve").unwrap();
+        let (short, long) = (serve.render_help().to_string(), serve.render_long_help().to_string());
+        for option in ["--read-chunk", "--miss-cost", "--max-headers", "--transmit"] {
+            assert!(!short.contains(option) && long.contains(option), "{option}");
+        }
+        assert!(short.contains("--arena") && short.contains("--max-head "), "{short}");
+    }
+
+    #[test]
     fn every_option_is_an_environment_variable_named_after_it() {
         for command in Cli::command().get_subcommands() {
             for option in command.get_arguments().filter(|arg| !["help", "version"].contains(&arg.get_id().as_str())) {

@@ -47,16 +47,17 @@ pub struct ServeArgs {
 
     /// What a miss costs beyond its bytes, counted in bytes, for the policies that weigh it
     #[arg(long, env = "FOREBAY_MISS_COST", value_name = "SIZE", default_value = "64KiB",
-          value_parser = units::size(0, GIB, 1))]
+          value_parser = units::size(0, GIB, 1), hide_short_help = true)]
     pub miss_cost: Size,
 
     /// How cached bytes are sent
-    #[arg(long, env = "FOREBAY_TRANSMIT", value_name = "MODE", value_enum, default_value_t = Transmit::Auto)]
+    #[arg(long, env = "FOREBAY_TRANSMIT", value_name = "MODE", value_enum, default_value_t = Transmit::Auto,
+          hide_short_help = true)]
     pub transmit: Transmit,
 
     /// Bytes read from storage at a time
     #[arg(long, env = "FOREBAY_READ_CHUNK", value_name = "SIZE", default_value = "256KiB",
-          value_parser = units::size(4 * KIB, 64 * MIB, 4 * KIB))]
+          value_parser = units::size(4 * KIB, 64 * MIB, 4 * KIB), hide_short_help = true)]
     pub read_chunk: Size,
 
     /// How long a cached file is served without a look at the disk
@@ -92,7 +93,7 @@ pub struct ServeArgs {
 
     /// Most header fields in a request
     #[arg(long, env = "FOREBAY_MAX_HEADERS", value_name = "N", default_value_t = 64,
-          value_parser = clap::value_parser!(u16).range(1..=128))]
+          value_parser = clap::value_parser!(u16).range(1..=128), hide_short_help = true)]
     pub max_headers: u16,
 
     /// Most connections at once; the next one is answered with 503 and closed

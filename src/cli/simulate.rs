@@ -68,7 +68,7 @@ pub struct SimulateArgs {
 
     /// What a miss costs beyond its bytes, counted in bytes, for the policies that weigh it
     #[arg(long, env = "FOREBAY_MISS_COST", value_name = "SIZE", default_value = "64KiB",
-          value_parser = units::size(0, 1 << 30, 1))]
+          value_parser = units::size(0, 1 << 30, 1), hide_short_help = true)]
     pub miss_cost: Size,
 
     /// Lay objects out without any loss: each costs its own bytes only
