@@ -49,6 +49,8 @@ pub struct ServeOptions {
     pub drain: Duration,
     /// A single path component: the file that stands for its directory.
     pub index: Option<String>,
+    /// Whether precompressed variants are sent to those who prefer them.
+    pub precompressed: bool,
     /// Which names and links are served.
     pub policy: Policy,
     /// Rules of the site, a file of TOML.
@@ -96,6 +98,7 @@ impl Default for ServeOptions {
             max_connections: 20_000,
             drain: Duration::from_secs(10),
             index: None,
+            precompressed: true,
             policy: Policy::default(),
             rules: None,
             headers: Vec::new(),

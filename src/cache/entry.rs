@@ -29,10 +29,15 @@ pub struct Entry {
     checked: AtomicU64,
     /// A check is under way.
     checking: AtomicBool,
+    /// Which files beside it are missing: a bit for each of three, in the place of the last bits of the time for which that holds.
+    missing: AtomicU64,
     born: u64,
     /// How far the times of the version could be trusted when it was read: a [`Trust`].
     trust: AtomicU8,
 }
+
+/// The bits of [`Entry::is_missing`].
+const MISSING: u64 = 0b111;
 
 /// Bytes of a place in the index, one among the residents and two with the policy, in tables that are half empty.
 const PLACES_BYTES: usize = 160;
@@ -62,6 +67,7 @@ impl Entry {
             hits: AtomicU64::new(0),
             checked: AtomicU64::new(checked),
             checking: AtomicBool::new(false),
+            missing: AtomicU64::new(0),
             born: now,
             trust: AtomicU8::new(file.trust(now) as u8),
         }
@@ -151,6 +157,23 @@ impl Entry {
     /// When it was last found to be what the disk holds.
     pub fn checked(&self) -> u64 {
         self.checked.load(Ordering::Relaxed)
+    }
+
+    /// Whether the file beside it of this number, below 3, was found missing since this entry was last found current.
+    pub fn is_missing(&self, number: usize) -> bool {
+        let missing = self.missing.load(Ordering::Relaxed);
+        missing & !MISSING == self.checked() & !MISSING && missing & (1 << number) != 0
+    }
+
+    /// The file beside it of this number, below 3, was found missing after this entry was found current at `checked`.
+    pub fn note_missing(&self, number: usize, checked: u64) {
+        debug_assert!(1 << number <= MISSING);
+        let now = checked & !MISSING;
+        let note = |missing: u64| {
+            let known = if missing & !MISSING == now { missing } else { now };
+            (missing & !MISSING <= now).then_some(known | 1 << number)
+        };
+        let _ = self.missing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, note);
     }
 
     /// Claims the check of this entry; false if another one is under way.

@@ -110,6 +110,10 @@ pub struct ServeArgs {
     #[arg(long, env = "FOREBAY_INDEX", value_name = "FILE", value_parser = file_name)]
     pub index: Option<String>,
 
+    /// Send files as they are, and never NAME.br, NAME.zst or NAME.gz in place of NAME
+    #[arg(long, env = "FOREBAY_NO_PRECOMPRESSED", value_parser = BoolishValueParser::new())]
+    pub no_precompressed: bool,
+
     /// Serve names with a part that begins with a dot, too (.well-known always is)
     #[arg(long, env = "FOREBAY_HIDDEN", value_parser = BoolishValueParser::new())]
     pub hidden: bool,
@@ -218,6 +222,7 @@ impl ServeArgs {
             max_connections: self.max_connections as usize,
             drain: self.drain,
             index: self.index,
+            precompressed: !self.no_precompressed,
             policy: Policy { symlinks: self.symlinks, hidden: self.hidden },
             rules: self.rules,
             headers: self.headers,

@@ -11,11 +11,13 @@
 //! 4. **Follow** the fill until it is known what the file is ([`Action::Wait`]).
 //! 5. **Evaluate** conditions and ranges against the version that was found.
 //! 6. **Plan** ([`plan`]): head, range of the body, and where its bytes come from; or a [`Refusal`].
+//! 7. **Negotiate** ([`variants`]): a precompressed variant of the file is sent instead, if there is one and it is preferred.
 
 pub mod plan;
 pub mod refusal;
 pub mod revalidate;
 pub mod route;
+mod variants;
 pub mod vouch;
 
 use crate::cache::defer::Resumed;
@@ -25,6 +27,7 @@ use crate::cache::fill::{Bypass, Failure, Fill, OpenFile, Progress};
 use crate::cache::{Cache, Found, count_hit};
 use crate::http::cache_status::{CacheStatus, Forward};
 use crate::http::conditional::Conditions;
+use crate::http::encoding::Preferred;
 use crate::http::request::Method;
 use crate::wake::Waiter;
 use plan::{Plan, Source};
@@ -32,6 +35,7 @@ use refusal::Refusal;
 use revalidate::Checked;
 use std::sync::Arc;
 use std::time::Duration;
+use variants::Seeking;
 
 /// A GET or HEAD of a file.
 #[derive(Clone, Copy)]
@@ -41,6 +45,8 @@ pub struct Ask<'a> {
     /// The file's name, normalised.
     pub name: &'a [u8],
     pub conditions: &'a Conditions<'a>,
+    /// The codings that the client prefers; `None` where nothing is negotiated.
+    pub preferred: Option<Preferred>,
 }
 
 /// What an exchange stands on: the cache, and what the plane that drives it can do.
@@ -71,6 +77,8 @@ pub struct Exchange {
     lost: u8,
     /// There is no file of the name asked for, and the fallback is served.
     fell_back: bool,
+    /// The original is found, and a variant of it is looked for.
+    seeking: Option<Box<Seeking>>,
 }
 
 /// How often a name is looked up again because its entry left the cache before it could be used; then the file is read past
@@ -111,13 +119,16 @@ pub enum Action {
 
 impl Default for Exchange {
     fn default() -> Exchange {
-        Exchange { forward: Forward::UriMiss, state: State::New, lost: 0, fell_back: false }
+        Exchange { forward: Forward::UriMiss, state: State::New, lost: 0, fell_back: false, seeking: None }
     }
 }
 
 impl Exchange {
     /// The check that was asked for is over.
     pub fn checked(&mut self, outcome: Checked) {
+        if let Some(seeking) = &mut self.seeking {
+            return seeking.variant.checked(outcome);
+        }
         if let State::Checking { checked, .. } = &mut self.state {
             *checked = Some(outcome);
         }
@@ -136,6 +147,17 @@ impl Exchange {
     }
 
     fn advance_with(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, waiter: &impl Fn() -> Waiter) -> Action {
+        if let Some(seeking) = self.seeking.take() {
+            return self.seek(terms, ask, seeking, waiter);
+        }
+        match self.find(terms, ask, waiter) {
+            Action::Deliver(plan) => self.negotiate(terms, ask, plan, waiter),
+            action => action,
+        }
+    }
+
+    /// Steps 2 to 6 for the name itself.
+    fn find(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, waiter: &impl Fn() -> Waiter) -> Action {
         loop {
             let action = match std::mem::replace(&mut self.state, State::New) {
                 State::New => self.look_up(terms, ask),

@@ -5,6 +5,7 @@ use crate::cache::entry::Lease;
 use crate::cache::fill::{Bypass, Fill, OpenFile};
 use crate::http::cache_status::{CacheStatus, Reason};
 use crate::http::conditional::Verdict;
+use crate::http::encoding::Negotiated;
 use crate::http::multipart::Multipart;
 use crate::http::representation::Representation;
 use crate::http::request::Method;
@@ -22,6 +23,9 @@ pub struct Plan {
     /// The parts of a body that has several ranges; `body` is empty then.
     pub parts: Option<Multipart>,
     pub source: Source,
+    pub negotiated: Negotiated,
+    /// How the version is described, if not as what it is: a variant is described as its original in a coding.
+    pub described: Option<Representation>,
 }
 
 /// Where the bytes of a body come from.
@@ -75,12 +79,12 @@ impl Plan {
             Verdict::Unsatisfiable => (Content::Unsatisfiable, 0..0),
         };
         let body = if ask.method == Method::Head { 0..0 } else { body };
-        Plan { cache_status, content, body, parts, source }
+        Plan { cache_status, content, body, parts, source, negotiated: Negotiated::No, described: None }
     }
 
     /// The version that is sent.
     pub fn representation(&self) -> &Representation {
-        self.source.representation()
+        self.described.as_ref().unwrap_or_else(|| self.source.representation())
     }
 
     /// Bytes of the body.

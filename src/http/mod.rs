@@ -6,6 +6,7 @@ pub mod cache_status;
 pub mod chunked;
 pub mod conditional;
 pub mod date;
+pub mod encoding;
 pub mod host;
 pub mod media;
 pub mod multipart;

@@ -17,6 +17,11 @@ impl Described {
         Described { version, label, modified }
     }
 
+    /// This version, described as a coding of another one.
+    pub fn encoding(&self, original: &Described) -> Described {
+        Described { label: original.label.clone(), version: self.version, modified: self.modified }
+    }
+
     /// The strong entity tag, with its quotes.
     pub fn etag(&self) -> Etag {
         self.version.etag()

@@ -20,6 +20,7 @@ pub struct Request<'a> {
     pub conditions: Conditions<'a>,
     pub authorization: Option<&'a [u8]>,
     pub host: Option<&'a [u8]>,
+    pub accept_encoding: Option<&'a [u8]>,
     /// For the access log.
     pub referer: Option<&'a [u8]>,
     pub user_agent: Option<&'a [u8]>,
@@ -37,6 +38,7 @@ pub enum Method {
 
 /// What the bytes received so far are.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are whole requests, and none is kept")]
 pub enum Parsed<'a> {
     /// Not yet a whole head.
     Partial,
@@ -96,6 +98,7 @@ pub fn parse(bytes: &[u8], limits: HeadLimits) -> Parsed<'_> {
         conditions: Conditions::default(),
         authorization: None,
         host: None,
+        accept_encoding: None,
         referer: None,
         user_agent: None,
         len,
@@ -145,6 +148,7 @@ impl<'a> Request<'a> {
             13 if is("if-none-match") => self.wants_full_lane |= set(&mut conditions.if_none_match, value),
             13 if is("authorization") => self.wants_full_lane |= set(&mut self.authorization, value),
             14 if is("content-length") => self.wants_full_lane |= value.trim_ascii() != b"0",
+            15 if is("accept-encoding") => self.wants_full_lane |= set(&mut self.accept_encoding, value),
             17 if is("transfer-encoding") => self.wants_full_lane = true,
             17 if is("if-modified-since") => self.wants_full_lane |= set(&mut conditions.if_modified_since, value),
             19 if is("if-unmodified-since") => self.wants_full_lane |= set(&mut conditions.if_unmodified_since, value),

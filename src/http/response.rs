@@ -2,6 +2,7 @@
 
 use super::cache_status::CacheStatus;
 use super::date::Date;
+use super::encoding::Negotiated;
 use super::representation::Representation;
 use super::request::BadRequest;
 use std::sync::Arc;
@@ -60,6 +61,7 @@ pub fn write_file_head(
     out: &mut Vec<u8>,
     content: Content,
     representation: &Representation,
+    negotiated: Negotiated,
     status: CacheStatus,
     date: &Date,
     persistence: Persistence,
@@ -71,7 +73,7 @@ pub fn write_file_head(
         Content::Unsatisfiable => b"HTTP/1.1 416 Range Not Satisfiable\r\n",
         Content::Failed => b"HTTP/1.1 412 Precondition Failed\r\n",
     });
-    write_file_fields(out, content, representation, status);
+    write_file_fields(out, content, representation, negotiated, status);
     out.extend_from_slice(b"Date: ");
     out.extend_from_slice(date.text());
     out.extend_from_slice(b"\r\n");
@@ -80,7 +82,13 @@ pub fn write_file_head(
 }
 
 /// Appends the fields that say what a response about a file is, each line with its CRLF.
-pub fn write_file_fields(out: &mut Vec<u8>, content: Content, representation: &Representation, status: CacheStatus) {
+pub fn write_file_fields(
+    out: &mut Vec<u8>,
+    content: Content,
+    representation: &Representation,
+    negotiated: Negotiated,
+    status: CacheStatus,
+) {
     let size = representation.version.size;
     match content {
         Content::Whole => {
@@ -116,6 +124,7 @@ pub fn write_file_fields(out: &mut Vec<u8>, content: Content, representation: &R
     if matches!(content, Content::Whole | Content::Part { .. }) {
         representation.write_content_fields(out);
     }
+    negotiated.write_fields(out);
     out.extend_from_slice(b"Cache-Status: ");
     out.extend_from_slice(status.as_str().as_bytes());
     out.extend_from_slice(b"\r\n");
@@ -249,7 +258,15 @@ mod tests {
     fn text(content: Content) -> String {
         let mut out = Vec::new();
         let status = CacheStatus::Hit;
-        write_file_head(&mut out, content, &sample(12345, 784_111_777), status, &Date::now(), Persistence::KeepAlive);
+        write_file_head(
+            &mut out,
+            content,
+            &sample(12345, 784_111_777),
+            Negotiated::No,
+            status,
+            &Date::now(),
+            Persistence::KeepAlive,
+        );
         String::from_utf8(out).unwrap()
     }
 

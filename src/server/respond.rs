@@ -9,6 +9,7 @@ use crate::cache::fill::{Fill, OpenFile};
 use crate::exchange::plan::{Plan, Source};
 use crate::exchange::{Action, Ask, Exchange, Terms, route};
 use crate::http::cache_status::CacheStatus;
+use crate::http::encoding::Preferred;
 use crate::http::host;
 use crate::http::request::{self, HeadLimits, Method, Parsed, Request};
 use crate::http::response::{Persistence, Problem, write_file_head};
@@ -158,7 +159,9 @@ impl<K: Kernel> Worker<K> {
         name: &[u8],
         mut exchange: Exchange,
     ) -> io::Result<Answer> {
-        let ask = Ask { method: request.method, name, conditions: &request.conditions };
+        let negotiates = self.shared.options.precompressed;
+        let preferred = negotiates.then(|| Preferred::of(request.accept_encoding));
+        let ask = Ask { method: request.method, name, conditions: &request.conditions, preferred };
         let token = Token::new(Kind::Wake, self.connections[index as usize].generation, index);
         let worker = self.number;
         let setting = self.shared.options.transmit;
@@ -278,7 +281,15 @@ impl<K: Kernel> Worker<K> {
         let persistence = self.persistence(request);
         self.date.reach(plan.representation().modified_seconds());
         let (batch, date) = self.batch(index);
-        write_file_head(batch.text(), plan.content, plan.representation(), plan.cache_status, date, persistence);
+        write_file_head(
+            batch.text(),
+            plan.content,
+            plan.representation(),
+            plan.negotiated,
+            plan.cache_status,
+            date,
+            persistence,
+        );
         batch.count_response();
         let (class, status) = (Class::of(plan.cache_status), plan.content.status());
         self.metrics.answered(class, status);

@@ -14,7 +14,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, header};
 
 use super::answer::{Answer, Content, PieceSender, pieces};
-use super::route::{Lane, OwnedConditions, blocking};
+use super::route::{Lane, OwnedConditions, blocking, field};
 use crate::cache::entry::Lease;
 use crate::cache::fill::{Fill, OpenFile, Progress};
 use crate::exchange::plan::{Plan, Source};
@@ -22,6 +22,7 @@ use crate::exchange::revalidate::{self, Checked};
 use crate::exchange::vouch::{SecondReading, Vouch};
 use crate::exchange::{Action, Ask, Exchange, Terms};
 use crate::http::cache_status::CacheStatus;
+use crate::http::encoding::Preferred;
 use crate::http::multipart::Multipart;
 use crate::http::request::Method as ReadMethod;
 use crate::http::response::write_file_fields;
@@ -46,7 +47,10 @@ impl Lane {
         let conditions = OwnedConditions::of(parts);
         let conditions = conditions.as_ref();
         let method = if parts.method == Method::HEAD { ReadMethod::Head } else { ReadMethod::Get };
-        let ask = Ask { method, name, conditions: &conditions };
+        let accept_encoding = field(&parts.headers, header::ACCEPT_ENCODING);
+        let negotiates = self.shared.options.precompressed;
+        let preferred = negotiates.then(|| Preferred::of(accept_encoding.as_deref()));
+        let ask = Ask { method, name, conditions: &conditions, preferred };
         let mut exchange = Exchange::default();
         loop {
             match self.next_action(&mut exchange, &ask).await {
@@ -202,7 +206,7 @@ fn has_bytes(file: &File, bytes: &[u8]) -> io::Result<bool> {
 /// The head of the answer. The length is said here and not left to hyper, which leaves it out of the answer to a HEAD.
 fn describe(plan: &Plan) -> Answer {
     let mut fields = Vec::new();
-    write_file_fields(&mut fields, plan.content, plan.representation(), plan.cache_status);
+    write_file_fields(&mut fields, plan.content, plan.representation(), plan.negotiated, plan.cache_status);
     let status = StatusCode::from_u16(plan.content.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     // hyper keeps the date for a second, and a file may have been modified since.
     let date = httpdate::fmt_http_date(SystemTime::now());

@@ -1,0 +1,174 @@
+//! Step 7, for a file that is about to be delivered: its precompressed variants.
+//!
+//! A variant of `name` is the file `name.br`, `name.zst` or `name.gz` beside it: an entry of the cache like any other, with its own
+//! version, whose response describes the original in a coding. Which of them are missing is known by the original's entry until that is
+//! compared with the origin again, so variants appear with the original's checks, and change and go with their own.
+
+use super::plan::{Plan, Source};
+use super::{Action, Ask, Exchange, Terms};
+use crate::cache::entry::Lease;
+use crate::http::encoding::{Coding, Negotiated, Preferred};
+use crate::wake::Waiter;
+
+/// A search for a variant that waits for something.
+pub(super) struct Seeking {
+    /// The response from the original, if there is no variant.
+    plan: Plan,
+    /// When the original had been found current as the search began.
+    checked: u64,
+    /// Preferred codings that are done with.
+    done: usize,
+    /// The exchange of the variant being looked at.
+    pub(super) variant: Exchange,
+}
+
+impl Exchange {
+    /// The response that the client likes best of those there are for the original of `plan`.
+    pub(super) fn negotiate(
+        &mut self,
+        terms: &Terms<'_>,
+        ask: &Ask<'_>,
+        mut plan: Plan,
+        waiter: &impl Fn() -> Waiter,
+    ) -> Action {
+        // What is a variant itself has none.
+        let is_variant = Coding::ALL.iter().any(|coding| ask.name.ends_with(coding.suffix().as_bytes()));
+        let Some(preferred) = ask.preferred.filter(|_| !is_variant) else { return Action::Deliver(plan) };
+        plan.negotiated = Negotiated::Identity;
+        // A body of several parts would be in the coding as a whole.
+        let has_parts = ask.conditions.range.is_some_and(|range| range.contains(&b','));
+        if has_parts || preferred.codings().is_empty() {
+            return Action::Deliver(plan);
+        }
+        let checked = plan.source.lease().map_or(0, |lease| lease.checked());
+        let mut seeking = Seeking { plan, checked, done: 0, variant: Exchange::default() };
+        match seeking.go_on(terms, ask, preferred, waiter) {
+            None => Action::Deliver(seeking.plan),
+            Some(Action::Deliver(variant)) => Action::Deliver(variant),
+            Some(action) => {
+                self.seeking = Some(Box::new(seeking));
+                action
+            }
+        }
+    }
+
+    /// Goes on with a search that waited.
+    pub(super) fn seek(
+        &mut self,
+        terms: &Terms<'_>,
+        ask: &Ask<'_>,
+        mut seeking: Box<Seeking>,
+        waiter: &impl Fn() -> Waiter,
+    ) -> Action {
+        let preferred = ask.preferred.unwrap_or(Preferred::of(None));
+        match seeking.go_on(terms, ask, preferred, waiter) {
+            None => Action::Deliver(seeking.plan),
+            Some(Action::Deliver(variant)) => Action::Deliver(variant),
+            Some(action) => {
+                self.seeking = Some(seeking);
+                action
+            }
+        }
+    }
+}
+
+impl Seeking {
+    /// The response from the best variant, or what has to be done to find it; `None` if there is none to be had.
+    fn go_on(
+        &mut self,
+        terms: &Terms<'_>,
+        ask: &Ask<'_>,
+        preferred: Preferred,
+        waiter: &impl Fn() -> Waiter,
+    ) -> Option<Action> {
+        while let Some(&coding) = preferred.codings().get(self.done) {
+            let original = self.plan.source.lease();
+            if !original.is_some_and(|lease| lease.is_missing(coding.number())) {
+                let name = Sibling::new(ask.name, coding);
+                match self.variant.find(terms, &Ask { name: name.bytes(), preferred: None, ..*ask }, waiter) {
+                    Action::Deliver(variant) if variant.is_variant_of(&self.plan) => {
+                        return Some(Action::Deliver(variant.in_coding(coding, &self.plan)));
+                    }
+                    Action::Deliver(_) => {}
+                    Action::Refuse(_) | Action::Directory => {
+                        if let Some(original) = original {
+                            original.note_missing(coding.number(), self.checked);
+                        }
+                    }
+                    action => return Some(action),
+                }
+            }
+            self.variant = Exchange::default();
+            self.done += 1;
+        }
+        None
+    }
+}
+
+impl Plan {
+    /// Whether this is a file that can stand for the other one: not made before it, and told from it by its entity tag.
+    fn is_variant_of(&self, original: &Plan) -> bool {
+        let (own, other) = (self.representation(), original.representation());
+        own.version.mtime_ns >= other.version.mtime_ns && *own.etag() != *other.etag()
+    }
+
+    /// This response, as one about the original in a coding.
+    fn in_coding(mut self, coding: Coding, original: &Plan) -> Plan {
+        self.negotiated = Negotiated::Coded(coding);
+        self.described = Some(self.representation().encoding(original.representation()));
+        self
+    }
+}
+
+impl Source {
+    /// The entry of the cache that is sent, or being read.
+    fn lease(&self) -> Option<&Lease> {
+        match self {
+            Source::Arena { lease, .. } | Source::File { fill: Some((lease, _)), .. } => Some(lease),
+            Source::File { fill: None, .. } => None,
+        }
+    }
+}
+
+/// The name of a variant. Names of usual length are put together without allocating.
+struct Sibling {
+    short: [u8; SHORT],
+    len: usize,
+    /// The name, if it is longer than that.
+    long: Vec<u8>,
+}
+
+/// Bytes of a usual name, with a suffix.
+const SHORT: usize = 256;
+
+impl Sibling {
+    fn new(name: &[u8], coding: Coding) -> Sibling {
+        let suffix = coding.suffix().as_bytes();
+        let len = name.len() + suffix.len();
+        if len > SHORT {
+            return Sibling { short: [0; SHORT], len, long: [name, suffix].concat() };
+        }
+        let mut short = [0; SHORT];
+        short[..name.len()].copy_from_slice(name);
+        short[name.len()..len].copy_from_slice(suffix);
+        Sibling { short, len, long: Vec::new() }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        if self.len > SHORT { &self.long } else { &self.short[..self.len] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn siblings_of_any_length_are_named() {
+        for len in [1, SHORT - 4, SHORT - 3, SHORT - 2, 4000] {
+            let name = vec![b'n'; len];
+            let sibling = Sibling::new(&name, Coding::Brotli);
+            assert_eq!(sibling.bytes(), [&name[..], b".br"].concat());
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Content codings, and which of them a client prefers (RFC 9110, 8.4.1 and 12.5.3).
+
+/// A coding that a file may stand in beside itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    Brotli,
+    Zstd,
+    Gzip,
+}
+
+impl Coding {
+    /// All of them, those that make the shortest bodies first.
+    pub const ALL: [Coding; 3] = [Coding::Brotli, Coding::Zstd, Coding::Gzip];
+
+    /// Its name in Accept-Encoding and Content-Encoding.
+    pub fn token(self) -> &'static str {
+        match self {
+            Coding::Brotli => "br",
+            Coding::Zstd => "zstd",
+            Coding::Gzip => "gzip",
+        }
+    }
+
+    /// What the name of a file in this coding ends in.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Coding::Brotli => ".br",
+            Coding::Zstd => ".zst",
+            Coding::Gzip => ".gz",
+        }
+    }
+
+    /// Its place in [`Coding::ALL`].
+    pub fn number(self) -> usize {
+        self as usize
+    }
+
+    /// The coding of a name in Accept-Encoding; x-gzip is gzip (RFC 9110, 8.4.1.3).
+    fn named(name: &[u8]) -> Option<Coding> {
+        if name.eq_ignore_ascii_case(b"x-gzip") {
+            return Some(Coding::Gzip);
+        }
+        Coding::ALL.into_iter().find(|coding| name.eq_ignore_ascii_case(coding.token().as_bytes()))
+    }
+}
+
+/// How the content of a response was negotiated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Negotiated {
+    /// Not at all.
+    No,
+    /// The file as it is, which another request might get in a coding.
+    Identity,
+    /// The file in a coding.
+    Coded(Coding),
+}
+
+impl Negotiated {
+    /// Appends the fields that say so, each with its CRLF.
+    pub fn write_fields(self, out: &mut Vec<u8>) {
+        if let Negotiated::Coded(coding) = self {
+            out.extend_from_slice(b"Content-Encoding: ");
+            out.extend_from_slice(coding.token().as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        if self != Negotiated::No {
+            out.extend_from_slice(b"Vary: Accept-Encoding\r\n");
+        }
+    }
+}
+
+/// The codings that a client takes rather than the file as it is, the most wanted first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Preferred {
+    codings: [Coding; 3],
+    count: usize,
+}
+
+/// Weights are counted in thousandths.
+const WHOLE: u16 = 1000;
+
+impl Preferred {
+    /// What the value of Accept-Encoding asks for. Without the field, and where it says nothing that can be read, that is the file as it
+    /// is: whoever takes a coding says so.
+    pub fn of(accept_encoding: Option<&[u8]>) -> Preferred {
+        let mut weights = [None; 3];
+        let (mut identity, mut others) = (None, None);
+        for item in accept_encoding.unwrap_or_default().split(|&byte| byte == b',') {
+            let (name, weight) = split_weight(item);
+            let Some(weight) = weight else { continue };
+            match Coding::named(name) {
+                Some(coding) => weights[coding.number()] = Some(weight),
+                None if name.eq_ignore_ascii_case(b"identity") => identity = Some(weight),
+                None if name == b"*" => others = Some(weight),
+                None => {}
+            }
+        }
+        let weight = |coding: Coding| weights[coding.number()].or(others).unwrap_or(0);
+        let mut codings = Coding::ALL;
+        // Stable: of those that are wanted alike, the shortest goes first.
+        codings.sort_by_key(|&coding| WHOLE - weight(coding));
+        // What is not named is acceptable, and wanted less than anything that is.
+        let least = identity.unwrap_or(0).max(1);
+        let count = codings.iter().take_while(|&&coding| weight(coding) >= least).count();
+        Preferred { codings, count }
+    }
+
+    pub fn codings(&self) -> &[Coding] {
+        &self.codings[..self.count]
+    }
+}
+
+/// The name of an item of Accept-Encoding, and its weight; `None` where the weight is none.
+fn split_weight(item: &[u8]) -> (&[u8], Option<u16>) {
+    let mut parts = item.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
+    let name = parts.next().unwrap_or_default();
+    let is_weight = |part: &&[u8]| part.first().is_some_and(|byte| byte.eq_ignore_ascii_case(&b'q'));
+    let Some(part) = parts.find(is_weight) else { return (name, Some(WHOLE)) };
+    let value = part[1..].trim_ascii_start().strip_prefix(b"=").map(<[u8]>::trim_ascii_start);
+    (name, value.and_then(thousandths))
+}
+
+/// A qvalue (RFC 9110, 12.4.2): 0 to 1, with three decimals at most.
+fn thousandths(value: &[u8]) -> Option<u16> {
+    let (whole, decimals) = match value {
+        [whole @ (b'0' | b'1')] => (whole, &[][..]),
+        [whole @ (b'0' | b'1'), b'.', decimals @ ..] if decimals.len() <= 3 => (whole, decimals),
+        _ => return None,
+    };
+    let mut thousandths = u16::from(whole - b'0') * WHOLE;
+    for (&digit, unit) in decimals.iter().zip([100, 10, 1]) {
+        thousandths += u16::from(digit.is_ascii_digit().then(|| digit - b'0')?) * unit;
+    }
+    (thousandths <= WHOLE).then_some(thousandths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_preferred_follows_the_rfc() {
+        use Coding::{Brotli, Gzip, Zstd};
+        let cases: &[(&str, &[Coding])] = &[
+            // RFC 9110, 12.5.3: its examples.
+            ("compress, gzip", &[Gzip]),
+            ("", &[]),
+            ("*", &[Brotli, Zstd, Gzip]),
+            ("compress;q=0.5, gzip;q=1.0", &[Gzip]),
+            ("gzip;q=1.0, identity; q=0.5, *;q=0", &[Gzip]),
+            // Weights order them; equal ones go by size.
+            ("gzip, deflate, br, zstd", &[Brotli, Zstd, Gzip]),
+            ("br;q=1, gzip;q=0.8", &[Brotli, Gzip]),
+            ("br;q=0.8, gzip;q=1", &[Gzip, Brotli]),
+            ("gzip;q=0.5, zstd;q=0.5", &[Zstd, Gzip]),
+            ("gzip;q=0.001", &[Gzip]),
+            ("gzip;q=0.123, br;q=0.124, zstd;q=0.12", &[Brotli, Gzip, Zstd]),
+            // Not acceptable.
+            ("gzip;q=0", &[]),
+            ("gzip;q=0.000, br", &[Brotli]),
+            ("*;q=0", &[]),
+            ("*;q=0, gzip", &[Gzip]),
+            ("*, br;q=0", &[Zstd, Gzip]),
+            ("*;q=0.5, gzip;q=0.6", &[Gzip, Brotli, Zstd]),
+            // The file as it is, named.
+            ("identity", &[]),
+            ("identity, gzip", &[Gzip]),
+            ("identity;q=1, gzip;q=0.5", &[]),
+            ("identity;q=0.5, gzip;q=0.5, br;q=0.4", &[Gzip]),
+            ("identity;q=0, gzip;q=0.1", &[Gzip]),
+            ("identity;q=0", &[]),
+            // Case, blanks, aliases, tabs and empty items.
+            ("GZIP", &[Gzip]),
+            ("x-gzip", &[Gzip]),
+            ("\tBr ; Q=0.5 , , ,gzip", &[Gzip, Brotli]),
+            ("gzip ;q= 1", &[Gzip]),
+            // What is no weight, or no coding of ours, says nothing.
+            ("gzip;q=2", &[]),
+            ("gzip;q=1.001", &[]),
+            ("gzip;q=0.1234", &[]),
+            ("gzip;q=-1", &[]),
+            ("gzip;q=", &[]),
+            ("gzip;q", &[]),
+            ("gzip;q=.5", &[]),
+            ("gzip;q=0.5x", &[]),
+            ("brotli, gz, deflate", &[]),
+            ("gzip;level=9", &[Gzip]),
+            ("gzip, gzip;q=0", &[]),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(Preferred::of(Some(value.as_bytes())).codings(), *expected, "{value:?}");
+        }
+        assert_eq!(Preferred::of(None).codings(), []);
+        assert_eq!(Preferred::of(Some(b"\xff, gzip")).codings(), [Gzip]);
+    }
+
+    #[test]
+    fn a_coding_is_said_and_what_it_depends_on_too() {
+        let said = |negotiated: Negotiated| {
+            let mut out = Vec::new();
+            negotiated.write_fields(&mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(said(Negotiated::No), "");
+        assert_eq!(said(Negotiated::Identity), "Vary: Accept-Encoding\r\n");
+        assert_eq!(said(Negotiated::Coded(Coding::Zstd)), "Content-Encoding: zstd\r\nVary: Accept-Encoding\r\n");
+    }
+}
