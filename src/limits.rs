@@ -215,7 +215,7 @@ pub const ACCESS_LOG_GRACE: Duration = Duration::from_millis(250);
 /// How long a limit must not have been reached before it is said again that it is.
 pub const NOTICE_CALM: Duration = Duration::from_secs(30);
 
-/// How much nicer than the workers the control side is: at 10 the scheduler gives it a tenth of a core that both could use whole
+/// How much nicer than the workers the control plane is: at 10 the scheduler gives it a tenth of a core that both could use whole
 /// (weights of 110 and 1024), so that uploads cost hits no more than that.
 pub const CONTROL_NICE: i32 = 10;
 

@@ -93,7 +93,7 @@ fn it_is_read_in_the_end_if_nobody_asks_again() {
 }
 
 #[test]
-fn the_full_lane_reads_it_too() {
+fn the_control_plane_reads_it_too() {
     let (_root, files, server) = start(&["--revalidate", "1h"]);
     let mut client = server.connect();
     let mut full = server.connect();
@@ -104,14 +104,14 @@ fn the_full_lane_reads_it_too() {
         for _ in 0..2 {
             let response = full.get(&target);
             assert!(response.is_hit());
-            assert_same(&response.body, file, "a response of the full lane");
+            assert_same(&response.body, file, "a response of the control plane");
         }
-        assert_same(&client.get(&target).body, file, "a response of the fast lane");
+        assert_same(&client.get(&target).body, file, "a response of the data plane");
     }
     // First asked for there, it is read at once.
     let deferred = fills(&server, "deferred");
     for (number, file) in files.iter().enumerate().take(FILES / 2) {
-        assert_same(&full.get(&format!("/{number}")).body, file, "a first response of the full lane");
+        assert_same(&full.get(&format!("/{number}")).body, file, "a first response of the control plane");
     }
     assert_eq!(fills(&server, "deferred"), deferred);
 }
@@ -134,10 +134,10 @@ fn what_becomes_of_the_file_meanwhile_is_noticed() {
     ];
     for revalidate in ["0s", "1h"] {
         for (what, change) in &changes {
-            for full_lane in [false, true] {
+            for control_plane in [false, true] {
                 let (root, files, server) = start(&["--revalidate", revalidate]);
                 let mut client = server.connect();
-                if full_lane {
+                if control_plane {
                     client.get("/.forebay/health");
                 }
                 for (number, file) in files.iter().enumerate().skip(FILES / 2).take(4) {

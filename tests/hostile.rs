@@ -209,7 +209,7 @@ fn stalled_readers_are_given_up() {
     }
 }
 
-/// A connection leaves for the full lane only when what was asked before has been sent.
+/// A connection leaves for the control plane only when what was asked before has been sent.
 #[test]
 fn clients_that_ask_for_a_directory_next_and_end_their_side() {
     let root = tree();

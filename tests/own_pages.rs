@@ -134,7 +134,7 @@ fn the_access_log_has_a_line_for_each_request_on_both_lanes() {
 }
 
 #[test]
-fn a_server_that_is_told_to_end_finishes_what_the_full_lane_does() {
+fn a_server_that_is_told_to_end_finishes_what_the_control_plane_does() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path(), &["--allow-writes"]);
     let mut idle = server.connect();

@@ -1,4 +1,4 @@
-//! The bearer token: on writes, on reads if so configured, on both lanes, and exchanged while the server runs.
+//! The bearer token: on writes, on reads if so configured, on both planes, and exchanged while the server runs.
 
 mod live;
 

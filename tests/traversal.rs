@@ -118,7 +118,7 @@ fn no_link_leads_out() {
             "/absolute/x",
         ] {
             if path == "/file/" {
-                continue; // a directory's name: the full lane's
+                continue; // a directory's name: the control plane's
             }
             assert_eq!(refused(&server, path), 404, "{path}");
         }

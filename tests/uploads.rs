@@ -317,7 +317,7 @@ fn every_read_sees_one_version_whole_while_the_name_is_written() {
                 let mut etags = std::collections::HashMap::<String, u64>::new();
                 while !is_over.load(Ordering::Relaxed) {
                     let response = match reader {
-                        // One reader on the full lane, the others on the fast one.
+                        // One reader on the control plane, the others on the data plane.
                         0 => client.request("GET /a\r\nExpect: 100-continue", b""),
                         _ => client.request("GET /a", b""),
                     };

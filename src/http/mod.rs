@@ -1,6 +1,6 @@
 //! HTTP/1.1 (RFC 9110, 9112) as far as a file server needs it; a file for each concept of the standard.
 //!
-//! Both lanes use these: the fast lane on the bytes it received, the control side on what hyper parsed.
+//! Both planes use these: the data plane on the bytes it received, the control plane on what hyper parsed.
 
 pub mod cache_status;
 pub mod chunked;

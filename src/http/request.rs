@@ -1,4 +1,4 @@
-//! Request heads, parsed (by httparse) just far enough to know which lane a request takes and what it asks for.
+//! Request heads, parsed (by httparse) just far enough to know which plane serves a request and what it asks for.
 
 use super::conditional::Conditions;
 use std::mem::MaybeUninit;
@@ -15,7 +15,7 @@ pub struct Request<'a> {
     /// HTTP/1.1; else HTTP/1.0.
     pub is_11: bool,
     pub keep_alive: bool,
-    /// What the fast lane does not do: a body, an expectation, an upgrade.
+    /// What the data plane does not do: a body, an expectation, an upgrade.
     pub wants_full_lane: bool,
     pub conditions: Conditions<'a>,
     pub authorization: Option<&'a [u8]>,
@@ -32,7 +32,7 @@ pub struct Request<'a> {
 pub enum Method {
     Get,
     Head,
-    /// Anything else: the full lane's.
+    /// Anything else: the control plane's.
     Other,
 }
 

@@ -45,8 +45,8 @@ catalogue! {
     BODY_BYTES: Counter "forebay_response_body_bytes_total", "Bytes of response bodies, by the class and detail of the request: the hit class over all is the byte hit ratio.";
     RESPONSES: Counter "forebay_responses_total", "Responses sent, by status.";
     BYTES_SENT: Counter "forebay_sent_bytes_total", "Bytes handed to sockets, heads included.";
-    HEAD_LATENCY: Histogram "forebay_head_seconds", "Time from a whole request head received to its response head handed to the socket, for hits and misses of the fast lane.";
-    WORKER_REQUESTS: Counter "forebay_worker_requests_total", "Requests answered by each worker; the full lane is worker \"control\".";
+    HEAD_LATENCY: Histogram "forebay_head_seconds", "Time from a whole request head received to its response head handed to the socket, for hits and misses of the data plane.";
+    WORKER_REQUESTS: Counter "forebay_worker_requests_total", "Requests answered by each worker; the control plane is worker \"control\".";
 
     TRANSMIT_RESPONSES: Counter "forebay_transmit_responses_total", "Responses by how their body was sent.";
     TRANSMIT_BYTES: Counter "forebay_transmit_bytes_total", "Body bytes by how they were sent.";
@@ -64,8 +64,8 @@ catalogue! {
     REVALIDATIONS: Counter "forebay_revalidations_total", "Comparisons of a cached file with the disk, by outcome.";
 
     CONNECTIONS: Counter "forebay_connections_total", "Connections, by event.";
-    CONNECTIONS_OPEN: Gauge "forebay_connections_open", "Connections open now, on both lanes.";
-    HANDOFFS: Counter "forebay_handoffs_total", "Connections that moved to the full lane.";
+    CONNECTIONS_OPEN: Gauge "forebay_connections_open", "Connections open now, on both planes.";
+    HANDOFFS: Counter "forebay_handoffs_total", "Connections that moved to the control plane.";
     TIMEOUTS: Counter "forebay_timeouts_total", "Waits given up, by what was waited for.";
 
     RING_ENTERS: Counter "forebay_ring_enters_total", "io_uring_enter system calls of the workers.";
@@ -73,8 +73,8 @@ catalogue! {
     RING_OVERFLOWS: Counter "forebay_ring_cq_overflows_total", "Times a completion queue was found full, so that the kernel kept completions aside.";
     RING_ENOBUFS: Counter "forebay_ring_recv_enobufs_total", "Receives that ended because no provided buffer was free, and were armed again.";
 
-    CONTROL_QUEUE: Gauge "forebay_control_queue", "Connections handed to the full lane that it has not taken up yet.";
-    CONTROL_CONNECTIONS: Gauge "forebay_control_connections", "Connections the full lane serves now.";
+    CONTROL_QUEUE: Gauge "forebay_control_queue", "Connections handed to the control plane that it has not taken up yet.";
+    CONTROL_CONNECTIONS: Gauge "forebay_control_connections", "Connections the control plane serves now.";
     UPLOADS: Counter "forebay_uploads_total", "Uploads, by outcome.";
     UPLOAD_BYTES: Counter "forebay_upload_bytes_total", "Body bytes of uploads received, stored or not.";
     ACCESS_LOG_LINES: Counter "forebay_access_log_lines_total", "Access log lines written.";

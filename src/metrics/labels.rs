@@ -202,7 +202,7 @@ labels! {
     /// A step in the life of a connection. Open ones are accepted minus closed.
     Connection, ByConnection, SharedByConnection {
         Accepted => r#"event="accepted""#,
-        /// Closed, by either lane and either side.
+        /// Closed, by either plane and either side.
         Closed => r#"event="closed""#,
         /// Turned away with 503 because the limit on connections was reached; not counted as accepted.
         Refused => r#"event="refused""#,

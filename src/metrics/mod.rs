@@ -20,7 +20,7 @@ use labels::{
 };
 use text::{Exposition, Samples};
 
-/// The counters of one thread (a worker, or the control side). Only that thread writes them.
+/// The counters of one thread (a worker, or the control plane). Only that thread writes them.
 #[derive(Debug, Default)]
 #[repr(align(128))] // two threads' counters never share a cache line, nor the pair that the prefetcher fetches
 pub struct WorkerMetrics {
@@ -46,9 +46,9 @@ pub struct WorkerMetrics {
     pub fills: ByFill,
     /// Requests that joined a fill in progress.
     pub collapsed_waiters: Counter,
-    /// Connections; the ones handed to the control side are counted closed there.
+    /// Connections; the ones handed to the control plane are counted closed there.
     pub connections: ByConnection,
-    /// Connections handed to the control side.
+    /// Connections handed to the control plane.
     pub handoffs: Counter,
     /// io_uring_enter calls.
     pub ring_enters: Counter,
@@ -82,7 +82,7 @@ pub struct SharedMetrics {
     pub rejections: SharedCounter,
     /// Connections handed over and not taken up yet.
     pub control_queue: Gauge,
-    /// Connections the control side serves now.
+    /// Connections the control plane serves now.
     pub control_connections: Gauge,
     /// Uploads by outcome.
     pub uploads: SharedByUpload,
@@ -130,7 +130,7 @@ pub struct ArenaGauges {
 pub struct Metrics {
     /// One for each worker thread, in order.
     pub workers: Vec<Arc<WorkerMetrics>>,
-    /// The control side's own; written by its thread only.
+    /// The control plane's own; written by its thread only.
     pub control: Arc<WorkerMetrics>,
     /// What several threads write.
     pub shared: Arc<SharedMetrics>,

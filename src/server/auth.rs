@@ -1,4 +1,4 @@
-//! Who may: the bearer token (RFC 6750) that writes need, and reads too if so configured. Used by both lanes.
+//! Who may: the bearer token (RFC 6750) that writes need, and reads too if so configured. Used by both planes.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! One connection of the fast lane: what is known of it between completions.
+//! One connection of the data plane: what is known of it between completions.
 //!
 //! At most one send is in flight at a time (order), and one receive is armed as long as the connection is read from. A
 //! connection is given up only when no operation of it is outstanding.
@@ -79,7 +79,7 @@ pub(super) enum Wait {
     None,
     /// A check or a fill.
     Exchange(Exchange),
-    /// The end of the receive: then the connection leaves for the full lane.
+    /// The end of the receive: then the connection leaves for the control plane.
     Handoff,
 }
 

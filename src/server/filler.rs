@@ -205,7 +205,7 @@ impl<K: Kernel> Worker<K> {
         Ok(())
     }
 
-    /// Fills that the control side has begun.
+    /// Fills that the control plane has begun.
     pub(super) fn begin_delegated(&mut self) -> io::Result<()> {
         for fill in self.shared.mail.take_delegated() {
             // That side waits for bytes: a file that could be sent as it is is of no use to it.

@@ -1,7 +1,7 @@
-//! The server: where a request comes in, and which lane it takes.
+//! The server: where a request comes in, and which plane serves it.
 //!
 //! * [`listen`]: the sockets.
-//! * [`worker`]: the fast lane's event loop, one a thread; `connection`, `receive`, `respond`, `send`, `filler` are its parts.
+//! * [`worker`]: the data plane's event loop, one a thread; `connection`, `receive`, `respond`, `send`, `filler` are its parts.
 //! * [`shared`]: what all threads share.
 
 pub mod access_log;
@@ -47,7 +47,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 use worker::Worker;
 
-/// A connection that leaves the fast lane for good.
+/// A connection that leaves the data plane for good.
 pub struct Handoff {
     /// Does not block.
     pub socket: OwnedFd,
@@ -106,7 +106,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
         let swept = shared.origin.sweep();
         tracing::info!("looked for leftovers of earlier uploads: {swept}");
     }
-    let control = control::spawn(shared.clone()).context("cannot start the control side")?;
+    let control = control::spawn(shared.clone()).context("cannot start the control plane")?;
     let listen::Listening { sockets, bound, files } = listening;
     let mut workers = Vec::new();
     for (number, sockets) in sockets.into_iter().enumerate() {

@@ -84,7 +84,7 @@ impl<K: Kernel> Worker<K> {
         self.kernel.submit(Op::Cancel { token }, Token::new(Kind::Ignored, 0, 0))
     }
 
-    /// The connection goes to the full lane, with what was received of it.
+    /// The connection goes to the control plane, with what was received of it.
     fn leave(&mut self, index: u32) -> io::Result<()> {
         let connection = self.connections.remove(index as usize);
         debug_assert_eq!(connection.operations, 0, "nothing of it is outstanding");

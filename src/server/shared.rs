@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What both lanes share.
+/// What both planes share.
 pub struct Shared {
     pub options: ServeOptions,
     pub origin: Origin,
@@ -44,7 +44,7 @@ impl Shared {
     }
 }
 
-/// The count of connections of both lanes, and its limit.
+/// The count of connections of both planes, and its limit.
 pub struct Admission {
     open: AtomicUsize,
     limit: usize,

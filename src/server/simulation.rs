@@ -169,7 +169,7 @@ fn simulate(seed: u64, options: ServeOptions) -> (Worker<Simulated>, Rc<RefCell<
     let world = World::new(seed);
     let kernel = Simulated(world.clone());
     let listener = std::fs::File::open("/dev/null").unwrap().into();
-    (Worker::new(0, kernel, shared, vec![listener], Box::new(|_| panic!("no full lane here"))), world)
+    (Worker::new(0, kernel, shared, vec![listener], Box::new(|_| panic!("no control plane here"))), world)
 }
 
 /// A simulated worker with one connection, whose completions come when the test says.

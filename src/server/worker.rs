@@ -27,7 +27,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
-/// What a connection that leaves for the full lane takes along.
+/// What a connection that leaves for the control plane takes along.
 pub type HandOver = Box<dyn Fn(super::Handoff) + Send>;
 
 /// One event loop and all that belongs to it.

@@ -1,4 +1,4 @@
-//! GET and HEAD of a file: from the cache, through it, or past it, as the fast lane does.
+//! GET and HEAD of a file: from the cache, through it, or past it, as the data plane does.
 
 use std::fs::File;
 use std::future::poll_fn;

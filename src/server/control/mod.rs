@@ -1,7 +1,8 @@
-//! The full lane: everything that is not a plain read of a file, on hyper and the tokio-uring runtime, in a thread of its own.
+//! The control plane: everything that is not a plain read of a file, on hyper and the tokio-uring runtime, in a thread
+//! of its own.
 //!
-//! A connection comes here for good, with the bytes already received from it ([`Handoff`]), and is served here until it ends,
-//! plain reads included, from the same cache.
+//! A connection comes here for good, with the bytes already received from it ([`Handoff`]), and is served here until it
+//! ends, plain reads included, from the same cache.
 //!
 //! - `socket`: the connection; what was received is read first
 //! - `route`: which request goes where, and who may
@@ -39,7 +40,7 @@ use crate::net::peer::Peer;
 use route::Lane;
 use socket::Socket;
 
-/// The running control side.
+/// The running control plane.
 pub struct Control {
     sender: Sender,
     stop: watch::Sender<Option<Duration>>,
@@ -54,8 +55,8 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Hands a connection over. Never blocks; the queue is bounded by the count of connections. After the control side has ended the
-    /// connection is closed.
+    /// Hands a connection over. Never blocks; the queue is bounded by the count of connections. After the control plane
+    /// has ended the connection is closed.
     pub fn hand_off(&self, handoff: Handoff) {
         let metrics = &self.shared.metrics.shared;
         metrics.control_queue.rise();
@@ -65,7 +66,7 @@ impl Sender {
     }
 }
 
-/// Starts the control side in its thread.
+/// Starts the control plane in its thread.
 ///
 /// # Errors
 /// The thread, its runtime or its ring cannot be had.
@@ -77,7 +78,7 @@ pub fn spawn(shared: Arc<Shared>) -> io::Result<Control> {
     let body = move || {
         // Linux has it for each thread, and for those that come of it: the workers come first where a core is shared.
         if let Err(error) = rustix::process::nice(limits::CONTROL_NICE) {
-            tracing::warn!("the control side runs at the workers' priority: {error}");
+            tracing::warn!("the control plane runs at the workers' priority: {error}");
         }
         match tokio_uring::Runtime::new(&tokio_uring::builder()) {
             Ok(runtime) => {
@@ -90,7 +91,7 @@ pub fn spawn(shared: Arc<Shared>) -> io::Result<Control> {
         }
     };
     let thread = thread::Builder::new().name("control".into()).spawn(body)?;
-    started.recv().unwrap_or_else(|_| Err(io::Error::other("the control side's thread ended at its start")))?;
+    started.recv().unwrap_or_else(|_| Err(io::Error::other("the control plane's thread ended at its start")))?;
     Ok(Control { sender, stop, thread })
 }
 
@@ -100,18 +101,19 @@ impl Control {
         self.sender.clone()
     }
 
-    /// Begins to end: idle connections are closed, each other one after its present request, all of them when `drain` is over.
+    /// Begins to end: idle connections are closed, each other one after its present request, all of them when `drain`
+    /// is over.
     pub fn shutdown(&self, drain: Duration) {
         self.stop.send_replace(Some(drain));
     }
 
-    /// Waits for the end; without [`Control::shutdown`] before it, that comes when all connections have ended by themselves.
-    /// Workers' senders must be gone, or the end comes only when the drain time is over.
+    /// Waits for the end; without [`Control::shutdown`] before it, that comes when all connections have ended by
+    /// themselves. Workers' senders must be gone, or the end comes only when the drain time is over.
     pub fn join(self) {
         let Control { sender, stop: _stop, thread } = self;
         drop(sender);
         if thread.join().is_err() {
-            tracing::error!("the control side's thread panicked");
+            tracing::error!("the control plane's thread panicked");
         }
     }
 }
@@ -183,7 +185,7 @@ async fn serve(lane: Rc<Lane>, handoff: Handoff, mut stop: watch::Receiver<Optio
     let (peer, socket) = match taken {
         Ok(taken) => taken,
         Err(error) => {
-            tracing::debug!("a connection could not be taken over from the fast lane: {error}");
+            tracing::debug!("a connection could not be taken over from the data plane: {error}");
             return;
         }
     };
@@ -221,5 +223,6 @@ async fn serve(lane: Rc<Lane>, handoff: Handoff, mut stop: watch::Receiver<Optio
     }
 }
 
-/// How much hyper receives at a time, bytes: large pieces make uploads cheaper. It also bounds what is buffered of a response.
+/// How much hyper receives at a time, bytes: large pieces make uploads cheaper. It also bounds what is buffered of a
+/// response.
 const BUFFER_BYTES: usize = 256 << 10;

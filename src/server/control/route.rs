@@ -23,7 +23,7 @@ use crate::origin::names::visibility;
 use crate::server::hosts::{Asker, Stranger};
 use crate::server::shared::Shared;
 
-/// What all connections of the control side share.
+/// What all connections of the control plane share.
 pub(super) struct Lane {
     pub shared: Arc<Shared>,
     pub touch: Touch,

@@ -1,4 +1,4 @@
-//! A connection taken over from the fast lane: what that lane had already received is read first.
+//! A connection taken over from the data plane: what the data plane had already received is read first.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -21,7 +21,7 @@ use crate::net::peer::Peer;
 /// The socket of one client.
 pub(super) struct Socket {
     transport: Transport,
-    /// Received by the fast lane, not read here yet.
+    /// Received by the data plane, not read here yet.
     received: Bytes,
     /// How long the client may take no byte of what it is sent.
     patience: Duration,

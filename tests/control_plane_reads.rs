@@ -1,4 +1,4 @@
-//! Plain reads on a connection that has moved to the full lane: the same bytes, fields and cache as on the fast one.
+//! Plain reads on a connection that has moved to the control plane: the same bytes, fields and cache as on the data plane.
 
 mod live;
 
@@ -6,14 +6,14 @@ use std::fs;
 
 use live::{Client, Response, Server, pattern, until};
 
-/// A connection that is on the full lane.
-fn full_lane(server: &Server) -> Client {
+/// A connection that is on the control plane.
+fn control_plane(server: &Server) -> Client {
     let mut client = server.connect();
     client.request("GET /.forebay/health", b"").expect(200);
     client
 }
 
-/// What both lanes must say alike.
+/// What both planes must say alike.
 fn essence(response: &Response) -> (u16, Vec<(String, String)>, Vec<u8>) {
     let differs = ["date", "connection"];
     let mut fields: Vec<_> =
@@ -31,7 +31,7 @@ fn both_lanes_answer_alike() {
         fs::write(root.path().join(name), pattern(length as u64, length)).unwrap();
     }
     let server = Server::start(root.path(), &["--arena", "1MiB", "--revalidate", "1h"]);
-    let mut full = full_lane(&server);
+    let mut full = control_plane(&server);
     for name in ["empty", "small.txt", "packed.html", "large.bin", "huge.bin"] {
         server.get(&format!("/{name}")).expect(200);
         let etag = server.get(&format!("/{name}")).field("etag").unwrap().to_owned();
@@ -63,10 +63,10 @@ fn both_lanes_answer_alike() {
 }
 
 #[test]
-fn a_miss_on_the_full_lane_fills_the_cache_for_both() {
+fn a_miss_on_the_control_plane_fills_the_cache_for_both() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path(), &["--revalidate", "1h"]);
-    let mut full = full_lane(&server);
+    let mut full = control_plane(&server);
     for (name, length) in [("a", 0), ("b", 5_000), ("c", 2 << 20), ("d", 20 << 20)] {
         let body = pattern(7, length);
         fs::write(root.path().join(name), &body).unwrap();
@@ -92,7 +92,7 @@ fn a_stampede_on_both_lanes_reads_the_file_once() {
         for number in 0..24 {
             let (server, body) = (&server, &body);
             scope.spawn(move || {
-                let mut client = if number % 2 == 0 { full_lane(server) } else { server.connect() };
+                let mut client = if number % 2 == 0 { control_plane(server) } else { server.connect() };
                 assert!(client.request("GET /a", b"").expect(200).body == *body);
             });
         }
@@ -101,12 +101,12 @@ fn a_stampede_on_both_lanes_reads_the_file_once() {
 }
 
 #[test]
-fn the_full_lane_follows_the_disk() {
+fn the_control_plane_follows_the_disk() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("a");
     fs::write(&path, "one").unwrap();
     let server = Server::start(root.path(), &["--revalidate", "50ms"]);
-    let mut full = full_lane(&server);
+    let mut full = control_plane(&server);
     assert_eq!(full.request("GET /a", b"").text(), "one");
     let next = root.path().join("next");
     fs::write(&next, "two").unwrap();
@@ -121,14 +121,14 @@ fn a_client_that_leaves_or_stalls_harms_nobody() {
     let root = tempfile::tempdir().unwrap();
     fs::write(root.path().join("huge"), pattern(1, 8 << 20)).unwrap();
     let server = Server::start(root.path(), &["--arena", "1MiB", "--send-timeout", "300ms"]);
-    let mut stalled: Vec<Client> = (0..20).map(|_| full_lane(&server)).collect();
+    let mut stalled: Vec<Client> = (0..20).map(|_| control_plane(&server)).collect();
     for client in &mut stalled {
         client.send(b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n");
     }
     for _ in 0..20 {
-        full_lane(&server).send(b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n");
+        control_plane(&server).send(b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n");
     }
-    assert_eq!(full_lane(&server).request("GET /huge", b"").body.len(), 8 << 20);
+    assert_eq!(control_plane(&server).request("GET /huge", b"").body.len(), 8 << 20);
     until("the stalled ones to be given up", || server.metric("forebay_timeouts_total{kind=\"send\"}") >= 20.0);
     until("the rest to be forgotten", || server.metric("forebay_control_connections") == 1.0);
 }
@@ -139,7 +139,7 @@ fn a_file_written_while_it_is_streamed_breaks_the_response_off() {
     let path = root.path().join("huge");
     fs::write(&path, pattern(1, 64 << 20)).unwrap();
     let server = Server::start(root.path(), &["--arena", "1MiB"]);
-    let mut client = full_lane(&server);
+    let mut client = control_plane(&server);
     client.send(b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n");
     // The response has begun, and is far from its end: the socket's buffers do not hold 64 MiB.
     until("the response to begin", || {
@@ -188,7 +188,7 @@ fn who_ends_their_side_gets_the_answers_that_are_owed() {
     let body = pattern(1, 3 << 20);
     fs::write(root.path().join("a"), &body).unwrap();
     let server = Server::start(root.path(), &["--arena", "1MiB"]);
-    let mut client = full_lane(&server);
+    let mut client = control_plane(&server);
     client.send(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n");
     client.finish_sending();
     assert!(client.response(false).expect(200).body == body);
