@@ -76,7 +76,7 @@ impl std::ops::Deref for Etag {
 }
 
 /// What is said of a file beside its version: the same of many files, which share it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Label {
     /// The media type, with its charset.
     pub content_type: String,

@@ -6,12 +6,13 @@
 
 use forebay::cache::eviction::Eviction;
 use forebay::cache::fill::OpenFile;
-use forebay::cache::{Cache, Found};
+use forebay::cache::{Cache, Lookup};
 use forebay::http::representation::Representation;
 use forebay::limits;
 use forebay::metrics::Metrics;
 use forebay::server::site::{Said, Site};
 use forebay::version::Version;
+use forebay::wake::{Waiter, Wake};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -41,21 +42,28 @@ static COUNTING: Counting = Counting;
 
 const ARENA: u64 = 16 << 20;
 
+/// Nobody waits here.
+struct Nobody;
+
+impl Wake for Nobody {
+    fn wake(&self, _: Vec<Waiter>) {}
+}
+
 /// Caches a file of this name and size, if the cache takes it.
-fn store(cache: &Cache, said: &Said, name: &str, size: u64, ino: u64) {
-    let Found::Begun(fill) = cache.find(name.as_bytes()) else { panic!("{name} is new") };
+fn store(cache: &Arc<Cache>, said: &Said, name: &str, size: u64, ino: u64) {
+    let Lookup::Lead(permit) = cache.find(name.as_bytes()) else { panic!("{name} is new") };
     let version = Version { dev: 1, ino, size, mtime_ns: 1, ctime_ns: 1, links: 1 };
-    let label = said.label(said.rules.describe(fill.name()), b"");
+    let label = said.label(said.rules.describe(permit.name()), b"");
     let representation = Representation::new(version, label);
     let fd = std::fs::File::open("/dev/null").unwrap().into();
-    let file = Arc::new(OpenFile::new(fd, fill.shared_name().clone(), representation, None, Duration::ZERO, 0));
-    match cache.reserve(&fill, &file, 0, 0) {
+    let file = Arc::new(OpenFile::new(fd, permit.shared_name().clone(), representation, None, Duration::ZERO, 0));
+    match permit.reserve(&file, 0, 0) {
         Ok(entry) => {
-            cache.start(&fill, &entry, file);
-            cache.advance(&fill, &entry, size);
-            cache.publish(&fill, entry);
+            permit.start(&entry, file);
+            permit.advance(&entry, size);
+            permit.publish(entry);
         }
-        Err(bypass) => drop(cache.pass(&fill, file, bypass)),
+        Err(bypass) => drop(permit.pass(file, bypass)),
     }
 }
 
@@ -64,7 +72,8 @@ fn highest(eviction: Eviction, size: u64) -> (u64, u64) {
     let before = ALLOCATED.load(Relaxed);
     let metrics = Metrics::new(1);
     let packed_max = limits::PACKED_MAX;
-    let cache = Cache::new(ARENA, packed_max, eviction, 64 << 10, Duration::ZERO, metrics.shared.clone()).unwrap();
+    let stats = metrics.shared.clone();
+    let cache = Cache::new(ARENA, packed_max, eviction, 64 << 10, Duration::ZERO, stats, Arc::new(Nobody)).unwrap();
     let said = Site::default().said();
     let mut highest = 0;
     for number in 0..90_000 {

@@ -42,7 +42,10 @@ const KNOWN_STILL: &[(&str, &str, &str)] = &[];
 
 /// Circles of files, each by its first file, and what cuts it.
 const CIRCLES: &[(&str, &str)] = &[
-    ("src/cache/defer.rs", "residency becomes one enum, owned in one place"),
+    (
+        "src/cache/entry.rs",
+        "an entry knows the fill that reads it, and the fill its entry; the index could hold the first",
+    ),
     ("src/origin/place.rs", "the root becomes a part of the origin, not the reverse"),
     ("src/server/checks.rs", "each table of the worker owns its own slab"),
     ("src/server/control/route.rs", "what an upload needs is passed to it by the route"),

@@ -1,8 +1,8 @@
 //! A cached file, and leases of it.
 
-use super::defer::Source;
 use super::eviction::Tag;
 use super::fill::{Fill, OpenFile};
+use super::residency::Residency;
 use crate::arena::Allocation;
 use crate::version::{Change, Described, Trust, Version};
 use parking_lot::Mutex;
@@ -20,8 +20,8 @@ pub struct Entry {
     allocation: Allocation,
     /// Bytes that are there; written by the filler only.
     filled: AtomicU64,
-    /// Where those are that are not.
-    pub(super) source: Mutex<Source>,
+    /// Where they all are.
+    pub(super) residency: Mutex<Residency>,
     /// What the policy knows it by; set when it is published.
     tag: OnceLock<Arc<Tag>>,
     pub(super) hits: AtomicU64,
@@ -62,7 +62,7 @@ impl Entry {
             described: file.described.clone(),
             allocation,
             filled: AtomicU64::new(0),
-            source: Mutex::new(Source::Filler),
+            residency: Mutex::new(Residency::Resident),
             tag: OnceLock::new(),
             hits: AtomicU64::new(0),
             checked: AtomicU64::new(checked),
@@ -118,7 +118,7 @@ impl Entry {
         self.filled.load(Ordering::Acquire)
     }
 
-    /// All bytes are there: of a cached file they are, unless they were [deferred](super::defer).
+    /// All bytes are there: of a cached file they are, unless they were [deferred](super::residency).
     pub fn is_whole(&self) -> bool {
         self.filled() == self.size()
     }

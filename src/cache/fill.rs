@@ -40,7 +40,7 @@ pub enum Progress {
     Filling(Lease, Arc<OpenFile>),
     /// It has its memory, and is being read into the page cache only; [`OpenFile::fetched`] tells how far.
     Fetching(Lease, Arc<OpenFile>),
-    /// It has its memory, and stays in the open file until it is asked for again: see [`super::defer`].
+    /// It has its memory, and stays in the open file until it is asked for again: see [`super::residency`].
     Deferred(Lease, Arc<OpenFile>),
     /// It is whole.
     Ready(Lease),

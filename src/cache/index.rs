@@ -1,8 +1,7 @@
 //! The index: from a name to what is cached under it. Sharded, so that workers seldom meet; a lookup takes one shard's lock
 //! shared and for as long as a comparison of names takes.
 
-use super::Found;
-use super::entry::{Entry, Lease};
+use super::entry::Entry;
 use super::fill::Fill;
 use super::opened::Kept;
 use foldhash::fast::RandomState;
@@ -22,6 +21,13 @@ pub(super) enum State {
     Filling(Arc<Fill>),
     /// It is not cached any more, and its file is open.
     Open(Arc<Kept>),
+}
+
+/// What a name was found to be when a fill was to be begun.
+pub(super) enum Begun {
+    Ready(Arc<Entry>),
+    Filling(Arc<Fill>),
+    New(Arc<Fill>),
 }
 
 impl State {
@@ -92,22 +98,22 @@ impl Index {
     }
 
     /// What is known of the name; if nothing is, or no more than its file, a new fill.
-    pub fn begin(&self, hash: u64, name: &[u8]) -> Found {
+    pub fn begin(&self, hash: u64, name: &[u8]) -> Begun {
         let mut shard = self.shard(hash).write();
         match shard.entry(hash, |state| state.name() == name, State::hash) {
             Place::Occupied(mut place) => {
                 let fill = match place.get() {
-                    State::Ready(entry) => return Found::Cached(Lease::new(entry.clone())),
-                    State::Filling(fill) => return Found::Filling(fill.clone()),
+                    State::Ready(entry) => return Begun::Ready(entry.clone()),
+                    State::Filling(fill) => return Begun::Filling(fill.clone()),
                     State::Open(kept) => Arc::new(Fill::begun(kept.shared_name().clone(), hash, kept.take())),
                 };
                 *place.get_mut() = State::Filling(fill.clone());
-                Found::Begun(fill)
+                Begun::New(fill)
             }
             Place::Vacant(place) => {
                 let fill = Arc::new(Fill::begun(name.into(), hash, None));
                 place.insert(State::Filling(fill.clone()));
-                Found::Begun(fill)
+                Begun::New(fill)
             }
         }
     }

@@ -5,34 +5,36 @@
 //! | phase     | where it is                         | moved on by                                                           |
 //! |-----------|-------------------------------------|-----------------------------------------------------------------------|
 //! | unknown   | nowhere                             | [`Cache::find`] of the first request: to *opening*                    |
-//! | opening   | index: `Filling`, no memory yet     | [`Cache::reserve`]: to *filling*; [`Cache::pass`]: served uncached    |
-//! | fetching  | index: `Filling`, memory reserved   | [`Cache::fetched`] step by step; [`Cache::defer`]: to *deferred*      |
-//! | filling   | index: `Filling`, memory reserved   | [`Cache::advance`] chunk by chunk; [`Cache::publish`]: to *cached*    |
+//! | opening   | index: `Filling`, no memory yet     | [`FillPermit::reserve`]: to *filling*; [`FillPermit::pass`]: served uncached    |
+//! | fetching  | index: `Filling`, memory reserved   | [`FillPermit::fetched`] step by step; [`FillPermit::defer`]: to *deferred*      |
+//! | filling   | index: `Filling`, memory reserved   | [`FillPermit::advance`] chunk by chunk; [`FillPermit::publish`]: to *cached*    |
 //! | deferred  | index: `Ready`, known to the policy | [`Cache::resume`]: read at last; an eviction: to *leaving*            |
 //! | cached    | index: `Ready`, known to the policy | an eviction or [`Cache::remove`]: to *leaving*                        |
 //! | leaving   | only leases know it                 | the last lease: its memory goes back to the arena                     |
-//! | failed    | nowhere                             | [`Cache::fail`], from opening or filling                              |
+//! | failed    | nowhere                             | [`FillPermit::fail`], from opening or filling                              |
 //!
-//! Locks, in the order in which they are taken: the keeper (policy and residents), a shard of the index, an entry's source,
-//! a fill's state, the arena's layout. A hit takes one shard's lock shared, and nothing else.
+//! Locks, in the order in which they are taken: the keeper (policy and residents), an entry's residency, a shard of the
+//! index, a fill's state, the arena's layout. A hit takes one shard's lock shared, and nothing else.
 
-pub mod defer;
 pub mod entry;
 pub mod eviction;
 pub mod fill;
 pub mod index;
 pub mod opened;
+pub mod permit;
+pub mod residency;
 pub mod stats;
 
 use crate::arena::{Arena, Usage};
 use crate::limits;
-use crate::wake::Waiter;
+use crate::wake::{Waiter, Wake};
 use entry::{Entry, Lease};
 use eviction::{Candidate, Eviction, Policy, Tag, Touch, Victim};
 use fill::{Bypass, Failure, Fill, OpenFile, Progress};
-use index::{Index, State};
+use index::{Begun, Index, State};
 use opened::{Kept, Quota};
 use parking_lot::Mutex;
+use permit::FillPermit;
 use slab::Slab;
 use stats::{Departure, Stats};
 use std::collections::VecDeque;
@@ -51,6 +53,7 @@ pub struct Cache {
     /// How long a file stays open that is not cached any more.
     open_time: Duration,
     stats: Arc<dyn Stats>,
+    wake: Arc<dyn Wake>,
 }
 
 /// What only misses, evictions and removals need.
@@ -66,13 +69,13 @@ struct Keeper {
 const OWN_REFERENCES: usize = 2;
 
 /// What is known of a name.
-pub enum Found {
-    /// It is cached, though perhaps [deferred](defer).
-    Cached(Lease),
+pub enum Lookup {
+    /// It is cached, though perhaps [without its bytes](residency).
+    Hit(Lease),
     /// Another request has begun to read it.
-    Filling(Arc<Fill>),
-    /// Nobody has: the caller is the filler, and owes the fill an end.
-    Begun(Arc<Fill>),
+    Join(Arc<Fill>),
+    /// Nobody has: the caller reads it.
+    Lead(FillPermit),
 }
 
 impl Cache {
@@ -88,9 +91,10 @@ impl Cache {
         miss_cost: u64,
         open_time: Duration,
         stats: Arc<dyn Stats>,
-    ) -> io::Result<Cache> {
+        wake: Arc<dyn Wake>,
+    ) -> io::Result<Arc<Cache>> {
         let policy = eviction.build(capacity, miss_cost);
-        Ok(Cache {
+        Ok(Arc::new(Cache {
             arena: Arena::new(capacity, packed_max)?,
             index: Index::new(),
             touch: policy.touch(),
@@ -98,7 +102,8 @@ impl Cache {
             open_files: Quota::new(),
             open_time,
             stats,
-        })
+            wake,
+        }))
     }
 
     pub fn arena(&self) -> &Arc<Arena> {
@@ -118,26 +123,30 @@ impl Cache {
         }
     }
 
-    /// What is known of `name`. If nothing is, a fill is begun, which the caller must bring to an end.
-    pub fn find(&self, name: &[u8]) -> Found {
+    /// What is known of `name`. If nothing is, a fill is begun.
+    pub fn find(self: &Arc<Self>, name: &[u8]) -> Lookup {
         let hash = self.index.hash(name);
         match self.index.get(hash, name) {
-            Some(State::Ready(entry)) => Found::Cached(Lease::new(entry)),
-            Some(State::Filling(fill)) => Found::Filling(fill),
-            Some(State::Open(_)) | None => self.index.begin(hash, name),
+            Some(State::Ready(entry)) => Lookup::Hit(Lease::new(entry)),
+            Some(State::Filling(fill)) => Lookup::Join(fill),
+            Some(State::Open(_)) | None => match self.index.begin(hash, name) {
+                Begun::New(fill) => Lookup::Lead(FillPermit::new(self, fill)),
+                Begun::Filling(fill) => Lookup::Join(fill),
+                Begun::Ready(entry) => Lookup::Hit(Lease::new(entry)),
+            },
         }
     }
 
     /// A fill that no other request joins and that will not be cached.
-    pub fn aside(&self, name: &[u8], reason: Bypass) -> Arc<Fill> {
-        Arc::new(Fill::set_aside(name, self.index.hash(name), reason))
+    pub fn aside(self: &Arc<Self>, name: &[u8], bypass: Bypass) -> FillPermit {
+        FillPermit::new(self, Arc::new(Fill::set_aside(name, self.index.hash(name), bypass)))
     }
 
     /// The file is open, and was found under its name at `checked`: memory is reserved for it, evicting what the policy gives up.
     ///
     /// # Errors
     /// Why the file is served uncached.
-    pub fn reserve(&self, fill: &Arc<Fill>, file: &OpenFile, checked: u64, now: u64) -> Result<Lease, Bypass> {
+    fn reserve(&self, fill: &Arc<Fill>, file: &OpenFile, checked: u64, now: u64) -> Result<Lease, Bypass> {
         if let Some(reason) = fill.aside() {
             return Err(reason);
         }
@@ -177,16 +186,10 @@ impl Cache {
                 Victim::Evict(tag) => {
                     freed += tag.charged;
                     let entry = residents.remove(tag.resident as usize);
-                    match entry.take_file() {
-                        // None is closed for another: of files that come in turn, the oldest is the one needed next.
-                        Some((file, place)) if !self.open_files.is_used_up() => {
-                            let open = Arc::new(Kept::new(&entry, file, place, self.open_time));
-                            self.index.keep(&entry, &open);
-                            // Those that were needed again are closed, as far as this queue is concerned.
-                            while kept.pop_front_if(|oldest| oldest.is_taken()).is_some() {}
-                            kept.push_back(open);
-                        }
-                        _ => drop(self.index.remove_entry(&entry)),
+                    if let Some(open) = self.evict(&entry) {
+                        // Those that were needed again are closed, as far as this queue is concerned.
+                        while kept.pop_front_if(|oldest| oldest.is_taken()).is_some() {}
+                        kept.push_back(open);
                     }
                     self.stats.left(Departure::Room);
                     leaving.push(entry);
@@ -203,32 +206,32 @@ impl Cache {
     }
 
     /// The file is being read into `entry`: those who wait can have what there is.
-    pub fn start(&self, fill: &Fill, entry: &Lease, file: Arc<OpenFile>) -> Vec<Waiter> {
+    fn start(&self, fill: &Fill, entry: &Lease, file: Arc<OpenFile>) -> Vec<Waiter> {
         fill.move_on(Progress::Filling(entry.clone(), file))
     }
 
     /// The file is being read into the page cache: those who wait can have it from there as far as it is.
-    pub fn fetch(&self, fill: &Fill, entry: &Lease, file: Arc<OpenFile>) -> Vec<Waiter> {
+    fn fetch(&self, fill: &Fill, entry: &Lease, file: Arc<OpenFile>) -> Vec<Waiter> {
         file.set_fetched(Some(0));
         fill.move_on(Progress::Fetching(entry.clone(), file))
     }
 
     /// It is there up to byte `to` now.
-    pub fn fetched(&self, fill: &Fill, file: &OpenFile, to: u64) -> Vec<Waiter> {
+    fn fetched(&self, fill: &Fill, file: &OpenFile, to: u64) -> Vec<Waiter> {
         fill.fetched(file, to)
     }
 
     /// `filled` bytes are there now.
-    pub fn advance(&self, fill: &Fill, entry: &Lease, filled: u64) -> Vec<Waiter> {
+    fn advance(&self, fill: &Fill, entry: &Lease, filled: u64) -> Vec<Waiter> {
         fill.advance(entry, filled)
     }
 
     /// The file is whole: it is cached from now on, unless its name was removed or the fill detached meanwhile.
-    pub fn publish(&self, fill: &Arc<Fill>, entry: Lease) -> Vec<Waiter> {
+    fn publish(&self, fill: &Arc<Fill>, entry: Lease) -> Vec<Waiter> {
         if !entry.was_admitted() {
             self.admit(fill, &entry);
         }
-        entry.end_source();
+        entry.end_reading();
         fill.move_on(Progress::Ready(entry))
     }
 
@@ -260,16 +263,16 @@ impl Cache {
     }
 
     /// The file is not cached: those who wait serve it from the open file.
-    pub fn pass(&self, fill: &Arc<Fill>, file: Arc<OpenFile>, reason: Bypass) -> Vec<Waiter> {
+    fn pass(&self, fill: &Arc<Fill>, file: Arc<OpenFile>, reason: Bypass) -> Vec<Waiter> {
         self.index.remove_fill(fill);
         fill.move_on(Progress::Uncached(file, reason))
     }
 
     /// The file cannot be had: those who wait are told why.
-    pub fn fail(&self, fill: &Arc<Fill>, failure: Failure) -> Vec<Waiter> {
+    fn fail(&self, fill: &Arc<Fill>, failure: Failure) -> Vec<Waiter> {
         self.withdraw(fill);
         if let Some((entry, _)) = fill.reading() {
-            entry.end_source();
+            entry.end_reading();
         }
         fill.move_on(Progress::Failed(failure))
     }

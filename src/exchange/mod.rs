@@ -20,11 +20,12 @@ pub mod route;
 mod variants;
 pub mod vouch;
 
-use crate::cache::defer::Resumed;
 use crate::cache::entry::Lease;
 use crate::cache::eviction::Touch;
 use crate::cache::fill::{Bypass, Failure, Fill, OpenFile, Progress};
-use crate::cache::{Cache, Found, count_hit};
+use crate::cache::permit::FillPermit;
+use crate::cache::residency::Resumed;
+use crate::cache::{Cache, Lookup, count_hit};
 use crate::http::cache_status::{CacheStatus, Forward};
 use crate::http::conditional::Conditions;
 use crate::http::encoding::Preferred;
@@ -51,7 +52,7 @@ pub struct Ask<'a> {
 
 /// What an exchange stands on: the cache, and what the plane that drives it can do.
 pub struct Terms<'a> {
-    pub cache: &'a Cache,
+    pub cache: &'a Arc<Cache>,
     pub touch: &'a Touch,
     /// How long a cached file is served without a look at the origin.
     pub revalidate: Duration,
@@ -108,7 +109,7 @@ pub enum Action {
     /// Compare this version with the origin without waiting for the outcome, and come back at once (refresh-ahead).
     Refresh(Lease),
     /// Begin this fill, and come back at once.
-    Fill(Arc<Fill>),
+    Fill(FillPermit),
     /// Send this response.
     Deliver(Plan),
     /// Send this instead of a file.
@@ -194,12 +195,12 @@ impl Exchange {
             };
         }
         match terms.cache.find(ask.name) {
-            Found::Cached(lease) => self.look_at(terms, ask, lease),
-            Found::Filling(fill) => {
+            Lookup::Hit(lease) => self.look_at(terms, ask, lease),
+            Lookup::Join(fill) => {
                 self.state = State::Following { fill, collapsed: true };
                 None
             }
-            Found::Begun(fill) => Some(self.begin(fill)),
+            Lookup::Lead(permit) => Some(self.begin(permit)),
         }
     }
 
@@ -234,9 +235,9 @@ impl Exchange {
             return Some(Action::Deliver(Plan::new(ask, status, Source::Arena { lease, fill: None })));
         }
         let action = match terms.cache.resume(&lease, terms.now) {
-            Some(Resumed::Begun(fill)) => {
-                self.state = State::Resuming { lease: lease.clone(), fill: fill.clone(), status };
-                Action::Fill(fill)
+            Some(Resumed::Begun(permit)) => {
+                self.state = State::Resuming { lease: lease.clone(), fill: permit.fill().clone(), status };
+                Action::Fill(permit)
             }
             Some(Resumed::Joined(fill)) => resumed(terms, ask, lease.clone(), fill, status),
             None if lease.is_whole() => {
@@ -256,9 +257,9 @@ impl Exchange {
         self.begin(terms.cache.aside(ask.name, bypass))
     }
 
-    fn begin(&mut self, fill: Arc<Fill>) -> Action {
-        self.state = State::Following { fill: fill.clone(), collapsed: false };
-        Action::Fill(fill)
+    fn begin(&mut self, permit: FillPermit) -> Action {
+        self.state = State::Following { fill: permit.fill().clone(), collapsed: false };
+        Action::Fill(permit)
     }
 
     /// Step 4.
@@ -320,9 +321,9 @@ impl Exchange {
         status: CacheStatus,
     ) -> Option<Action> {
         match terms.cache.resume(&lease, terms.now) {
-            Some(Resumed::Begun(fill)) => {
-                self.state = State::Resuming { lease, fill: fill.clone(), status };
-                Some(Action::Fill(fill))
+            Some(Resumed::Begun(permit)) => {
+                self.state = State::Resuming { lease, fill: permit.fill().clone(), status };
+                Some(Action::Fill(permit))
             }
             Some(Resumed::Joined(fill)) => Some(resumed(terms, ask, lease, fill, status)),
             None if lease.is_whole() => {

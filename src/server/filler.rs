@@ -2,10 +2,11 @@
 
 use super::worker::Worker;
 use crate::arena::Allocation;
-use crate::cache::defer::Resumed;
 use crate::cache::entry::{Entry, Lease};
 use crate::cache::fill::{Failure, Fill, OpenFile};
 use crate::cache::opened::Opened;
+use crate::cache::permit::FillPermit;
+use crate::cache::residency::Resumed;
 use crate::exchange::revalidate;
 use crate::http::media::SNIFFED_BYTES;
 use crate::http::representation::Representation;
@@ -71,7 +72,7 @@ impl Open {
 
 /// A fill that this worker does.
 pub(super) struct FillTask {
-    fill: Arc<Fill>,
+    permit: FillPermit,
     stage: Stage,
 }
 
@@ -149,22 +150,22 @@ fn read_ahead(kernel: &mut impl Kernel, file: RawFd, ahead: &mut u64, left: Rang
 }
 
 impl<K: Kernel> Worker<K> {
-    pub(super) fn begin_fill(&mut self, fill: Arc<Fill>) -> io::Result<()> {
+    pub(super) fn begin_fill(&mut self, permit: FillPermit) -> io::Result<()> {
         self.metrics.fills[Step::Started].one();
-        if let Some((entry, file)) = fill.reading() {
-            return self.begin_reading(fill, entry, file);
+        if let Some((entry, file)) = permit.reading() {
+            return self.begin_reading(permit, entry, file);
         }
-        if let Some(Opened { file, checked, .. }) = fill.take_opened()
+        if let Some(Opened { file, checked, .. }) = permit.take_opened()
             && self.is_fresh(checked)
             && file.is_same(self.now)
         {
             self.metrics.fills[Step::Reopened].one();
-            return self.fill_from(fill, file, checked, 0);
+            return self.fill_from(permit, file, checked, 0);
         }
-        let Ok(open) = Open::new(&self.shared.origin, fill.name(), self.shared.origin.open_how()) else {
-            return self.end_failed_fill(&fill, Failure::RootAbsent);
+        let Ok(open) = Open::new(&self.shared.origin, permit.name(), self.shared.origin.open_how()) else {
+            return self.end_failed_fill(permit, Failure::RootAbsent);
         };
-        let key = self.fills.insert(FillTask { fill, stage: Stage::Opening(open) });
+        let key = self.fills.insert(FillTask { permit, stage: Stage::Opening(open) });
         self.open_for_fill(key)
     }
 
@@ -173,8 +174,9 @@ impl<K: Kernel> Worker<K> {
         match self.shared.cache.resume(entry, self.now) {
             None => Ok(None),
             Some(Resumed::Joined(fill)) => Ok(Some(fill)),
-            Some(Resumed::Begun(fill)) => {
-                self.begin_fill(fill.clone())?;
+            Some(Resumed::Begun(permit)) => {
+                let fill = permit.fill().clone();
+                self.begin_fill(permit)?;
                 Ok(Some(fill))
             }
         }
@@ -207,10 +209,10 @@ impl<K: Kernel> Worker<K> {
 
     /// Fills that the control plane has begun.
     pub(super) fn begin_delegated(&mut self) -> io::Result<()> {
-        for fill in self.shared.mail.take_delegated() {
+        for permit in self.shared.mail.take_delegated() {
             // That side waits for bytes: a file that could be sent as it is is of no use to it.
-            drop(fill.take_opened());
-            self.begin_fill(fill)?;
+            drop(permit.take_opened());
+            self.begin_fill(permit)?;
         }
         Ok(())
     }
@@ -238,15 +240,15 @@ impl<K: Kernel> Worker<K> {
             Ok(Found::Special) => return self.fail_fill(key, Failure::Forbidden),
             Err(error) => return self.fail_fill(key, Failure::Io(error.raw_os_error().unwrap_or(libc::EIO))),
         };
-        let description = self.shared.site.said().rules.describe(self.fills[key].fill.name());
+        let description = self.shared.site.said().rules.describe(self.fills[key].permit.name());
         if description.media.needs_content() && version.size > 0 {
             let start = Lent::new(vec![0; SNIFFED_BYTES]);
             self.fills[key].stage = Stage::Sniffing(Sniffing { file, version, description, start, checked: self.now });
             return self.sniff(key);
         }
-        let fill = self.fills.remove(key).fill;
+        let permit = self.fills.remove(key).permit;
         let label = self.shared.site.said().label(description, b"");
-        self.fill_described(fill, file, version, label, self.now)
+        self.fill_described(permit, file, version, label, self.now)
     }
 
     fn sniff(&mut self, key: usize) -> io::Result<()> {
@@ -258,18 +260,18 @@ impl<K: Kernel> Worker<K> {
 
     /// The first bytes are there. If they cannot be read, that shows when the file is.
     fn sniffed(&mut self, key: usize, result: i32) -> io::Result<()> {
-        let FillTask { fill, stage: Stage::Sniffing(mut sniffing) } = self.fills.remove(key) else { return Ok(()) };
+        let FillTask { permit, stage: Stage::Sniffing(mut sniffing) } = self.fills.remove(key) else { return Ok(()) };
         sniffing.start.returned();
         let read = usize::try_from(result).unwrap_or(0).min(SNIFFED_BYTES);
         let Sniffing { file, version, description, start, checked } = sniffing;
         let label = self.shared.site.said().label(description, &start[..read]);
-        self.fill_described(fill, file, version, label, checked)
+        self.fill_described(permit, file, version, label, checked)
     }
 
     /// It is known what the file of a fill is, which was found under its name at `checked`.
     fn fill_described(
         &mut self,
-        fill: Arc<Fill>,
+        permit: FillPermit,
         file: OwnedFd,
         version: Version,
         label: Arc<Label>,
@@ -277,30 +279,30 @@ impl<K: Kernel> Worker<K> {
     ) -> io::Result<()> {
         let age = version.age(identity::clock_of(file.as_fd(), &version));
         let representation = Representation::new(version, label);
-        let (name, settled) = (fill.shared_name().clone(), self.shared.options.settled);
+        let (name, settled) = (permit.shared_name().clone(), self.shared.options.settled);
         let file = Arc::new(OpenFile::new(file, name, representation, age, settled, checked));
-        self.fill_from(fill, file, checked, 1)
+        self.fill_from(permit, file, checked, 1)
     }
 
     /// The file of a fill is open, and was found under its name at `checked`; `own` connections of this worker wait for it.
-    fn fill_from(&mut self, fill: Arc<Fill>, file: Arc<OpenFile>, checked: u64, own: usize) -> io::Result<()> {
-        match self.shared.cache.reserve(&fill, &file, checked, self.now) {
-            Err(reason) => {
-                let waiters = self.shared.cache.pass(&fill, file, reason);
+    fn fill_from(&mut self, permit: FillPermit, file: Arc<OpenFile>, checked: u64, own: usize) -> io::Result<()> {
+        match permit.reserve(&file, checked, self.now) {
+            Err(bypass) => {
+                let waiters = permit.pass(file, bypass);
                 self.wake_all(waiters)
             }
             Ok(entry) => {
                 let may_refer = transmit::may_refer(self.shared.options.transmit, &file, &entry);
-                if may_refer && fill.is_waited_for_by(own) {
+                if may_refer && permit.is_waited_for_by(own) {
                     let is_warm = self.is_warm(&file, entry.size());
                     if is_warm && self.shared.cache.arena().is_nearly_full() {
-                        return self.defer_fill(fill, entry, file);
+                        return self.defer_fill(permit, entry, file);
                     }
                     if !is_warm && entry.size() >= limits::REFER_MIN_BYTES && self.fetching.is_worth_a_try(self.now) {
-                        return self.begin_fetching(fill, entry, file);
+                        return self.begin_fetching(permit, entry, file);
                     }
                 }
-                self.start_reading(fill, entry, file)
+                self.start_reading(permit, entry, file)
             }
         }
     }
@@ -318,9 +320,10 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// The file is cached without being read, as far as that is possible.
-    fn defer_fill(&mut self, fill: Arc<Fill>, entry: Lease, file: Arc<OpenFile>) -> io::Result<()> {
-        let Some(waiters) = self.shared.cache.defer(&fill, &entry, &file) else {
-            return self.start_reading(fill, entry, file);
+    fn defer_fill(&mut self, permit: FillPermit, entry: Lease, file: Arc<OpenFile>) -> io::Result<()> {
+        let waiters = match permit.defer(&entry, &file) {
+            Ok(waiters) => waiters,
+            Err(permit) => return self.start_reading(permit, entry, file),
         };
         self.metrics.fills[Step::Deferred].one();
         let due = self.now + limits::DEFER.as_nanos() as u64;
@@ -328,10 +331,10 @@ impl<K: Kernel> Worker<K> {
         self.wake_all(waiters)
     }
 
-    fn begin_fetching(&mut self, fill: Arc<Fill>, entry: Lease, file: Arc<OpenFile>) -> io::Result<()> {
-        let waiters = self.shared.cache.fetch(&fill, &entry, file.clone());
+    fn begin_fetching(&mut self, permit: FillPermit, entry: Lease, file: Arc<OpenFile>) -> io::Result<()> {
+        let waiters = permit.fetch(&entry, file.clone());
         let stage = Stage::Fetching(Fetching { file, entry, byte: Lent::new(0), at: 0, ahead: 0 });
-        let key = self.fills.insert(FillTask { fill, stage });
+        let key = self.fills.insert(FillTask { permit, stage });
         self.wake_all(waiters)?;
         self.fetch_on(key)
     }
@@ -348,9 +351,9 @@ impl<K: Kernel> Worker<K> {
 
     /// A step is there, or not.
     fn fetched(&mut self, key: usize, result: i32) -> io::Result<()> {
-        let FillTask { fill, stage: Stage::Fetching(fetching) } = &mut self.fills[key] else { return Ok(()) };
+        let FillTask { permit, stage: Stage::Fetching(fetching) } = &mut self.fills[key] else { return Ok(()) };
         fetching.byte.returned();
-        let (fill, file) = (fill.clone(), fetching.file.clone());
+        let (fill, file) = (permit.fill().clone(), fetching.file.clone());
         let (at, size, checked) = (fetching.at, fetching.entry.size(), fetching.entry.checked());
         let to = (at + limits::FETCH_BYTES).min(size);
         if !self.is_still_the_same(&fill, &file, checked) {
@@ -364,7 +367,7 @@ impl<K: Kernel> Worker<K> {
         if let Stage::Fetching(fetching) = &mut self.fills[key].stage {
             fetching.at = to;
         }
-        let waiters = self.shared.cache.fetched(&fill, &file, to);
+        let waiters = self.fills[key].permit.fetched(&file, to);
         self.wake_all(waiters)?;
         if to < size {
             return self.fetch_on(key);
@@ -376,12 +379,12 @@ impl<K: Kernel> Worker<K> {
 
     /// The file is in the page cache, or is not going to be.
     fn end_fetching(&mut self, key: usize, is_warm: bool) -> io::Result<()> {
-        let FillTask { fill, stage: Stage::Fetching(Fetching { file, entry, .. }) } = self.fills.remove(key) else {
+        let FillTask { permit, stage: Stage::Fetching(Fetching { file, entry, .. }) } = self.fills.remove(key) else {
             return Ok(());
         };
         match is_warm {
-            true => self.defer_fill(fill, entry, file.clone())?,
-            false => self.start_reading(fill, entry, file.clone())?,
+            true => self.defer_fill(permit, entry, file.clone())?,
+            false => self.start_reading(permit, entry, file.clone())?,
         }
         file.set_fetched(None);
         self.resume_due()
@@ -410,20 +413,20 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    fn start_reading(&mut self, fill: Arc<Fill>, entry: Lease, file: Arc<OpenFile>) -> io::Result<()> {
-        let waiters = self.shared.cache.start(&fill, &entry, file.clone());
+    fn start_reading(&mut self, permit: FillPermit, entry: Lease, file: Arc<OpenFile>) -> io::Result<()> {
+        let waiters = permit.start(&entry, file.clone());
         self.wake_all(waiters)?;
-        self.begin_reading(fill, entry, file)
+        self.begin_reading(permit, entry, file)
     }
 
-    fn begin_reading(&mut self, fill: Arc<Fill>, entry: Lease, file: Arc<OpenFile>) -> io::Result<()> {
+    fn begin_reading(&mut self, permit: FillPermit, entry: Lease, file: Arc<OpenFile>) -> io::Result<()> {
         // The storage is kept busy while chunks are copied and sent; a file of one chunk is asked for by its read.
         let (fd, size) = (file.fd.as_raw_fd(), entry.size());
         let is_cold = size > self.shared.options.read_chunk_bytes as u64
             && !file.is_warm(self.now)
             && !self.kernel.is_resident(fd, 0, size.min(limits::READ_AHEAD));
         let reading = Reading { file, entry: Lent::new(entry), ahead: is_cold.then_some(0) };
-        let key = self.fills.insert(FillTask { fill, stage: Stage::Reading(reading) });
+        let key = self.fills.insert(FillTask { permit, stage: Stage::Reading(reading) });
         self.read_on(key)
     }
 
@@ -445,8 +448,8 @@ impl<K: Kernel> Worker<K> {
 
     pub(super) fn fill_read(&mut self, key: u32, completion: &Completion) -> io::Result<()> {
         let key = key as usize;
-        let (fill, reading) = match self.fills.get_mut(key) {
-            Some(FillTask { fill, stage: Stage::Reading(reading) }) => (fill, reading),
+        let (permit, reading) = match self.fills.get_mut(key) {
+            Some(FillTask { permit, stage: Stage::Reading(reading) }) => (permit, reading),
             Some(FillTask { stage: Stage::Fetching(_), .. }) => return self.fetched(key, completion.result),
             Some(FillTask { stage: Stage::Sniffing(_), .. }) => return self.sniffed(key, completion.result),
             Some(FillTask { stage: Stage::Opening(_), .. }) | None => return Ok(()),
@@ -467,13 +470,13 @@ impl<K: Kernel> Worker<K> {
             }
             error => return self.fail_fill(key, Failure::Io(-error)),
         };
-        let (fill, file, entry) = (fill.clone(), reading.file.clone(), reading.entry.clone());
+        let (fill, file, entry) = (permit.fill().clone(), reading.file.clone(), reading.entry.clone());
         // Nobody sees the chunk before it is known to be of the same version as what was sent already.
         if !self.is_still_the_same(&fill, &file, entry.checked()) {
             return self.tear_fill(key);
         }
         let filled = entry.filled() + read;
-        let waiters = self.shared.cache.advance(&fill, &entry, filled);
+        let waiters = self.fills[key].permit.advance(&entry, filled);
         self.wake_all(waiters)?;
         match filled < entry.size() {
             true => self.read_on(key),
@@ -485,7 +488,7 @@ impl<K: Kernel> Worker<K> {
         let task = self.fills.remove(key);
         let Stage::Reading(reading) = task.stage else { return Ok(()) };
         self.metrics.fills[Step::Finished].one();
-        let waiters = self.shared.cache.publish(&task.fill, reading.entry.clone());
+        let waiters = task.permit.publish(reading.entry.clone());
         self.wake_all(waiters)?;
         self.resume_due()
     }
@@ -498,13 +501,13 @@ impl<K: Kernel> Worker<K> {
 
     fn fail_fill(&mut self, key: usize, failure: Failure) -> io::Result<()> {
         let task = self.fills.remove(key);
-        self.end_failed_fill(&task.fill, failure)?;
+        self.end_failed_fill(task.permit, failure)?;
         self.resume_due()
     }
 
-    fn end_failed_fill(&mut self, fill: &Arc<Fill>, failure: Failure) -> io::Result<()> {
+    fn end_failed_fill(&mut self, permit: FillPermit, failure: Failure) -> io::Result<()> {
         self.metrics.fills[Step::Failed].one();
-        let waiters = self.shared.cache.fail(fill, failure);
+        let waiters = permit.fail(failure);
         self.wake_all(waiters)
     }
 

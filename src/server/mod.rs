@@ -78,6 +78,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     let origin = follow::open(&options).with_context(|| format!("cannot serve {}", options.root.display()))?;
     let metrics = Metrics::new(options.workers);
     let packed_max = if options.transmit == Transmit::Splice { 0 } else { limits::PACKED_MAX };
+    let mail = Arc::new(Mail::new(options.workers)?);
     let cache = Cache::new(
         options.arena_bytes,
         packed_max,
@@ -85,6 +86,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
         options.miss_cost_bytes,
         limits::OPEN_TIME.min(options.revalidate),
         metrics.shared.clone(),
+        mail.clone(),
     )
     .context("cannot make the arena")?;
     let access_log = match &options.access_log {
@@ -98,7 +100,6 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
         false => listen::adopt(inherited, &options)?,
     };
     let connections = Admission::new(options.max_connections);
-    let mail = Mail::new(options.workers)?;
     let shared =
         Arc::new(Shared { options, origin, cache, metrics, connections, mail, guard, site, access_log, descriptors });
     eprintln!("forebay: {}", shared.cache.arena().folios().describe());

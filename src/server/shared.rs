@@ -4,7 +4,7 @@ use super::access_log::AccessLog;
 use super::auth::Guard;
 use super::site::Site;
 use crate::cache::Cache;
-use crate::cache::fill::Fill;
+use crate::cache::permit::FillPermit;
 use crate::config::ServeOptions;
 use crate::exchange::revalidate::Checked;
 use crate::limits;
@@ -13,7 +13,7 @@ use crate::metrics::labels::Revalidation;
 use crate::origin::Origin;
 use crate::ring::kernel::{Kind, Token};
 use crate::ring::notifier::Notifier;
-use crate::wake::Waiter;
+use crate::wake::{Waiter, Wake};
 use parking_lot::Mutex;
 use std::io;
 use std::os::fd::RawFd;
@@ -25,10 +25,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub struct Shared {
     pub options: ServeOptions,
     pub origin: Origin,
-    pub cache: Cache,
+    pub cache: Arc<Cache>,
     pub metrics: Metrics,
     pub connections: Arc<Admission>,
-    pub mail: Mail,
+    pub mail: Arc<Mail>,
     pub guard: Guard,
     pub site: Site,
     pub access_log: AccessLog,
@@ -82,7 +82,7 @@ impl Drop for Admitted {
 pub struct Mail {
     boxes: Vec<Mailbox>,
     notifier: Notifier,
-    delegated: Mutex<Vec<Arc<Fill>>>,
+    delegated: Mutex<Vec<FillPermit>>,
 }
 
 /// What is known of one worker.
@@ -129,18 +129,20 @@ impl Mail {
     }
 
     /// Has a worker do a fill that a thread without a ring has begun.
-    pub fn delegate(&self, fill: Arc<Fill>) {
-        self.delegated.lock().push(fill);
+    pub fn delegate(&self, permit: FillPermit) {
+        self.delegated.lock().push(permit);
         self.send(DELEGATE, Token::new(Kind::Delegated, 0, 0));
     }
 
     /// What was delegated since the last call.
-    pub fn take_delegated(&self) -> Vec<Arc<Fill>> {
+    pub fn take_delegated(&self) -> Vec<FillPermit> {
         std::mem::take(&mut self.delegated.lock())
     }
+}
 
-    /// Tells those who wait for a fill that it has moved on, from a thread that is no worker.
-    pub fn wake(&self, waiters: Vec<Waiter>) {
+/// From a thread that is no worker.
+impl Wake for Mail {
+    fn wake(&self, waiters: Vec<Waiter>) {
         for waiter in waiters {
             match waiter {
                 Waiter::Ring { worker, message } => {

@@ -147,10 +147,11 @@ fn simulate(seed: u64, options: ServeOptions) -> (Worker<Simulated>, Rc<RefCell<
     let packed_max = if options.transmit == Transmit::Splice { 0 } else { limits::PACKED_MAX };
     let evictions = metrics.shared.clone();
     let (bytes, cost) = (options.arena_bytes, options.miss_cost_bytes);
-    let cache = Cache::new(bytes, packed_max, options.eviction, cost, options.revalidate, evictions).unwrap();
+    let mail = Arc::new(Mail::new(2).unwrap());
+    let cache =
+        Cache::new(bytes, packed_max, options.eviction, cost, options.revalidate, evictions, mail.clone()).unwrap();
     let origin = Origin::open(&options.root, Policy::default(), || 0).unwrap();
     let connections = Admission::new(options.max_connections);
-    let mail = Mail::new(2).unwrap();
     let guard = Guard::open(None, false).unwrap();
     let access_log = AccessLog::off();
     let descriptors = limits::OWN_DESCRIPTORS * 4 / 3 + 8;

@@ -62,7 +62,7 @@ impl Lane {
                     let lane = self.clone();
                     tokio_uring::spawn(async move { lane.check(lease).await.map(drop).unwrap_or_default() });
                 }
-                Action::Fill(fill) => self.begin(&fill),
+                Action::Fill(permit) => self.shared.mail.delegate(permit),
                 Action::Deliver(plan) => return self.deliver(plan),
                 Action::Refuse(refusal) => {
                     let query = parts.uri.query().map(str::as_bytes);
@@ -91,11 +91,6 @@ impl Lane {
             }
         })
         .await
-    }
-
-    /// Has a worker read the file.
-    fn begin(&self, fill: &Arc<Fill>) {
-        self.shared.mail.delegate(fill.clone());
     }
 
     /// Compares what is cached with the disk.
