@@ -63,9 +63,15 @@ fn it_shows_what_the_server_does() {
     assert!(text(&page, "ratio").ends_with('%'), "{}", text(&page, "ratio"));
     assert!(text(&page, "hit-latency").ends_with('s'), "{}", text(&page, "hit-latency"));
     assert_eq!(text(&page, "entries"), "3");
+    assert!(text(&page, "title").starts_with(root.to_str().unwrap()), "{}", text(&page, "title"));
+    assert!(text(&page, "hit-latency-note").contains("99 %: "), "{}", text(&page, "hit-latency-note"));
+    let (_, statuses) = page.split_once("id=\"statuses\"").unwrap();
+    assert!(statuses.starts_with("><tr><td>2xx</td><td>"), "{}", &statuses[..60]);
+    let (_, evictions) = page.split_once("id=\"evictions\"").unwrap();
+    assert!(evictions.starts_with("><tr><td>none yet</td>"), "{}", &evictions[..60]);
     assert!(page.contains("popular &lt;b&gt;&amp;.txt"), "names are shown as text");
     assert!(!page.contains("popular <b>"), "and never as markup");
-    for chart in ["chart-ratio", "chart-bytes", "chart-requests", "chart-latency"] {
+    for chart in ["chart-ratio", "chart-bytes", "chart-requests", "chart-latency", "chart-errors"] {
         let (_, rest) = page.split_once(&format!("id=\"{chart}\"")).unwrap();
         let (drawing, _) = rest.split_once("</svg>").unwrap();
         assert!(drawing.contains("<path") && drawing.contains("<text"), "{chart} is drawn: {drawing}");

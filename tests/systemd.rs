@@ -134,7 +134,7 @@ fn the_units_are_sound() {
     for unit in ["forebay.service", "forebay.socket"] {
         let text = fs::read_to_string(format!("{}/deploy/{unit}", env!("CARGO_MANIFEST_DIR"))).unwrap();
         // The program is where the unit says only once it is installed.
-        let text = text.replace("/usr/local/bin/forebay", env!("CARGO_BIN_EXE_forebay"));
+        let text = text.replace("ExecStart=forebay", concat!("ExecStart=", env!("CARGO_BIN_EXE_forebay")));
         fs::write(dir.path().join(unit), text).unwrap();
     }
     let verified = Command::new("systemd-analyze")

@@ -121,6 +121,12 @@ impl Class {
 }
 
 impl Status {
+    /// The first digit of the status; `None` of [`Status::Other`].
+    pub fn class(self) -> Option<usize> {
+        let digit = self.pairs().bytes().find(u8::is_ascii_digit)?;
+        Some(usize::from(digit - b'0'))
+    }
+
     /// The label of a status code.
     #[inline]
     pub fn of(code: u16) -> Status {
@@ -280,6 +286,7 @@ mod tests {
         for status in Status::ALL.iter().filter(|&&s| s != Status::Other) {
             let code = status.pairs().trim_matches(|c: char| !c.is_ascii_digit()).parse().expect("a number");
             assert_eq!(Status::of(code), *status);
+            assert_eq!(status.class(), Some(usize::from(code / 100)));
         }
     }
 }

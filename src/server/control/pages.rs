@@ -132,6 +132,8 @@ impl CachedFile {
 #[derive(Serialize)]
 struct LivePage {
     version: &'static str,
+    host: String,
+    root: String,
     uptime_seconds: f64,
     arena: ArenaNumbers,
     entries: usize,
@@ -140,6 +142,8 @@ struct LivePage {
     hits: u64,
     misses: u64,
     others: u64,
+    /// Responses whose status begins with 1, 2, 3, 4 and 5.
+    statuses: [u64; 5],
     evictions: Vec<(&'static str, u64)>,
     classes: Vec<ClassPicture>,
     top: Vec<CachedFile>,
@@ -156,6 +160,8 @@ impl LivePage {
         let now = Sample::of(metrics);
         LivePage {
             version: env!("CARGO_PKG_VERSION"),
+            host: String::from_utf8_lossy(rustix::system::uname().nodename().to_bytes()).into_owned(),
+            root: shared.options.root.display().to_string(),
             uptime_seconds: metrics.started.elapsed().unwrap_or_default().as_secs_f64(),
             arena: ArenaNumbers::of(&snapshot),
             entries: snapshot.entries.len(),
@@ -164,6 +170,7 @@ impl LivePage {
             hits: now.hits,
             misses: now.misses,
             others: now.others,
+            statuses: now.statuses,
             evictions: Eviction::ALL.iter().map(|&why| (why.pairs(), metrics.shared.evictions[why].get())).collect(),
             classes: ClassPicture::all(&snapshot),
             top,

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::metrics::Metrics;
 use crate::metrics::counter::{BOUNDS, HistogramValues, Label, Read, bound_seconds};
-use crate::metrics::labels::Class;
+use crate::metrics::labels::{Class, Status};
 use crate::server::notices::LimitWatch;
 use crate::server::shared::Shared;
 
@@ -25,6 +25,8 @@ pub(super) struct Sample {
     pub hits: u64,
     pub misses: u64,
     pub others: u64,
+    /// Responses whose status begins with 1, 2, 3, 4 and 5.
+    pub statuses: [u64; 5],
     body_bytes: u64,
     hit_latency: HistogramValues,
     miss_latency: HistogramValues,
@@ -34,6 +36,11 @@ impl Sample {
     pub fn of(metrics: &Metrics) -> Sample {
         let (hit_latency, miss_latency) = metrics.latencies();
         let mut sample = Sample { hit_latency, miss_latency, ..Sample::default() };
+        for &status in Status::ALL {
+            if let Some(count) = status.class().and_then(|class| sample.statuses.get_mut(class - 1)) {
+                *count += metrics.sum(|thread| thread.responses[status].get());
+            }
+        }
         for &class in Class::ALL {
             let requests = metrics.sum(|thread| thread.requests[class].get());
             sample.body_bytes += metrics.sum(|thread| thread.body_bytes[class].get());
@@ -58,6 +65,8 @@ pub(super) struct Series {
     hits: Vec<u64>,
     misses: Vec<u64>,
     body_bytes: Vec<u64>,
+    client_errors: Vec<u64>,
+    server_errors: Vec<u64>,
     hit_p50: Vec<Option<f64>>,
     hit_p99: Vec<Option<f64>>,
     miss_p50: Vec<Option<f64>>,
@@ -89,6 +98,8 @@ impl Rates {
             series.hits.push(after.hits.saturating_sub(before.hits));
             series.misses.push(after.misses.saturating_sub(before.misses));
             series.body_bytes.push(after.body_bytes.saturating_sub(before.body_bytes));
+            series.client_errors.push(after.statuses[3].saturating_sub(before.statuses[3]));
+            series.server_errors.push(after.statuses[4].saturating_sub(before.statuses[4]));
             let hits = difference(&before.hit_latency, &after.hit_latency);
             let misses = difference(&before.miss_latency, &after.miss_latency);
             series.hit_p50.push(quantile(&hits, 0.5));
