@@ -335,3 +335,46 @@ fn nothing_is_smuggled() {
         assert!(successes <= 1, "{fields:?} hides a request: {successes} answers");
     }
 }
+
+/// A connection whose first request goes to the control plane, with a body that nobody reads, goes on with the next one.
+#[test]
+fn a_first_request_with_an_unread_body_is_followed_by_the_next() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("file"), "content").unwrap();
+    let server = harness::Server::start(root.path(), &[]);
+    let chunks = ["5\r\nhello\r\n0\r\n\r\n", "5\r\nhello\r\n0\r\nTrailer: x\r\n\r\n", "0\r\n\r\n"];
+    let chunked = chunks.map(|chunks| ("Transfer-Encoding: chunked", chunks));
+    let sized = [("Content-Length: 5", "hello"), ("Content-Length: 5\r\nExpect: 100-continue", "hello")];
+    let second = "GET /file HTTP/1.1\r\nHost: a\r\n\r\n";
+    for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"] {
+        for (field, body) in chunked.iter().chain(&sized) {
+            // Not cached at first, then cached: answered later, or at once.
+            for _ in 0..2 {
+                let mut client = server.connect();
+                client.send(format!("{method} /file HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n{body}{second}"));
+                let first = client.response(method);
+                if first.field("connection") == Some("close") {
+                    client.expect_end();
+                    continue;
+                }
+                assert_eq!(client.response("GET").text(), "content", "{method} {field} {body:?}");
+            }
+        }
+    }
+}
+
+/// What is no host is refused, and the connection ends.
+#[test]
+fn a_host_that_is_none_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("file"), "content").unwrap();
+    let server = harness::Server::start(root.path(), &[]);
+    for host in ["Host: a/b", "Host: abc\\foo", "Host: localhost:80 x", "Host: a\r\nHost: b", "X: no host"] {
+        let mut client = server.connect();
+        let request = format!("GET /file HTTP/1.1\r\n{host}\r\n\r\n");
+        client.send(format!("{request}{request}"));
+        let refusal = client.response("GET");
+        assert_eq!((refusal.status, refusal.field("connection")), (400, Some("close")), "{host}");
+        client.expect_end();
+    }
+}

@@ -1,6 +1,7 @@
 //! Request heads, parsed (by httparse) just far enough to know which plane serves a request and what it asks for.
 
 use super::conditional::Conditions;
+use super::host::Authority;
 use std::mem::MaybeUninit;
 
 /// The most header fields that any setting allows.
@@ -112,7 +113,9 @@ pub fn parse(bytes: &[u8], limits: HeadLimits) -> Parsed<'_> {
         head.conditions.range = None;
     }
     // RFC 9112, 3.2: exactly one Host field in HTTP/1.1, at most one in any version.
-    if hosts > 1 || (is_11 && hosts == 0) {
+    // A request without an authority has an empty one (RFC 9110, 7.2).
+    let is_valid = head.host.is_none_or(|host| host.is_empty() || Authority::parse(host).is_some());
+    if hosts > 1 || (is_11 && hosts == 0) || !is_valid {
         return Parsed::Bad(BadRequest::Host);
     }
     Parsed::Whole(head)
@@ -211,6 +214,13 @@ mod tests {
     fn bad_heads_are_told_apart() {
         assert_eq!(bad("GET / HTTP/1.1\r\n\r\n"), BadRequest::Host);
         assert_eq!(bad("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"), BadRequest::Host);
+        for host in ["a/b", "abc\\foo", "localhost:80 x", "a:b", "u@a", "[::1"] {
+            assert_eq!(bad(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")), BadRequest::Host, "{host}");
+            assert_eq!(bad(&format!("GET / HTTP/1.0\r\nHost: {host}\r\n\r\n")), BadRequest::Host, "{host}");
+        }
+        for host in ["", "a", "a.example:80", "[::1]:80", "127.0.0.1", "a:"] {
+            assert!(whole(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).keep_alive, "{host}");
+        }
         assert_eq!(bad("GET / HTTP/2.0\r\n\r\n"), BadRequest::Version);
         assert_eq!(bad("GET\r\n\r\n"), BadRequest::Syntax);
         assert_eq!(bad("\x16\x03\x01\x02\r\n"), BadRequest::Syntax);

@@ -163,7 +163,9 @@ impl Problem {
     pub fn of_bad_request(why: BadRequest, head_bytes: usize, fields: usize) -> Problem {
         match why {
             BadRequest::Syntax => Problem::new(400, "the request is not well-formed HTTP/1.1"),
-            BadRequest::Host => Problem::new(400, "the request must have exactly one Host field"),
+            BadRequest::Host => {
+                Problem::new(400, "the request must have exactly one Host field: a host, with a port or without")
+            }
             BadRequest::Version => Problem::new(505, "only HTTP/1.0 and HTTP/1.1 are spoken here"),
             BadRequest::LineTooLong => {
                 Problem::new(414, format!("the request target is too long: a whole head may have {head_bytes} bytes"))

@@ -106,7 +106,11 @@ impl Socket {
     fn account(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(result) => {
-                self.stalled = None;
+                if self.stalled.take().is_some() {
+                    // hyper waits for the reader when a pipelined request's response had to wait for this write, and would wait
+                    // for ever if that request was the last.
+                    cx.waker().wake_by_ref();
+                }
                 if let Ok(count) = result {
                     self.metrics.bytes_sent.add(count as u64);
                 }
