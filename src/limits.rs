@@ -54,7 +54,8 @@ pub const TICK: Duration = Duration::from_millis(250);
 /// How long a connection that is closed after an error is still read from, so that its answer is not lost to a reset.
 pub const LINGER: Duration = Duration::from_secs(2);
 
-/// Connections beyond the limit that are answered 503 at the same time; more are closed without an answer.
+/// Connections beyond the limit that are answered 503 and given time to read it, at the same time and by one worker; more are
+/// answered and closed at once.
 pub const REFUSED_AT_ONCE: usize = 256;
 
 /// Bytes of a file's name (relative to the root), as the kernel limits paths.
@@ -138,8 +139,15 @@ pub const DEFER: Duration = Duration::from_millis(250);
 /// Files that the cache keeps open at most: those that are cached without their bytes, and those that were.
 pub const OPEN_FILES: usize = 16 << 10;
 
-/// Descriptors that the server needs for itself.
+/// Descriptors that the server needs for itself: listeners, rings, files being opened and compared, answers to connections that are
+/// one too many. Where there are few, half of them.
 pub const OWN_DESCRIPTORS: usize = 256;
+
+/// Memory put by for the time when the system gives no more, so that what was begun can be finished.
+pub const HEAP_RESERVE_BYTES: usize = 8 << 20;
+
+/// For how long there must have been enough of something before the log says that there is again.
+pub const ALARM_OVER: Duration = Duration::from_secs(5);
 
 /// How long a file stays open at most after it was found under its name, if it is not cached any more. One that was deleted
 /// takes room on the disk for that long.

@@ -8,6 +8,10 @@ use forebay::cli::output::OutputClosed;
 use forebay::cli::{self, Cli, Command, Outcome, completions, fetch, list, put, shell, simulate};
 use forebay::text;
 
+/// Finds memory for what was begun when the system has no more.
+#[global_allocator]
+static HEAP: forebay::arena::heap::Heap = forebay::arena::heap::Heap;
+
 fn main() -> ExitCode {
     match run(Cli::try_parse().unwrap_or_else(|error| cli::refuse(&error)).command) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

@@ -2,7 +2,8 @@
 
 mod harness;
 
-use harness::limited;
+use harness::{Client, Server, assert_same, bytes, limited, request, until};
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 /// The signal of a limit on file sizes ends a program without a word.
 #[test]
@@ -15,4 +16,136 @@ fn a_limit_on_file_sizes_below_the_arena_is_named_at_start() {
     for part in ["limit on file sizes is 8388608 bytes", "LimitFSIZE=", "--arena"] {
         assert!(said.contains(part), "{part} is not in {said}");
     }
+}
+
+/// A server with `small`, and a directory for what a test needs.
+fn serve(limits: &[&str], args: &[&str]) -> (tempfile::TempDir, Server) {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("small"), bytes(1, 3000)).unwrap();
+    std::fs::write(root.path().join("cold"), bytes(2, 3000)).unwrap();
+    let server = Server::start_limited(root.path(), limits, args);
+    (root, server)
+}
+
+/// That a connection that was open before is served as ever, from the cache.
+#[track_caller]
+fn expect_hit(client: &mut Client) {
+    let response = client.get("/small");
+    assert!(response.status == 200 && response.cache_status().starts_with("forebay; hit"), "{:?}", response.head);
+    assert_same(&response.body, &bytes(1, 3000), "small");
+}
+
+/// That a connection is answered 503, and told to come back.
+#[track_caller]
+fn expect_refusal(client: &mut Client) -> String {
+    let refusal = client.response("GET");
+    assert_eq!((refusal.status, refusal.field("retry-after")), (503, Some("1")), "{}", refusal.text());
+    refusal.text()
+}
+
+/// Waits until a new connection is served.
+fn until_recovered(server: &Server) {
+    until("new connections are served", || {
+        let mut client = server.connect();
+        client.try_send(&request("GET", "/small", &[])).is_ok()
+            && client.try_response("GET").is_ok_and(|response| response.status == 200)
+    });
+}
+
+#[test]
+fn connections_are_limited_to_what_there_are_descriptors_for() {
+    let (_root, server) = serve(&["-n 120"], &["--workers", "1", "--log", "warn"]);
+    assert!(server.stderr().contains("30 connections at most, not 20000"), "{}", server.stderr());
+    let mut served: Vec<Client> = (0..30).map(|_| server.connect()).collect();
+    served.iter_mut().for_each(|client| drop(client.get("/small")));
+    for _ in 0..3 {
+        let mut surplus = server.connect();
+        assert!(expect_refusal(&mut surplus).contains("all 30 connections are in use"));
+        served.iter_mut().for_each(expect_hit);
+    }
+    // A miss has its descriptor, too.
+    assert_same(&served[0].get("/cold").body, &bytes(2, 3000), "cold");
+    drop(served);
+    until_recovered(&server);
+}
+
+/// More connections come at once than there are descriptors for: none stays without an answer.
+#[test]
+fn a_rush_is_answered() {
+    let (_root, server) = serve(&["-n 60"], &["--workers", "1", "--log", "warn"]);
+    let mut served = server.connect();
+    served.get("/small");
+    server.signal(Signal::STOP);
+    let mut rush: Vec<Client> = (0..150).map(|_| server.connect()).collect();
+    rush.iter_mut().for_each(|client| client.send(request("GET", "/small", &[])));
+    server.signal(Signal::CONT);
+    let responses: Vec<_> = rush.iter_mut().map(|client| client.response("GET")).collect();
+    for response in &responses {
+        let is_refusal = response.status == 503 && response.field("retry-after") == Some("1");
+        assert!(response.is_hit() || is_refusal, "{:?} {}", response.head, response.text());
+    }
+    assert!(responses.iter().any(|response| response.is_hit()), "there is room for some");
+    assert!(responses.iter().any(|response| response.text().contains("no descriptor is left")));
+    assert_eq!(server.stderr().matches("no descriptor is left").count(), 1, "{}", server.stderr());
+    expect_hit(&mut served);
+    drop(rush);
+    until_recovered(&server);
+}
+
+/// Somebody lowers the limit of the running server, or the whole system is out of descriptors.
+#[test]
+fn without_a_descriptor_a_hit_is_a_hit() {
+    let (_root, server) = serve(&[], &["--workers", "1", "--log", "warn", "--revalidate", "0s"]);
+    let mut served = server.connect();
+    served.get("/small");
+    expect_hit(&mut served);
+    let pid = Some(Pid::from_raw(server.pid() as i32).unwrap());
+    let before = getrlimit_of(&server);
+    prlimit(pid, Resource::Nofile, Rlimit { current: Some(3), maximum: before.maximum }).unwrap();
+    let cold = served.get("/cold");
+    assert_eq!((cold.status, cold.field("retry-after")), (503, Some("1")), "{}", cold.text());
+    expect_hit(&mut served);
+    prlimit(pid, Resource::Nofile, before).unwrap();
+    assert_same(&served.get("/cold").body, &bytes(2, 3000), "cold");
+}
+
+fn getrlimit_of(server: &Server) -> Rlimit {
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let mut numbers = line.split_whitespace().filter_map(|word| word.parse().ok());
+    Rlimit { current: numbers.next(), maximum: numbers.next() }
+}
+
+/// The memory of connections is what clients can make grow.
+#[test]
+fn without_memory_a_hit_is_a_hit_and_the_surplus_is_answered() {
+    let (_root, server) =
+        serve(&[], &["--workers", "1", "--log", "warn", "--max-head", "1MiB", "--header-timeout", "1h"]);
+    let mut served = server.connect();
+    served.get("/small");
+    expect_hit(&mut served);
+    let pid = Some(Pid::from_raw(server.pid() as i32).unwrap());
+    let lowered = Rlimit { current: Some(server.memory("VmSize") + (16 << 20)), maximum: None };
+    prlimit(pid, Resource::As, lowered).unwrap();
+    let mut head = request("GET", "/small", &[]);
+    head.truncate(head.len() - 2);
+    head.extend_from_slice(b"Long: ");
+    head.resize(700 << 10, b'x');
+    let mut others = Vec::new();
+    loop {
+        let mut client = server.connect();
+        // One that is refused takes nothing more.
+        let _ = client.try_send(&head);
+        others.push(client);
+        expect_hit(&mut served);
+        if server.stderr().contains("no memory is left") {
+            break;
+        }
+        assert!(others.len() < 200, "memory never ends: {} bytes", server.memory("VmSize"));
+    }
+    assert!(expect_refusal(&mut server.connect()).contains("no memory is left"));
+    expect_hit(&mut served);
+    drop(others);
+    until_recovered(&server);
+    expect_hit(&mut served);
 }

@@ -1,6 +1,7 @@
 //! The arena: the cache's memory, a virtual range with a physical budget.
 //!
 //! * [`layout`]: which range an object gets and what it costs (pure accounting).
+//! * [`heap`]: the process's own memory, and its reserve.
 //! * [`memory`]: the memfd behind it, its mappings and folios.
 //! * [`Allocation`]: a range that is owned. Dropping it gives the memory back: to be rewritten in place, unless it was ever
 //!   sent by reference; then sockets may still refer to its pages, and they are punched out, to be replaced by fresh ones.
@@ -10,6 +11,7 @@
 // It maps memory, and gives out parts of it that are written and read at the same time.
 #![allow(unsafe_code)]
 
+pub mod heap;
 pub mod layout;
 pub mod memory;
 

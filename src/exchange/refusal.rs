@@ -75,6 +75,11 @@ impl Refusal {
                 Problem::new(503, text).with_field("Retry-After: 1")
             }
             Refusal::RootAbsent => Problem::new(503, RootAbsent.to_string()).with_field("Retry-After: 1"),
+            Refusal::Origin { name, errno: errno @ (libc::EMFILE | libc::ENFILE | libc::ENOMEM) } => {
+                let cause = io::Error::from_raw_os_error(*errno);
+                let text = format!("the file cannot be read at present: {}: {cause}", shown(name));
+                Problem::new(503, text).with_field("Retry-After: 1")
+            }
             Refusal::Origin { name, errno } => {
                 let cause = io::Error::from_raw_os_error(*errno);
                 Problem::new(500, format!("the file cannot be read: {}: {cause}", shown(name)))
@@ -100,6 +105,7 @@ mod tests {
             (Failure::Forbidden, 403),
             (Failure::Changed, 503),
             (Failure::Io(libc::EIO), 500),
+            (Failure::Io(libc::EMFILE), 503),
         ] {
             let problem = Refusal::of_failure(b"a/b", failure, Forward::Stale).problem();
             assert_eq!(problem.status, status, "{failure:?}");

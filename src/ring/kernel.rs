@@ -177,6 +177,15 @@ pub trait Kernel {
         Peer::Unix
     }
 
+    /// Accepts a connection that waits.
+    ///
+    /// # Errors
+    /// Those of accept4: none is waiting, or it cannot be accepted.
+    fn accept_now(&mut self, listener: RawFd) -> io::Result<RawFd>;
+
+    /// Answers a new connection and closes it, at once.
+    fn dismiss(&mut self, socket: RawFd, answer: &[u8]);
+
     /// Ends one direction or both; receives and sends in flight complete then.
     fn shutdown(&mut self, socket: RawFd, how: std::net::Shutdown);
 

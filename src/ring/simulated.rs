@@ -163,6 +163,12 @@ impl World {
         Completion { token: token.pack(), result: self.arriving.remove(0), flags: F_MORE }
     }
 
+    /// The completion with which a listener's accept ends without a connection, at this very time.
+    pub fn not_accepted(&mut self, errno: i32) -> Completion {
+        let token = self.accept.take().expect("the listener is armed");
+        Completion { token: token.pack(), result: -errno, flags: 0 }
+    }
+
     /// The completion with which these bytes are received, at this very time.
     pub fn received(&mut self, fd: RawFd, bytes: &[u8]) -> Completion {
         let token = self.sockets[&fd].receive.expect("the receive is armed");
@@ -460,6 +466,21 @@ impl Kernel for Simulated {
 
     fn progress(&mut self, socket: RawFd) -> u64 {
         self.0.borrow().sockets[&socket].read.len() as u64
+    }
+
+    fn accept_now(&mut self, _listener: RawFd) -> io::Result<RawFd> {
+        let world = &mut *self.0.borrow_mut();
+        match world.arriving.is_empty() {
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => Ok(world.arriving.remove(0)),
+        }
+    }
+
+    fn dismiss(&mut self, socket: RawFd, answer: &[u8]) {
+        let world = &mut *self.0.borrow_mut();
+        let socket = world.sockets.get_mut(&socket).unwrap();
+        socket.in_transit.extend(answer);
+        socket.closed = true;
     }
 
     fn shutdown(&mut self, socket: RawFd, how: Shutdown) {

@@ -8,7 +8,7 @@ use crate::net::peer::Peer;
 use crate::origin::Found;
 use io_uring::{opcode, squeue, types};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 /// IORING_SEND_ZC_REPORT_USAGE: the notification's result tells whether the bytes were copied after all.
 const REPORT_USAGE: u16 = 8;
@@ -184,6 +184,30 @@ impl Kernel for System {
     fn close(&mut self, fd: RawFd) {
         // SAFETY: the caller gives the descriptor up.
         unsafe { libc::close(fd) };
+    }
+
+    fn accept_now(&mut self, listener: RawFd) -> io::Result<RawFd> {
+        use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+        use rustix::net::{SocketFlags, accept_with};
+        // SAFETY: the listener outlives the call.
+        let listener = unsafe { BorrowedFd::borrow_raw(listener) };
+        // The ring's accepts are of a listener that blocks; this one must not. One of another worker on the same listener that is
+        // armed meanwhile may end, and is armed again by that worker's next tick.
+        let blocking = fcntl_getfl(listener)?;
+        fcntl_setfl(listener, blocking | OFlags::NONBLOCK)?;
+        let accepted = accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC);
+        fcntl_setfl(listener, blocking)?;
+        Ok(accepted?.into_raw_fd())
+    }
+
+    fn dismiss(&mut self, socket: RawFd, answer: &[u8]) {
+        let socket = self.adopt(socket);
+        // A new socket has room for it, or its peer is gone.
+        let _ = self.send_now(socket.as_raw_fd(), answer, false);
+        self.shutdown(socket.as_raw_fd(), std::net::Shutdown::Write);
+        // A request that is there and is not read would turn the end into a reset.
+        let mut request = [0; limits::RECEIVE_BUFFER_BYTES];
+        let _ = rustix::net::recv(&socket, &mut request, rustix::net::RecvFlags::DONTWAIT);
     }
 
     fn now(&self) -> u64 {

@@ -240,6 +240,11 @@ impl Record {
         }
     }
 
+    /// There is nothing to log here: the request is answered elsewhere.
+    pub fn cancel(mut self) {
+        self.0 = None;
+    }
+
     /// The whole response has been handed over, at `now` (monotonic nanoseconds). Never blocks.
     #[inline]
     pub fn end(mut self, now: u64) {

@@ -3,6 +3,8 @@
 //! At most one send is in flight at a time (order), and one receive is armed as long as the connection is read from. A
 //! connection is given up only when no operation of it is outstanding.
 
+use super::access_log::Record;
+use super::ledger::Ledger;
 use super::shared::Admitted;
 use crate::cache::entry::Lease;
 use crate::cache::fill::{Fill, OpenFile};
@@ -32,6 +34,10 @@ pub(super) struct Connection {
     pub wait: Wait,
     /// The body being sent, of the oldest response.
     pub body: Option<Body>,
+    /// What is owed of the responses that were begun.
+    pub ledger: Ledger,
+    /// The oldest request's, while it waits for something.
+    pub record: Option<Record>,
     pub ending: Ending,
     /// Completions that are still to come, counting a multishot operation once.
     pub operations: u32,
@@ -202,6 +208,8 @@ impl Connection {
             in_flight: None,
             wait: Wait::None,
             body: None,
+            ledger: Ledger::default(),
+            record: None,
             ending: Ending::Open,
             operations: 0,
             deadline: u64::MAX,

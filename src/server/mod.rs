@@ -5,6 +5,7 @@
 //! * [`shared`]: what all threads share.
 
 pub mod access_log;
+pub mod alarm;
 pub mod auth;
 mod checks;
 mod connection;
@@ -12,6 +13,7 @@ pub mod control;
 mod filler;
 mod follow;
 pub mod hosts;
+mod ledger;
 pub mod listen;
 pub mod logging;
 mod notices;
@@ -26,6 +28,7 @@ mod stream;
 pub mod systemd;
 pub mod worker;
 
+use crate::arena::heap;
 use crate::cache::Cache;
 use crate::config::{ServeOptions, Transmit};
 use crate::limits;
@@ -35,6 +38,7 @@ use crate::ring::preflight;
 use crate::ring::system::System;
 use crate::text;
 use access_log::AccessLog;
+use alarm::Alarms;
 use anyhow::Context;
 use auth::Guard;
 use shared::{Admission, Admitted, Mail, Shared};
@@ -65,6 +69,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     // First of all: it changes the environment, which only a single thread may.
     let inherited = systemd::inherited()?;
     // A write beyond the limit on file sizes then fails with EFBIG, and costs a log line or an upload, not the server.
+    heap::restore();
     signal_hook::flag::register(libc::SIGXFSZ, Arc::default())?;
     let offer = preflight::check()?;
     if options.transmit == Transmit::Zerocopy && !offer.zerocopy {
@@ -99,9 +104,28 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
         true => listen::bind(&options.listen, options.workers)?,
         false => listen::adopt(inherited, &options)?,
     };
-    let connections = Admission::new(options.max_connections);
-    let shared =
-        Arc::new(Shared { options, origin, cache, metrics, connections, mail, guard, site, access_log, descriptors });
+    let connections = options.max_connections.min(shared::connections_for(descriptors));
+    if connections < options.max_connections {
+        eprintln!(
+            "forebay: {connections} connections at most, not {}: the limit on open files is {descriptors} \
+             (ulimit -n, LimitNOFILE=)",
+            options.max_connections
+        );
+    }
+    let connections = Admission::new(connections);
+    let shared = Arc::new(Shared {
+        options,
+        origin,
+        cache,
+        metrics,
+        connections,
+        mail,
+        guard,
+        site,
+        access_log,
+        descriptors,
+        alarms: Alarms::default(),
+    });
     eprintln!("forebay: {}", shared.cache.arena().folios().describe());
     if shared.options.allow_writes {
         let swept = shared.origin.sweep();

@@ -87,7 +87,7 @@ impl LimitWatch {
             }
             self.since = Some(Reached { before, last: now });
             return Some(format!(
-                "all {limit} connections of --max-connections are in use: more are answered 503, \
+                "all {limit} connections are in use: more are answered 503, \
                  and counted in forebay_connections_total"
             ));
         }

@@ -107,5 +107,10 @@ impl Connection {
             self.received.drain(..self.parsed);
         }
         self.parsed = 0;
+        let owes_nothing = self.is_idle() && self.ending == Ending::Open;
+        debug_assert!(!owes_nothing || self.ledger.is_empty(), "an idle connection owes nothing");
+        if self.ledger.is_spare() && self.is_idle() {
+            spares.keep_ledger(std::mem::take(&mut self.ledger));
+        }
     }
 }

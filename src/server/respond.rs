@@ -1,9 +1,9 @@
 //! Requests to responses.
 
-use super::access_log::{self, Asked};
+use super::access_log::{self, Asked, Record};
 use super::connection::{Body, Ending, Stream, Wait};
 use super::site::query_of;
-use super::worker::Worker;
+use super::worker::{Overload, Worker};
 use crate::cache::entry::Lease;
 use crate::cache::fill::{Fill, OpenFile};
 use crate::exchange::plan::{Plan, Source};
@@ -83,7 +83,7 @@ impl<K: Kernel> Worker<K> {
             return self.close(index);
         }
         connection.ending = Ending::Lingering;
-        connection.received.clear();
+        connection.received = Vec::new();
         connection.parsed = 0;
         self.kernel.shutdown(connection.socket, std::net::Shutdown::Write);
         self.settle(index)
@@ -102,7 +102,15 @@ impl<K: Kernel> Worker<K> {
         let received = std::mem::take(&mut connection.received);
         let parsed = request::parse(&received[connection.parsed..], limits);
         let answer = match &parsed {
-            Parsed::Partial => Answer::Waits,
+            Parsed::Partial => match self.overload() {
+                None => Answer::Waits,
+                Some(overload) => {
+                    // It would need more memory.
+                    self.raise(overload);
+                    self.answer_problem(index, &overload.problem(0), None, true);
+                    Answer::Given
+                }
+            },
             Parsed::Bad(why) => {
                 self.answer_problem(index, &Problem::of_bad_request(*why, limits.bytes, limits.fields), None, true);
                 Answer::Given
@@ -178,11 +186,11 @@ impl<K: Kernel> Worker<K> {
             };
             match exchange.advance(&terms, &ask, || Waiter::Ring { worker, message: token.pack() }) {
                 Action::Wait => {
-                    self.wait_for(index, exchange);
+                    self.wait_for(index, request, exchange);
                     return Ok(Answer::Waits);
                 }
                 Action::Check(lease) => {
-                    self.wait_for(index, exchange);
+                    self.wait_for(index, request, exchange);
                     self.begin_check(lease, Some(index))?;
                     return Ok(Answer::Waits);
                 }
@@ -203,7 +211,11 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    fn wait_for(&mut self, index: u32, exchange: Exchange) {
+    fn wait_for(&mut self, index: u32, request: &Request<'_>, exchange: Exchange) {
+        if self.connections[index as usize].record.is_none() {
+            let record = self.begin_record(index, Some(request));
+            self.connections[index as usize].record = Some(record);
+        }
         let connection = &mut self.connections[index as usize];
         if connection.started == 0 {
             connection.started = self.now;
@@ -211,8 +223,18 @@ impl<K: Kernel> Worker<K> {
         connection.wait = Wait::Exchange(exchange);
     }
 
+    /// Has the connection leave for the control plane, where requests need more memory than here.
     fn hand_off(&mut self, index: u32) -> Answer {
-        self.connections[index as usize].wait = Wait::Handoff;
+        if let Some(overload) = self.overload() {
+            self.raise(overload);
+            self.answer_problem(index, &overload.problem(0), None, true);
+            return Answer::Given;
+        }
+        let connection = &mut self.connections[index as usize];
+        if let Some(record) = connection.record.take() {
+            record.cancel();
+        }
+        connection.wait = Wait::Handoff;
         Answer::Waits
     }
 
@@ -236,13 +258,14 @@ impl<K: Kernel> Worker<K> {
         };
         let with_body = request.is_none_or(|request| request.method != Method::Head);
         let (batch, date) = self.batch(index);
+        let before = batch.len();
         problem.write(batch.text(), with_body, date, persistence);
         batch.count_response();
+        let bytes = (batch.len() - before) as u64;
         self.metrics.answered(Class::Other, problem.status);
-        if let Some(request) = request {
-            let body_bytes = if with_body { problem.body_bytes() as u64 } else { 0 };
-            self.log(index, request, problem.status, body_bytes, problem.cache_status);
-        }
+        let body = if with_body { problem.body_bytes() as u64 } else { 0 };
+        let record = self.record(index, request, problem.status, problem.cache_status);
+        self.owe(index, bytes - body, body, Class::Other, record);
         if request.is_none() {
             self.connections[index as usize].ending = Ending::AfterResponses { linger };
         }
@@ -281,6 +304,7 @@ impl<K: Kernel> Worker<K> {
         let persistence = self.persistence(request);
         self.date.reach(plan.representation().modified_seconds());
         let (batch, date) = self.batch(index);
+        let before = batch.len();
         write_file_head(
             batch.text(),
             plan.content,
@@ -291,29 +315,47 @@ impl<K: Kernel> Worker<K> {
             persistence,
         );
         batch.count_response();
+        let head = (batch.len() - before) as u64;
         let (class, status) = (Class::of(plan.cache_status), plan.content.status());
         self.metrics.answered(class, status);
-        self.metrics.body_bytes[class].add(plan.body_bytes());
-        self.log(index, request, status, plan.body_bytes(), Some(plan.cache_status));
+        let record = self.record(index, Some(request), status, Some(plan.cache_status));
+        self.owe(index, head, plan.body_bytes(), class, record);
     }
 
-    /// A line of the access log, if there is one. It says what the response will have been when its body has been sent.
-    fn log(&self, index: u32, request: &Request<'_>, status: u16, body_bytes: u64, cache_status: Option<CacheStatus>) {
-        let connection = &self.connections[index as usize];
-        let started = if connection.started == 0 { self.now } else { connection.started };
-        let mut record = self.shared.access_log.begin(started, || Asked {
-            peer: self.kernel.peer(connection.socket),
-            request: Some(access_log::Request {
+    /// The connection owes a response of so many bytes.
+    fn owe(&mut self, index: u32, head: u64, body: u64, class: Class, record: Record) {
+        let ledger = &mut self.connections[index as usize].ledger;
+        if !ledger.has_memory() {
+            *ledger = self.spares.ledgers.pop().unwrap_or_default();
+        }
+        ledger.begin(head, body, class, record);
+    }
+
+    /// The log record of the oldest request, which is answered with this status.
+    fn record(
+        &mut self,
+        index: u32,
+        request: Option<&Request<'_>>,
+        status: u16,
+        cache_status: Option<CacheStatus>,
+    ) -> Record {
+        let waited = self.connections[index as usize].record.take();
+        let mut record = waited.unwrap_or_else(|| self.begin_record(index, request));
+        record.answered(status, cache_status);
+        record
+    }
+
+    fn begin_record(&self, index: u32, request: Option<&Request<'_>>) -> Record {
+        self.shared.access_log.begin(self.now, || Asked {
+            peer: self.kernel.peer(self.connections[index as usize].socket),
+            request: request.map(|request| access_log::Request {
                 method: if request.method == Method::Head { "HEAD" } else { "GET" },
                 target: request.target,
                 protocol: if request.is_11 { "HTTP/1.1" } else { "HTTP/1.0" },
                 referer: request.referer,
                 user_agent: request.user_agent,
             }),
-        });
-        record.answered(status, cache_status);
-        record.sent(body_bytes);
-        record.end(self.kernel.now());
+        })
     }
 
     fn answer_from_arena(&mut self, index: u32, body: Range<u64>, lease: Lease, fill: Option<Arc<Fill>>) {
@@ -354,10 +396,9 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// One connection too many: an answer, and the end.
-    pub(super) fn refuse(&mut self, index: u32) -> io::Result<()> {
-        let limit = self.shared.options.max_connections;
-        let text = format!("all {limit} connections are in use; try again");
-        let problem = Problem::new(503, text).with_field("Retry-After: 1");
+    pub(super) fn refuse(&mut self, index: u32, overload: Overload) -> io::Result<()> {
+        self.raise(overload);
+        let problem = overload.problem(self.shared.connections.limit());
         self.answer_problem(index, &problem, None, true);
         self.pump(index)
     }

@@ -55,7 +55,7 @@ impl<K: Kernel> Worker<K> {
         if more && let Some(text) = batch.only_text() {
             match self.kernel.send_now(connection.socket, text, true) {
                 Ok(sent) => {
-                    self.metrics.bytes_sent.add(sent as u64);
+                    connection.ledger.sent(sent as u64, &self.metrics, || self.kernel.now());
                     if sent == text.len() {
                         batch.get_mut().clear();
                         return Ok(true);
@@ -77,9 +77,18 @@ impl<K: Kernel> Worker<K> {
         Ok(false)
     }
 
+    /// The connection's socket took so many bytes of what it is sent.
+    pub(super) fn count_sent(&mut self, index: u32, sent: usize) {
+        let connection = &mut self.connections[index as usize];
+        connection.ledger.sent(sent as u64, &self.metrics, || self.kernel.now());
+    }
+
     /// A copying send is over.
     pub(super) fn sent(&mut self, index: u32, completion: &Completion) -> io::Result<()> {
-        let Some(connection) = self.operation_over(index) else { return Ok(()) };
+        if self.operation_over(index).is_none() {
+            return Ok(());
+        }
+        let connection = &mut self.connections[index as usize];
         let sent = completion.result.max(0) as usize;
         let whole = match connection.in_flight.take() {
             Some(InFlight::Batch) => connection.batch.as_mut().is_some_and(|batch| {
@@ -98,7 +107,7 @@ impl<K: Kernel> Worker<K> {
             },
             Some(InFlight::Zero | InFlight::Full | InFlight::Reading) | None => false,
         };
-        self.metrics.bytes_sent.add(sent as u64);
+        connection.ledger.sent(sent as u64, &self.metrics, || self.kernel.now());
         match whole {
             true => self.pump(index),
             false => self.close(index),
@@ -208,7 +217,7 @@ impl<K: Kernel> Worker<K> {
         match self.kernel.send_file(connection.socket, memfd, lease.offset() + at, len) {
             Ok(0) => Ok((Step::Broken, None)),
             Ok(sent) => {
-                self.metrics.bytes_sent.add(sent as u64);
+                self.count_sent(index, sent);
                 *handed_over += sent as u64;
                 let at = at + sent as u64;
                 if at == end {
@@ -272,7 +281,7 @@ impl<K: Kernel> Worker<K> {
         connection.in_flight = None;
         match completion.result {
             sent @ 1.. => {
-                self.metrics.bytes_sent.add(sent as u64);
+                connection.ledger.sent(sent as u64, &self.metrics, || self.kernel.now());
                 if let Some(Body::Arena { at, .. }) = &mut connection.body {
                     *at += sent as u64;
                 }

@@ -1,6 +1,7 @@
 //! What all threads of the server share.
 
 use super::access_log::AccessLog;
+use super::alarm::Alarms;
 use super::auth::Guard;
 use super::site::Site;
 use crate::cache::Cache;
@@ -34,14 +35,32 @@ pub struct Shared {
     pub access_log: AccessLog,
     /// How many the process may have.
     pub descriptors: usize,
+    pub alarms: Alarms,
 }
 
 impl Shared {
     /// Descriptors that the cache may use now: connections, and some that may come at once, go first.
     pub fn descriptors_for_cache(&self) -> usize {
         let connections = (self.connections.open() * 2).max(self.descriptors / 4);
-        self.descriptors.saturating_sub(limits::OWN_DESCRIPTORS + connections).min(limits::OPEN_FILES)
+        let own = own_descriptors(self.descriptors);
+        self.descriptors.saturating_sub(own + connections).min(limits::OPEN_FILES)
     }
+
+    /// Connections that may be answered that they are one too many, at the same time and by one worker.
+    pub fn refused_at_once(&self) -> usize {
+        let spare = own_descriptors(self.descriptors) / 4 / self.options.workers.max(1);
+        spare.clamp(1, limits::REFUSED_AT_ONCE)
+    }
+}
+
+/// Descriptors that are kept for the server itself, of so many.
+fn own_descriptors(descriptors: usize) -> usize {
+    limits::OWN_DESCRIPTORS.min(descriptors / 2)
+}
+
+/// Connections that there are descriptors for: each may have a file of its own, past the cache.
+pub fn connections_for(descriptors: usize) -> usize {
+    ((descriptors - own_descriptors(descriptors)) / 2).max(1)
 }
 
 /// The count of connections of both planes, and its limit.
@@ -63,6 +82,11 @@ impl Admission {
         let before = self.open.fetch_add(1, Ordering::Relaxed);
         let admitted = Admitted(self.clone());
         (before < self.limit).then_some(admitted)
+    }
+
+    /// Connections that may be open.
+    pub fn limit(&self) -> usize {
+        self.limit
     }
 
     /// Connections open now.

@@ -3,6 +3,7 @@
 //! behind.
 
 use super::access_log::AccessLog;
+use super::alarm::Alarms;
 use super::auth::Guard;
 use super::shared::{Admission, Mail, Shared};
 use super::site::Site;
@@ -166,6 +167,7 @@ fn simulate(seed: u64, options: ServeOptions) -> (Worker<Simulated>, Rc<RefCell<
         site: Site::default(),
         access_log,
         descriptors,
+        alarms: Alarms::default(),
     });
     let world = World::new(seed);
     let kernel = Simulated(world.clone());
@@ -332,6 +334,9 @@ fn run(seed: u64, transmit: Transmit) -> u64 {
         worker.turn(&mut completions).unwrap();
     }
     assert!(worker.fills.is_empty() && worker.checks.is_empty() && worker.zero_sends.is_empty(), "seed {seed}");
+    let taken: usize = world.borrow().sockets.values().map(|socket| socket.read.len() + socket.in_transit.len()).sum();
+    let counted = shared.metrics.sum(|thread| thread.bytes_sent.get());
+    assert_eq!(counted, taken as u64, "seed {seed}: what was sent is counted");
     let snapshot = shared.cache.snapshot(0);
     assert_eq!(snapshot.leased_bytes, 0, "seed {seed}: a lease is left");
     shared.metrics.sum(|thread| thread.fills[Step::Deferred].get())

@@ -150,7 +150,7 @@ impl<K: Kernel> Worker<K> {
         match self.kernel.send_file(socket, stream.file.fd.as_raw_fd(), stream.at, len as usize) {
             Ok(0) => Ok((Step::Broken, None)), // the file is shorter now
             Ok(sent) => {
-                self.metrics.bytes_sent.add(sent as u64);
+                self.count_sent(index, sent);
                 *handed_over += sent as u64;
                 stream.at += sent as u64;
                 stream.is_referred = true;

@@ -4,15 +4,19 @@
 //! turn's one io_uring_enter. The modules beside this one are its parts: `receive` (bytes in), `respond` (requests to
 //! responses), `send` (bytes out), `filler` (storage).
 
+use super::access_log::Asked;
 use super::checks::Check;
 use super::connection::{Connection, Ending, InFlight, Patience, Receiving, Wait};
 use super::filler::{Deferred, FetchTrials, FillTask};
+use super::ledger::Ledger;
 use super::shared::Shared;
+use crate::arena::heap;
 use crate::cache::eviction::Touch;
 use crate::http::date::Date;
+use crate::http::response::{Persistence, Problem};
 use crate::limits;
 use crate::metrics::WorkerMetrics;
-use crate::metrics::labels::{Connection as Step, Timeout};
+use crate::metrics::labels::{Class, Connection as Step, Timeout};
 use crate::ring::Completion;
 use crate::ring::kernel::{Kernel, Kind, Op, Token};
 use crate::ring::lent::Lent;
@@ -22,6 +26,7 @@ use crate::transmit::zero::ZeroSend;
 use crate::wake::Waiter;
 use slab::Slab;
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -39,6 +44,8 @@ pub struct Worker<K: Kernel> {
     pub(super) touch: Touch,
     pub(super) hand_over: HandOver,
     listeners: Vec<Listener>,
+    /// Given up for a moment when there is no other descriptor, to answer a connection with.
+    reserve: Option<File>,
     pub(super) connections: Slab<Connection>,
     generations: u32,
     refused: usize,
@@ -60,6 +67,7 @@ pub struct Worker<K: Kernel> {
     pub(super) now: u64,
     /// Hits answered in this turn.
     pub(super) hits: u64,
+
     draining: Option<u64>,
 }
 
@@ -80,6 +88,7 @@ struct Listener {
 pub(super) struct Spares {
     pub batches: Vec<Lent<Batch>>,
     pub received: Vec<Vec<u8>>,
+    pub ledgers: Vec<Ledger>,
     pub buffers: Vec<Lent<Buffer>>,
 }
 
@@ -101,6 +110,7 @@ impl<K: Kernel> Worker<K> {
             shared,
             hand_over,
             listeners: listeners.into_iter().map(|socket| Listener { socket, armed: false }).collect(),
+            reserve: open_reserve(),
             connections: Slab::new(),
             generations: 0,
             refused: 0,
@@ -265,15 +275,21 @@ impl<K: Kernel> Worker<K> {
             listener.armed = false;
         }
         if completion.result < 0 {
+            self.not_accepted(listener, -completion.result);
             return Ok(());
         }
         if !completion.more() && self.draining.is_none() {
             self.arm_listeners()?;
         }
         let socket = completion.result;
-        let admitted = self.shared.connections.admit();
-        if self.draining.is_some() || (admitted.is_none() && self.refused >= limits::REFUSED_AT_ONCE) {
+        let overload = self.overload();
+        let admitted = if overload.is_none() { self.shared.connections.admit() } else { None };
+        if self.draining.is_some() {
             self.kernel.close(socket);
+            return Ok(());
+        }
+        if admitted.is_none() && self.refused >= self.shared.refused_at_once() {
+            self.dismiss(socket, overload.unwrap_or(Overload::Connections));
             return Ok(());
         }
         self.generations = (self.generations + 1) % Token::GENERATIONS;
@@ -282,12 +298,65 @@ impl<K: Kernel> Worker<K> {
         if is_refused {
             self.refused += 1;
             self.metrics.connections[Step::Refused].one();
-            return self.refuse(index);
+            return self.refuse(index, overload.unwrap_or(Overload::Connections));
         }
         self.metrics.connections[Step::Accepted].one();
         self.arm_receive(index)?;
         self.renew_deadline(index);
         Ok(())
+    }
+
+    /// What there is too little of for anything new.
+    pub(super) fn overload(&self) -> Option<Overload> {
+        heap::is_low().then_some(Overload::Memory)
+    }
+
+    /// No connection could be accepted. Without a descriptor for it, those that wait are answered nevertheless, one by one, with the
+    /// reserve; the listener is armed again by the next tick.
+    fn not_accepted(&mut self, listener: u32, errno: i32) {
+        let is_exhausted = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS].contains(&errno);
+        let Some(listener) = self.listeners.get(listener as usize) else { return };
+        if !is_exhausted {
+            return;
+        }
+        let listener = listener.socket.as_raw_fd();
+        self.raise(Overload::Descriptors);
+        drop(self.reserve.take());
+        for _ in 0..limits::REFUSED_AT_ONCE {
+            let Ok(socket) = self.kernel.accept_now(listener) else { break };
+            self.dismiss(socket, Overload::Descriptors);
+        }
+        self.reserve = open_reserve();
+    }
+
+    /// Answers a connection for which there is no place, and closes it at once.
+    fn dismiss(&mut self, socket: RawFd, overload: Overload) {
+        let mut record =
+            self.shared.access_log.begin(self.now, || Asked { peer: self.kernel.peer(socket), request: None });
+        record.answered(503, None);
+        let mut answer = Vec::new();
+        let problem = overload.problem(self.shared.connections.limit());
+        problem.write(&mut answer, true, &self.date, Persistence::Close);
+        self.kernel.dismiss(socket, &answer);
+        self.metrics.connections[Step::Refused].one();
+        self.metrics.answered(Class::Other, 503);
+        self.metrics.bytes_sent.add(answer.len() as u64);
+        self.metrics.body_bytes[Class::Other].add(problem.body_bytes() as u64);
+        record.sent(problem.body_bytes() as u64);
+        record.end(self.now);
+    }
+
+    /// Says in the log that there is too little of something, if that is news.
+    pub(super) fn raise(&self, overload: Overload) {
+        let limit = self.shared.connections.limit();
+        let alarms = &self.shared.alarms;
+        let alarm = match overload {
+            // The count of those that are refused says it: see `notices`.
+            Overload::Connections => return,
+            Overload::Descriptors => &alarms.descriptors,
+            Overload::Memory => &alarms.memory,
+        };
+        alarm.raise(self.now, || tracing::warn!("{}; new connections are answered 503", overload.describe(limit)));
     }
 
     /// Ends the connection at once: what is in flight completes, and nothing more is sent.
@@ -386,6 +455,10 @@ impl<K: Kernel> Worker<K> {
     /// One worker does this for all.
     fn tend_open_files(&self) {
         if self.number == 0 {
+            if heap::is_low() && !heap::restore() {
+                self.raise(Overload::Memory);
+            }
+            self.shared.alarms.calm(self.now);
             self.shared.cache.tend_open_files(self.shared.descriptors_for_cache(), self.now);
         }
     }
@@ -463,6 +536,35 @@ impl<K: Kernel> Worker<K> {
     }
 }
 
+/// What there may be too little of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Overload {
+    Connections,
+    Descriptors,
+    Memory,
+}
+
+impl Overload {
+    /// What is lacking; `limit` is that of connections.
+    fn describe(self, limit: usize) -> String {
+        match self {
+            Overload::Connections => format!("all {limit} connections are in use"),
+            Overload::Descriptors => "no descriptor is left (ulimit -n, LimitNOFILE=, fs.file-max)".into(),
+            Overload::Memory => "no memory is left (ulimit -v)".into(),
+        }
+    }
+
+    /// The answer to what there is too little for.
+    pub fn problem(self, limit: usize) -> Problem {
+        Problem::new(503, format!("{}; try again", self.describe(limit))).with_field("Retry-After: 1")
+    }
+}
+
+/// A descriptor that is of no other use.
+fn open_reserve() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
 impl Spares {
     /// Keeps the memory of a connection, as far as there is use for it.
     pub fn keep(&mut self, batch: Option<Lent<Batch>>, received: Vec<u8>) {
@@ -474,6 +576,12 @@ impl Spares {
             self.batches.push(batch);
         }
         self.keep_received(received);
+    }
+
+    pub fn keep_ledger(&mut self, ledger: Ledger) {
+        if self.ledgers.len() < limits::SPARES {
+            self.ledgers.push(ledger);
+        }
     }
 
     pub fn keep_received(&mut self, mut received: Vec<u8>) {

@@ -80,7 +80,8 @@ impl Rates {
         let mut limits = LimitWatch::default();
         loop {
             interval.tick().await;
-            if let Some(notice) = limits.look(&shared.metrics, shared.options.max_connections, Instant::now()) {
+            let notice = limits.look(&shared.metrics, shared.connections.limit(), Instant::now());
+            if let Some(notice) = notice.filter(|_| !shared.alarms.are_raised()) {
                 tracing::warn!("{notice}");
             }
             let mut samples = self.0.borrow_mut();
