@@ -121,3 +121,27 @@ fn the_server_says_that_it_starts_reloads_drains_and_stops() {
     }
     assert!(server.stderr().contains("stopping: no more connections are taken; 2 are open"), "{}", server.stderr());
 }
+
+#[test]
+fn each_level_says_what_its_help_promises() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("a"), "hello").unwrap();
+    for (level, says) in [("warn", 0usize), ("info", 1), ("debug", 2), ("trace", 3)] {
+        let mut server = Server::start(root.path(), &["--log", level]);
+        let mut client = server.connect();
+        assert_eq!(client.get("/a").status, 200);
+        client.finish();
+        client.expect_end();
+        server.signal(Signal::TERM);
+        assert!(server.wait().success());
+        let messages = ["stopped after", "has a read", ": a 200 forebay; fwd=uri-miss; stored"];
+        until("all is said", || says == 0 || server.stderr().contains(messages[0]));
+        let said = server.stderr();
+        for (number, message) in messages.into_iter().enumerate() {
+            assert_eq!(said.contains(message), number < says, "{level}: {message}: {said}");
+        }
+        for message in [" from 127.0.0.1:", " is closed"] {
+            assert_eq!(said.contains(message), says >= 2, "{level}: {message}: {said}");
+        }
+    }
+}

@@ -89,6 +89,7 @@ impl<K: Kernel> Worker<K> {
         let connection = self.connections.remove(index as usize);
         debug_assert_eq!(connection.operations, 0, "nothing of it is outstanding");
         self.metrics.handoffs.one();
+        tracing::debug!("worker {}: connection {index} goes to the control plane", self.number);
         let received = connection.unparsed().to_vec();
         let socket = self.kernel.adopt(connection.socket);
         self.spares.keep(connection.batch, connection.received);

@@ -17,6 +17,7 @@ use crate::http::target::Target;
 use crate::limits;
 use crate::metrics::labels::Class;
 use crate::ring::kernel::{Kernel, Kind, Token};
+use crate::text;
 use crate::transmit::{self, Mode};
 use crate::wake::Waiter;
 use std::io;
@@ -195,8 +196,16 @@ impl<K: Kernel> Worker<K> {
                     return Ok(Answer::Waits);
                 }
                 Action::Refresh(lease) => self.begin_check(lease, None)?,
-                Action::Fill(fill) => self.begin_fill(fill)?,
+                Action::Fill(fill) => {
+                    tracing::debug!("worker {worker}: connection {index} has {} read", text::escape(fill.name()));
+                    self.begin_fill(fill)?;
+                }
                 Action::Deliver(plan) => {
+                    let (status, cache_status) = (plan.content.status(), plan.cache_status.as_str());
+                    tracing::trace!(
+                        "worker {worker}: connection {index}: {} {status} {cache_status}",
+                        text::escape(name)
+                    );
                     self.deliver(index, request, plan);
                     return Ok(Answer::Given);
                 }

@@ -301,6 +301,7 @@ impl<K: Kernel> Worker<K> {
             return self.refuse(index, overload.unwrap_or(Overload::Connections));
         }
         self.metrics.connections[Step::Accepted].one();
+        tracing::debug!("worker {}: connection {index} from {}", self.number, self.kernel.peer(socket));
         self.arm_receive(index)?;
         self.renew_deadline(index);
         Ok(())
@@ -388,6 +389,7 @@ impl<K: Kernel> Worker<K> {
         if connection.ending == Ending::Closing && connection.operations == 0 {
             let connection = self.connections.remove(index as usize);
             self.kernel.close(connection.socket);
+            tracing::debug!("worker {}: connection {index} is closed", self.number);
             match connection.admitted {
                 Some(_) => self.metrics.connections[Step::Closed].one(),
                 None => self.refused -= 1,
