@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use forebay::cache::eviction::Eviction;
-use forebay::cache::fill::OpenFile;
+use forebay::cache::flight::OpenFile;
 use forebay::cache::{Cache, Lookup};
 use forebay::http::representation::Representation;
 use forebay::limits;

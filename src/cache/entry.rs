@@ -1,7 +1,7 @@
 //! A cached file, and leases of it.
 
 use super::eviction::Tag;
-use super::fill::{Fill, OpenFile};
+use super::flight::{Flight, OpenFile};
 use super::residency::Residency;
 use crate::arena::Allocation;
 use crate::version::{Change, Described, Trust, Version};
@@ -55,7 +55,7 @@ pub fn books(name: &[u8]) -> u32 {
 }
 
 impl Entry {
-    pub(super) fn new(fill: &Fill, file: &OpenFile, allocation: Allocation, checked: u64, now: u64) -> Entry {
+    pub(super) fn new(fill: &Flight, file: &OpenFile, allocation: Allocation, checked: u64, now: u64) -> Entry {
         Entry {
             name: fill.shared_name().clone(),
             hash: fill.hash(),

@@ -2,8 +2,8 @@
 //! shared and for as long as a comparison of names takes.
 
 use super::entry::Entry;
-use super::fill::Fill;
-use super::opened::Kept;
+use super::flight::Flight;
+use super::open_files::Kept;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Place;
@@ -18,7 +18,7 @@ const SHARDS: usize = 256;
 #[derive(Clone)]
 pub(super) enum State {
     Ready(Arc<Entry>),
-    Filling(Arc<Fill>),
+    Filling(Arc<Flight>),
     /// It is not cached any more, and its file is open.
     Open(Arc<Kept>),
 }
@@ -26,8 +26,8 @@ pub(super) enum State {
 /// What a name was found to be when a fill was to be begun.
 pub(super) enum Begun {
     Ready(Arc<Entry>),
-    Filling(Arc<Fill>),
-    New(Arc<Fill>),
+    Filling(Arc<Flight>),
+    New(Arc<Flight>),
 }
 
 impl State {
@@ -63,7 +63,7 @@ impl State {
         matches!(self, State::Open(own) if Arc::ptr_eq(own, kept))
     }
 
-    fn is_fill(&self, fill: &Arc<Fill>) -> bool {
+    fn is_fill(&self, fill: &Arc<Flight>) -> bool {
         matches!(self, State::Filling(own) if Arc::ptr_eq(own, fill))
     }
 }
@@ -105,13 +105,13 @@ impl Index {
                 let fill = match place.get() {
                     State::Ready(entry) => return Begun::Ready(entry.clone()),
                     State::Filling(fill) => return Begun::Filling(fill.clone()),
-                    State::Open(kept) => Arc::new(Fill::begun(kept.shared_name().clone(), hash, kept.take())),
+                    State::Open(kept) => Arc::new(Flight::begun(kept.shared_name().clone(), hash, kept.take())),
                 };
                 *place.get_mut() = State::Filling(fill.clone());
                 Begun::New(fill)
             }
             Place::Vacant(place) => {
-                let fill = Arc::new(Fill::begun(name.into(), hash, None));
+                let fill = Arc::new(Flight::begun(name.into(), hash, None));
                 place.insert(State::Filling(fill.clone()));
                 Begun::New(fill)
             }
@@ -131,7 +131,7 @@ impl Index {
     }
 
     /// Puts the entry in the place of its fill; false if that is no longer there.
-    pub fn replace(&self, fill: &Arc<Fill>, entry: &Arc<Entry>) -> bool {
+    pub fn replace(&self, fill: &Arc<Flight>, entry: &Arc<Entry>) -> bool {
         let mut shard = self.shard(fill.hash()).write();
         let place = shard.find_mut(fill.hash(), |state| state.is_fill(fill));
         place.map(|state| *state = State::Ready(entry.clone())).is_some()
@@ -146,7 +146,7 @@ impl Index {
         self.remove_if(entry.hash(), |state| state.is_entry(entry)).is_some()
     }
 
-    pub fn remove_fill(&self, fill: &Arc<Fill>) {
+    pub fn remove_fill(&self, fill: &Arc<Flight>) {
         self.remove_if(fill.hash(), |state| state.is_fill(fill));
     }
 

@@ -18,9 +18,9 @@
 
 pub mod entry;
 pub mod eviction;
-pub mod fill;
+pub mod flight;
 pub mod index;
-pub mod opened;
+pub mod open_files;
 pub mod permit;
 pub mod residency;
 pub mod stats;
@@ -30,9 +30,9 @@ use crate::limits;
 use crate::wake::{Waiter, Wake};
 use entry::{Entry, Lease};
 use eviction::{Candidate, Eviction, Policy, Tag, Touch, Victim};
-use fill::{Bypass, Failure, Fill, OpenFile, Progress};
+use flight::{Bypass, Failure, Flight, OpenFile, Progress};
 use index::{Begun, Index, State};
-use opened::{Kept, Quota};
+use open_files::{Kept, Quota};
 use parking_lot::Mutex;
 use permit::FillPermit;
 use slab::Slab;
@@ -73,7 +73,7 @@ pub enum Lookup {
     /// It is cached, though perhaps [without its bytes](residency).
     Hit(Lease),
     /// Another request has begun to read it.
-    Join(Arc<Fill>),
+    Join(Arc<Flight>),
     /// Nobody has: the caller reads it.
     Lead(FillPermit),
 }
@@ -139,14 +139,14 @@ impl Cache {
 
     /// A fill that no other request joins and that will not be cached.
     pub fn aside(self: &Arc<Self>, name: &[u8], bypass: Bypass) -> FillPermit {
-        FillPermit::new(self, Arc::new(Fill::set_aside(name, self.index.hash(name), bypass)))
+        FillPermit::new(self, Arc::new(Flight::set_aside(name, self.index.hash(name), bypass)))
     }
 
     /// The file is open, and was found under its name at `checked`: memory is reserved for it, evicting what the policy gives up.
     ///
     /// # Errors
     /// Why the file is served uncached.
-    fn reserve(&self, fill: &Arc<Fill>, file: &OpenFile, checked: u64, now: u64) -> Result<Lease, Bypass> {
+    fn reserve(&self, fill: &Arc<Flight>, file: &OpenFile, checked: u64, now: u64) -> Result<Lease, Bypass> {
         if let Some(reason) = fill.aside() {
             return Err(reason);
         }
@@ -206,28 +206,28 @@ impl Cache {
     }
 
     /// The file is being read into `entry`: those who wait can have what there is.
-    fn start(&self, fill: &Fill, entry: &Lease, file: Arc<OpenFile>) -> Vec<Waiter> {
+    fn start(&self, fill: &Flight, entry: &Lease, file: Arc<OpenFile>) -> Vec<Waiter> {
         fill.move_on(Progress::Filling(entry.clone(), file))
     }
 
     /// The file is being read into the page cache: those who wait can have it from there as far as it is.
-    fn fetch(&self, fill: &Fill, entry: &Lease, file: Arc<OpenFile>) -> Vec<Waiter> {
+    fn fetch(&self, fill: &Flight, entry: &Lease, file: Arc<OpenFile>) -> Vec<Waiter> {
         file.set_fetched(Some(0));
         fill.move_on(Progress::Fetching(entry.clone(), file))
     }
 
     /// It is there up to byte `to` now.
-    fn fetched(&self, fill: &Fill, file: &OpenFile, to: u64) -> Vec<Waiter> {
+    fn fetched(&self, fill: &Flight, file: &OpenFile, to: u64) -> Vec<Waiter> {
         fill.fetched(file, to)
     }
 
     /// `filled` bytes are there now.
-    fn advance(&self, fill: &Fill, entry: &Lease, filled: u64) -> Vec<Waiter> {
+    fn advance(&self, fill: &Flight, entry: &Lease, filled: u64) -> Vec<Waiter> {
         fill.advance(entry, filled)
     }
 
     /// The file is whole: it is cached from now on, unless its name was removed or the fill detached meanwhile.
-    fn publish(&self, fill: &Arc<Fill>, entry: Lease) -> Vec<Waiter> {
+    fn publish(&self, fill: &Arc<Flight>, entry: Lease) -> Vec<Waiter> {
         if !entry.was_admitted() {
             self.admit(fill, &entry);
         }
@@ -236,7 +236,7 @@ impl Cache {
     }
 
     /// Puts the entry in the place of its fill, and has the policy know it; false if the name was removed or the fill detached.
-    fn admit(&self, fill: &Arc<Fill>, entry: &Lease) -> bool {
+    fn admit(&self, fill: &Arc<Flight>, entry: &Lease) -> bool {
         let mut keeper = self.keeper.lock();
         let Keeper { policy, residents, .. } = &mut *keeper;
         let vacant = residents.vacant_entry();
@@ -250,7 +250,7 @@ impl Cache {
     }
 
     /// Nobody finds what this fill reads any more.
-    fn withdraw(&self, fill: &Arc<Fill>) {
+    fn withdraw(&self, fill: &Arc<Flight>) {
         self.index.remove_fill(fill);
         if let Some((entry, _)) = fill.reading().filter(|(entry, _)| entry.was_admitted()) {
             self.remove_entry(&entry, Departure::Invalidated);
@@ -258,18 +258,18 @@ impl Cache {
     }
 
     /// The file is still being read for those who wait, but nobody joins them, and it will not be cached.
-    pub fn detach(&self, fill: &Arc<Fill>) {
+    pub fn detach(&self, fill: &Arc<Flight>) {
         self.withdraw(fill);
     }
 
     /// The file is not cached: those who wait serve it from the open file.
-    fn pass(&self, fill: &Arc<Fill>, file: Arc<OpenFile>, reason: Bypass) -> Vec<Waiter> {
+    fn pass(&self, fill: &Arc<Flight>, file: Arc<OpenFile>, reason: Bypass) -> Vec<Waiter> {
         self.index.remove_fill(fill);
         fill.move_on(Progress::Uncached(file, reason))
     }
 
     /// The file cannot be had: those who wait are told why.
-    fn fail(&self, fill: &Arc<Fill>, failure: Failure) -> Vec<Waiter> {
+    fn fail(&self, fill: &Arc<Flight>, failure: Failure) -> Vec<Waiter> {
         self.withdraw(fill);
         if let Some((entry, _)) = fill.reading() {
             entry.end_reading();

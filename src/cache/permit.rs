@@ -2,7 +2,7 @@
 
 use super::Cache;
 use super::entry::Lease;
-use super::fill::{Bypass, Failure, Fill, OpenFile};
+use super::flight::{Bypass, Failure, Flight, OpenFile};
 use crate::wake::Waiter;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use std::sync::Arc;
 /// Whatever moves the fill on returns those who wait for it, to be told by the caller.
 pub struct FillPermit {
     cache: Arc<Cache>,
-    fill: Arc<Fill>,
+    fill: Arc<Flight>,
     is_over: bool,
 }
 
 impl FillPermit {
-    pub(super) fn new(cache: &Arc<Cache>, fill: Arc<Fill>) -> FillPermit {
+    pub(super) fn new(cache: &Arc<Cache>, fill: Arc<Flight>) -> FillPermit {
         FillPermit { cache: cache.clone(), fill, is_over: false }
     }
 
     /// What others join.
-    pub fn fill(&self) -> &Arc<Fill> {
+    pub fn fill(&self) -> &Arc<Flight> {
         &self.fill
     }
 
@@ -94,9 +94,9 @@ impl FillPermit {
 }
 
 impl Deref for FillPermit {
-    type Target = Fill;
+    type Target = Flight;
 
-    fn deref(&self) -> &Fill {
+    fn deref(&self) -> &Flight {
         &self.fill
     }
 }
@@ -113,7 +113,7 @@ impl Drop for FillPermit {
 #[cfg(test)]
 mod tests {
     use super::super::eviction::Eviction;
-    use super::super::fill::Progress;
+    use super::super::flight::Progress;
     use super::super::stats::{Departure, Stats};
     use super::super::{Cache, Lookup};
     use super::*;

@@ -7,8 +7,8 @@
 //! when somebody asks for it again, or when it has stayed for [`crate::limits::DEFER`], whichever comes first.
 
 use super::entry::{Entry, Lease};
-use super::fill::{Fill, OpenFile, Progress};
-use super::opened::{Kept, Place};
+use super::flight::{Flight, OpenFile, Progress};
+use super::open_files::{Kept, Place};
 use super::permit::FillPermit;
 use super::{Cache, Departure};
 use crate::wake::Waiter;
@@ -22,7 +22,7 @@ pub(super) enum Residency {
     /// In the open file. Nobody reads it yet.
     PageCache { file: Arc<OpenFile>, place: Place },
     /// On their way from the open file to the arena, after all.
-    Reading(Arc<Fill>),
+    Reading(Arc<Flight>),
     /// Nowhere: the entry has left the index before anybody read them.
     Gone,
 }
@@ -32,13 +32,13 @@ pub enum Resumed {
     /// It has begun.
     Begun(FillPermit),
     /// Another has begun it.
-    Joined(Arc<Fill>),
+    Joined(Arc<Flight>),
 }
 
 impl Cache {
     /// Caches the file without its bytes. The one who waits for the fill sends it from the open file. `None`: not possible
     /// (any more), so that it is to be read now.
-    pub(super) fn defer(&self, fill: &Arc<Fill>, entry: &Lease, file: &Arc<OpenFile>) -> Option<Vec<Waiter>> {
+    pub(super) fn defer(&self, fill: &Arc<Flight>, entry: &Lease, file: &Arc<OpenFile>) -> Option<Vec<Waiter>> {
         let place = self.open_files.take()?;
         *entry.residency.lock() = Residency::PageCache { file: file.clone(), place };
         if !self.admit(fill, entry) {
@@ -57,7 +57,7 @@ impl Cache {
             Residency::Reading(fill) => Some(Resumed::Joined(fill.clone())),
             Residency::PageCache { file, .. } if file.is_same(now) => {
                 entry.read_at(file, now);
-                let fill = Arc::new(Fill::resumed(entry, file.clone()));
+                let fill = Arc::new(Flight::resumed(entry, file.clone()));
                 *residency = Residency::Reading(fill.clone());
                 Some(Resumed::Begun(FillPermit::new(self, fill)))
             }

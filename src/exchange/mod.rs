@@ -22,7 +22,7 @@ pub mod vouch;
 
 use crate::cache::entry::Lease;
 use crate::cache::eviction::Touch;
-use crate::cache::fill::{Bypass, Failure, Fill, OpenFile, Progress};
+use crate::cache::flight::{Bypass, Failure, Flight, OpenFile, Progress};
 use crate::cache::permit::FillPermit;
 use crate::cache::residency::Resumed;
 use crate::cache::{Cache, Lookup, count_hit};
@@ -95,9 +95,9 @@ enum State {
     /// The cached version is known to be current.
     Current(Lease),
     /// The file of a deferred entry is being read, since this request asks for it.
-    Resuming { lease: Lease, fill: Arc<Fill>, status: CacheStatus },
+    Resuming { lease: Lease, fill: Arc<Flight>, status: CacheStatus },
     /// The file is being opened and read; by another request's fill, if `collapsed`.
-    Following { fill: Arc<Fill>, collapsed: bool },
+    Following { fill: Arc<Flight>, collapsed: bool },
 }
 
 /// What the plane does next.
@@ -267,7 +267,7 @@ impl Exchange {
         &mut self,
         terms: &Terms<'_>,
         ask: &Ask<'_>,
-        fill: Arc<Fill>,
+        fill: Arc<Flight>,
         collapsed: bool,
         waiter: &impl Fn() -> Waiter,
     ) -> Option<Action> {
@@ -317,7 +317,7 @@ impl Exchange {
         ask: &Ask<'_>,
         lease: Lease,
         file: Arc<OpenFile>,
-        fill: Arc<Fill>,
+        fill: Arc<Flight>,
         status: CacheStatus,
     ) -> Option<Action> {
         match terms.cache.resume(&lease, terms.now) {
@@ -339,7 +339,7 @@ impl Exchange {
 }
 
 /// How far the fill is, if that decides something; else its waiter is registered.
-fn progress_of(fill: &Fill, terms: &Terms<'_>, waiter: &impl Fn() -> Waiter) -> Option<Progress> {
+fn progress_of(fill: &Flight, terms: &Terms<'_>, waiter: &impl Fn() -> Waiter) -> Option<Progress> {
     match fill.poll(None, waiter)? {
         // Who sends from the arena waits for what comes after.
         Progress::Fetching(lease, _) if terms.refers.is_none() => fill.poll(Some(lease.size()), waiter),
@@ -348,7 +348,7 @@ fn progress_of(fill: &Fill, terms: &Terms<'_>, waiter: &impl Fn() -> Waiter) -> 
 }
 
 /// The response from an entry whose bytes are being read now.
-fn resumed(terms: &Terms<'_>, ask: &Ask<'_>, lease: Lease, fill: Arc<Fill>, status: CacheStatus) -> Action {
+fn resumed(terms: &Terms<'_>, ask: &Ask<'_>, lease: Lease, fill: Arc<Flight>, status: CacheStatus) -> Action {
     let source = match fill.reading() {
         Some((_, file)) if terms.refers.is_some() => Source::File { file, fill: Some((lease, fill)) },
         _ => Source::Arena { lease, fill: Some(fill) },

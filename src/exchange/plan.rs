@@ -2,7 +2,7 @@
 
 use super::Ask;
 use crate::cache::entry::Lease;
-use crate::cache::fill::{Bypass, Fill, OpenFile};
+use crate::cache::flight::{Bypass, Flight, OpenFile};
 use crate::http::cache_status::{CacheStatus, Reason};
 use crate::http::conditional::Verdict;
 use crate::http::encoding::Negotiated;
@@ -32,9 +32,9 @@ pub struct Plan {
 #[derive(Clone)]
 pub enum Source {
     /// The arena; while the file is still being read into it, `fill` tells how far.
-    Arena { lease: Lease, fill: Option<Arc<Fill>> },
+    Arena { lease: Lease, fill: Option<Arc<Flight>> },
     /// The open file: past the cache, or while the file is being read into the arena.
-    File { file: Arc<OpenFile>, fill: Option<(Lease, Arc<Fill>)> },
+    File { file: Arc<OpenFile>, fill: Option<(Lease, Arc<Flight>)> },
 }
 
 impl From<Bypass> for Reason {

@@ -1,6 +1,6 @@
 //! Why a request gets no file, in one vocabulary for both planes: the status, the text, and the fields that go with it.
 
-use crate::cache::fill::Failure;
+use crate::cache::flight::Failure;
 use crate::http::cache_status::{CacheStatus, Forward, Reason};
 use crate::http::response::Problem;
 use crate::http::target::Malformed;

@@ -2,7 +2,7 @@
 
 use crate::cache::Cache;
 use crate::cache::entry::Lease;
-use crate::cache::fill::Failure;
+use crate::cache::flight::Failure;
 use crate::cache::stats::Departure;
 use crate::origin::Found;
 use std::io;

@@ -8,7 +8,7 @@
 //! the file began with at the moment between them. (The times of a file move before its size does, so growth begins as a change like
 //! any other.)
 
-use crate::cache::fill::OpenFile;
+use crate::cache::flight::OpenFile;
 use crate::origin::Found;
 use crate::version::{Change, Version};
 use sha2::{Digest, Sha256};

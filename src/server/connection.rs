@@ -7,7 +7,7 @@ use super::access_log::Record;
 use super::ledger::Ledger;
 use super::shared::Admitted;
 use crate::cache::entry::Lease;
-use crate::cache::fill::{Fill, OpenFile};
+use crate::cache::flight::{Flight, OpenFile};
 use crate::exchange::Exchange;
 use crate::exchange::vouch::{SecondReading, Vouch};
 use crate::ring::lent::Lent;
@@ -97,7 +97,7 @@ pub(super) enum Body {
         at: u64,
         end: u64,
         /// Set while the file is still being read.
-        fill: Option<Arc<Fill>>,
+        fill: Option<Arc<Flight>>,
         mode: Mode,
     },
     /// From a file that is not cached, or not yet.
@@ -108,7 +108,7 @@ pub(super) enum Body {
 pub(super) struct Stream {
     pub file: Arc<OpenFile>,
     /// Set when the file is being read into the arena meanwhile: what is not in the page cache is sent from there.
-    pub fill: Option<(Lease, Arc<Fill>)>,
+    pub fill: Option<(Lease, Arc<Flight>)>,
     /// The first byte of the body.
     pub begin: u64,
     /// The next byte to hand to the socket or to read.
@@ -142,12 +142,12 @@ pub(super) enum Like {
     /// The first reading.
     First(SecondReading),
     /// What the arena has of the version that was begun.
-    Arena(Lease, Arc<Fill>),
+    Arena(Lease, Arc<Flight>),
 }
 
 impl Stream {
     /// The bytes `body` of the file, of which nothing was sent yet.
-    pub fn new(file: Arc<OpenFile>, fill: Option<(Lease, Arc<Fill>)>, body: Range<u64>) -> Stream {
+    pub fn new(file: Arc<OpenFile>, fill: Option<(Lease, Arc<Flight>)>, body: Range<u64>) -> Stream {
         let vouch = Vouch::of(&file, body.start);
         Stream {
             file,

@@ -3,8 +3,8 @@
 use super::worker::Worker;
 use crate::arena::Allocation;
 use crate::cache::entry::{Entry, Lease};
-use crate::cache::fill::{Failure, Fill, OpenFile};
-use crate::cache::opened::Opened;
+use crate::cache::flight::{Failure, Flight, OpenFile};
+use crate::cache::open_files::Opened;
 use crate::cache::permit::FillPermit;
 use crate::cache::residency::Resumed;
 use crate::exchange::revalidate;
@@ -170,7 +170,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// The fill of an entry whose bytes are not there, or not yet: begun now, if it was deferred. `None` if there is none.
-    pub(super) fn resume(&mut self, entry: &Lease) -> io::Result<Option<Arc<Fill>>> {
+    pub(super) fn resume(&mut self, entry: &Lease) -> io::Result<Option<Arc<Flight>>> {
         match self.shared.cache.resume(entry, self.now) {
             None => Ok(None),
             Some(Resumed::Joined(fill)) => Ok(Some(fill)),
@@ -392,7 +392,7 @@ impl<K: Kernel> Worker<K> {
 
     /// Whether the open file still is the version that was begun, so that what was read of it may be sent. It was found under its
     /// name at `found_at`.
-    fn is_still_the_same(&mut self, fill: &Arc<Fill>, file: &OpenFile, found_at: u64) -> bool {
+    fn is_still_the_same(&mut self, fill: &Arc<Flight>, file: &OpenFile, found_at: u64) -> bool {
         let began = &file.described.version;
         let Ok(Found::File(now)) = self.kernel.identify(file.fd.as_fd()) else { return false };
         match began.compare(&now, || self.shared.origin.leads_to(&file.name, began)) {

@@ -5,7 +5,7 @@ use super::connection::{Body, Ending, Stream, Wait};
 use super::site::query_of;
 use super::worker::{Overload, Worker};
 use crate::cache::entry::Lease;
-use crate::cache::fill::{Fill, OpenFile};
+use crate::cache::flight::{Flight, OpenFile};
 use crate::exchange::plan::{Plan, Source};
 use crate::exchange::{Action, Ask, Exchange, Terms, route};
 use crate::http::cache_status::CacheStatus;
@@ -367,7 +367,7 @@ impl<K: Kernel> Worker<K> {
         })
     }
 
-    fn answer_from_arena(&mut self, index: u32, body: Range<u64>, lease: Lease, fill: Option<Arc<Fill>>) {
+    fn answer_from_arena(&mut self, index: u32, body: Range<u64>, lease: Lease, fill: Option<Arc<Flight>>) {
         let zerocopy_works = self.connections[index as usize].zerocopy_works;
         let mode = transmit::choose(self.shared.options.transmit, &lease, fill.is_some(), zerocopy_works);
         let len = body.end - body.start;
@@ -389,7 +389,7 @@ impl<K: Kernel> Worker<K> {
         index: u32,
         body: Range<u64>,
         file: Arc<OpenFile>,
-        fill: Option<(Lease, Arc<Fill>)>,
+        fill: Option<(Lease, Arc<Flight>)>,
     ) {
         if fill.is_some() {
             self.count_transmit(Mode::Reference, body.end - body.start);

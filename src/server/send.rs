@@ -3,7 +3,7 @@
 use super::connection::{Body, Ending, InFlight, Stream};
 use super::worker::Worker;
 use crate::cache::entry::Lease;
-use crate::cache::fill::{Fill, Progress};
+use crate::cache::flight::{Flight, Progress};
 use crate::http::date::Date;
 use crate::limits;
 use crate::metrics::labels::{Transmit, Zerocopy};
@@ -157,7 +157,7 @@ impl<K: Kernel> Worker<K> {
         index: u32,
         lease: Lease,
         range: std::ops::Range<u64>,
-        mut fill: Option<Arc<Fill>>,
+        mut fill: Option<Arc<Flight>>,
         mut mode: Mode,
         handed_over: &mut u64,
     ) -> io::Result<(Step, Option<Body>)> {
@@ -234,7 +234,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// Waits until more than the first `at` bytes of the file are there.
-    pub(super) fn wait_for_bytes(&mut self, index: u32, fill: &mut Arc<Fill>, at: u64) -> io::Result<Step> {
+    pub(super) fn wait_for_bytes(&mut self, index: u32, fill: &mut Arc<Flight>, at: u64) -> io::Result<Step> {
         let token = Token::new(Kind::Wake, self.connections[index as usize].generation, index);
         loop {
             return Ok(match fill.poll(Some(at), || Waiter::Ring { worker: self.number, message: token.pack() }) {

@@ -8,7 +8,7 @@ use super::connection::{Body, InFlight, Like, Second, Stream};
 use super::send::Step;
 use super::worker::{Spares, Worker};
 use crate::cache::entry::Lease;
-use crate::cache::fill::Fill;
+use crate::cache::flight::Flight;
 use crate::exchange::vouch::SecondReading;
 use crate::limits;
 use crate::ring::Completion;
@@ -228,7 +228,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// The rest of a body that was begun from the file itself.
-    fn go_on_from_arena(&self, index: u32, rest: Range<u64>, lease: Lease, fill: Arc<Fill>) -> Body {
+    fn go_on_from_arena(&self, index: u32, rest: Range<u64>, lease: Lease, fill: Arc<Flight>) -> Body {
         let zerocopy_works = self.connections[index as usize].zerocopy_works;
         let mode = transmit::choose(self.shared.options.transmit, &lease, true, zerocopy_works);
         Body::Arena { lease, at: rest.start, end: rest.end, fill: Some(fill), mode }

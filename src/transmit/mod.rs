@@ -15,7 +15,7 @@ pub mod buffer;
 pub mod zero;
 
 use crate::cache::entry::Lease;
-use crate::cache::fill::OpenFile;
+use crate::cache::flight::OpenFile;
 use crate::config::Transmit;
 use crate::limits;
 

@@ -16,7 +16,7 @@ use hyper::{Method, StatusCode, header};
 use super::answer::{Answer, Content, PieceSender, pieces};
 use super::route::{Lane, OwnedConditions, blocking, field};
 use crate::cache::entry::Lease;
-use crate::cache::fill::{Fill, OpenFile, Progress};
+use crate::cache::flight::{Flight, OpenFile, Progress};
 use crate::exchange::plan::{Plan, Source};
 use crate::exchange::revalidate::{self, Checked};
 use crate::exchange::vouch::{SecondReading, Vouch};
@@ -211,7 +211,7 @@ fn describe(plan: &Plan) -> Answer {
 }
 
 /// From the cache while the file is being read into it.
-fn filling(fill: Arc<Fill>, span: Span) -> Content {
+fn filling(fill: Arc<Flight>, span: Span) -> Content {
     let (sender, content) = pieces(Some(span.to - span.from));
     tokio_uring::spawn(async move {
         if let Err(error) = follow(&fill, span, &sender).await {
@@ -222,7 +222,7 @@ fn filling(fill: Arc<Fill>, span: Span) -> Content {
 }
 
 /// Sends what a fill has read as it goes on.
-async fn follow(fill: &Fill, span: Span, sender: &PieceSender) -> io::Result<()> {
+async fn follow(fill: &Flight, span: Span, sender: &PieceSender) -> io::Result<()> {
     let mut at = span.from;
     while at < span.to {
         let lease = match progress(fill, Some(at)).await {
@@ -248,7 +248,7 @@ async fn follow(fill: &Fill, span: Span, sender: &PieceSender) -> io::Result<()>
 }
 
 /// Waits until a fill is further than `seen`.
-async fn progress(fill: &Fill, seen: Option<u64>) -> Progress {
+async fn progress(fill: &Flight, seen: Option<u64>) -> Progress {
     poll_fn(|cx| match fill.poll(seen, || Waiter::Task(cx.waker().clone())) {
         Some(progress) => Poll::Ready(progress),
         None => Poll::Pending,

@@ -16,7 +16,7 @@ use hyper::{Method, StatusCode};
 
 use super::answer::{Answer, Content, PieceSender, pieces};
 use super::route::{Lane, blocking, field};
-use crate::cache::fill::Failure;
+use crate::cache::flight::Failure;
 use crate::http::target;
 use crate::origin::directory::{Entry, EntryKind, Names};
 use crate::origin::{Found, RootAbsent};

@@ -3,7 +3,7 @@
 //! A fill belongs to nobody's connection. Whoever goes away, the reading goes on, and whoever waits learns how it ends.
 
 use super::entry::Lease;
-use super::opened::Opened;
+use super::open_files::Opened;
 use crate::limits;
 use crate::version::{Change, Described, SETTLING, Trust, Version};
 use crate::wake::{Waiter, Waiters};
@@ -16,17 +16,17 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
 /// The reading of one file, from its open to its end.
-pub struct Fill {
+pub struct Flight {
     name: Arc<[u8]>,
     hash: u64,
     /// Set for a fill that is not in the index: nobody joins it, and why it will not be cached.
     aside: Option<Bypass>,
     /// The file, if it was still open.
     opened: Mutex<Option<Opened>>,
-    state: Mutex<Flight>,
+    state: Mutex<Moving>,
 }
 
-struct Flight {
+struct Moving {
     progress: Progress,
     waiters: Waiters,
 }
@@ -185,25 +185,25 @@ pub enum Bypass {
     HeadOnly,
 }
 
-impl Fill {
-    fn new(name: Arc<[u8]>, hash: u64, progress: Progress) -> Fill {
-        let state = Mutex::new(Flight { progress, waiters: Waiters::default() });
-        Fill { name, hash, aside: None, opened: Mutex::new(None), state }
+impl Flight {
+    fn new(name: Arc<[u8]>, hash: u64, progress: Progress) -> Flight {
+        let state = Mutex::new(Moving { progress, waiters: Waiters::default() });
+        Flight { name, hash, aside: None, opened: Mutex::new(None), state }
     }
 
     /// The reading of a file of which nothing is known, or which is `opened` still.
-    pub(super) fn begun(name: Arc<[u8]>, hash: u64, opened: Option<Opened>) -> Fill {
-        Fill { opened: Mutex::new(opened), ..Fill::new(name, hash, Progress::Opening) }
+    pub(super) fn begun(name: Arc<[u8]>, hash: u64, opened: Option<Opened>) -> Flight {
+        Flight { opened: Mutex::new(opened), ..Flight::new(name, hash, Progress::Opening) }
     }
 
     /// One that no other request joins, as its file will not be cached.
-    pub(super) fn set_aside(name: &[u8], hash: u64, reason: Bypass) -> Fill {
-        Fill { aside: Some(reason), ..Fill::new(name.into(), hash, Progress::Opening) }
+    pub(super) fn set_aside(name: &[u8], hash: u64, reason: Bypass) -> Flight {
+        Flight { aside: Some(reason), ..Flight::new(name.into(), hash, Progress::Opening) }
     }
 
     /// The reading of a file that is cached without its bytes.
-    pub(super) fn resumed(entry: &Lease, file: Arc<OpenFile>) -> Fill {
-        Fill::new(entry.shared_name().clone(), entry.hash(), Progress::Filling(entry.clone(), file))
+    pub(super) fn resumed(entry: &Lease, file: Arc<OpenFile>) -> Flight {
+        Flight::new(entry.shared_name().clone(), entry.hash(), Progress::Filling(entry.clone(), file))
     }
 
     /// The file, if it was still open when the fill was begun.

@@ -4,7 +4,7 @@
 //! with the disk within the revalidation interval, its name need not be looked up again.
 
 use super::entry::Entry;
-use super::fill::OpenFile;
+use super::flight::OpenFile;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
