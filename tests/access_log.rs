@@ -1,13 +1,13 @@
 //! The access log costs lines where it cannot be written, never requests, memory without bound, or the server.
 
-mod harness;
+mod support;
 
-use harness::{PATIENCE, Server, request, until};
 use rustix::process::Signal;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use support::{PATIENCE, Server, request, until};
 
 const DROPPED: &str = "forebay_access_log_dropped_total";
 const WRITTEN: &str = "forebay_access_log_lines_total";
@@ -61,7 +61,7 @@ fn a_limit_on_file_sizes_costs_lines_until_the_log_is_rotated() {
         eprintln!("skipped: the file system has no files of 256 GiB");
         return;
     }
-    let mut command = harness::limited(&[&format!("-f {}", limit / 512)]);
+    let mut command = support::limited(&[&format!("-f {}", limit / 512)]);
     command.arg("serve").arg(&root).args(["--listen", "127.0.0.1:0", "--access-log"]).arg(&log);
     let mut server = Server::spawn(command, 1);
     for _ in 0..10 {

@@ -1,8 +1,8 @@
 //! What the log and the metrics say of a response is what was sent of it.
 
-mod harness;
+mod support;
 
-use harness::{Client, Server, bytes, request, until};
+use support::{Client, Server, bytes, request, until};
 use std::path::Path;
 
 const SIZE: usize = 8 << 20;
@@ -27,7 +27,7 @@ fn body_bytes(server: &Server) -> u64 {
 
 #[test]
 fn what_was_sent_is_logged_and_counted() {
-    for mode in harness::TRANSMIT {
+    for mode in support::TRANSMIT {
         let root = tempfile::tempdir().unwrap();
         std::fs::write(root.path().join("large"), bytes(1, SIZE)).unwrap();
         let log = root.path().join("log");

@@ -1,10 +1,10 @@
 //! The arena's size is physical: what the memfd's blocks hold never exceeds it, at any instant that can be looked at.
 
-mod harness;
+mod support;
 
-use harness::{Client, Server, TRANSMIT, assert_same, bytes, mix, request};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use support::{Client, Server, TRANSMIT, assert_same, bytes, mix, request};
 
 const ARENA: u64 = 4 << 20;
 
@@ -124,7 +124,7 @@ fn nothing_of_the_budget_is_lost() {
         let server = Server::start(root.path(), &args);
         churn(&server, &files);
         let mut client = server.connect();
-        harness::until("the large file has its room", || {
+        support::until("the large file has its room", || {
             let response = client.get("/whole");
             assert_same(&response.body, &whole, "whole");
             response.is_hit()

@@ -1,12 +1,12 @@
 //! What is served is what is on the disk, byte for byte: whatever the size, the name, the transmit mode and the number of workers,
 //! cold and hot, and again after the server was killed.
 
-mod harness;
+mod support;
 
-use harness::{Client, Server, TRANSMIT, assert_same, bytes, mix, target};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use support::{Client, Server, TRANSMIT, assert_same, bytes, mix, target};
 
 /// Names that need care, relative to the root.
 fn odd_names() -> Vec<Vec<u8>> {
@@ -136,7 +136,7 @@ fn a_tree_again_after_a_kill() {
     let server = Server::start(root.path(), &["--hidden", "--workers", "2"]);
     compare_all(&server, root.path(), &names[..300], 1);
     let mut waiting = server.connect();
-    waiting.send(harness::request("GET", "/edges/6291456", &[]));
+    waiting.send(support::request("GET", "/edges/6291456", &[]));
     assert_eq!(waiting.head().length(), 6 << 20);
     server.kill();
     let server = Server::start(root.path(), &["--hidden", "--workers", "2"]);
@@ -202,7 +202,7 @@ fn pipelined_responses_are_whole_and_in_order() {
         let server = Server::start(root.path(), &["--hidden", "--workers", "1", "--arena", "4MiB", "--transmit", mode]);
         let mut client = server.connect();
         for chunk in names.chunks(50) {
-            let requests: Vec<u8> = chunk.iter().flat_map(|name| harness::request("GET", &target(name), &[])).collect();
+            let requests: Vec<u8> = chunk.iter().flat_map(|name| support::request("GET", &target(name), &[])).collect();
             client.send(requests);
             for name in chunk {
                 let expected = std::fs::read(root.path().join(OsStr::from_bytes(name))).unwrap();

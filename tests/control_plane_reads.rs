@@ -1,23 +1,23 @@
 //! Plain reads on a connection that has moved to the control plane: the same bytes, fields and cache as on the data plane.
 
-mod live;
+mod support;
 
 use std::fs;
 
-use live::{Client, Response, Server, pattern, until};
+use support::{Client, Response, Server, bytes, until};
 
 /// A connection that is on the control plane.
 fn control_plane(server: &Server) -> Client {
     let mut client = server.connect();
-    client.request("GET /.forebay/health", b"").expect(200);
+    client.ask("GET /.forebay/health", b"").expect(200);
     client
 }
 
 /// What both planes must say alike.
 fn essence(response: &Response) -> (u16, Vec<(String, String)>, Vec<u8>) {
     let differs = ["date", "connection"];
-    let mut fields: Vec<_> =
-        response.fields.iter().filter(|(name, _)| !differs.contains(&name.as_str())).cloned().collect();
+    let fields = response.fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone()));
+    let mut fields: Vec<_> = fields.filter(|(name, _)| !differs.contains(&name.as_str())).collect();
     fields.sort();
     (response.status, fields, response.body.clone())
 }
@@ -28,7 +28,7 @@ fn both_lanes_answer_alike() {
     for (name, length) in
         [("empty", 0), ("small.txt", 100), ("packed.html", 9_000), ("large.bin", 700_000), ("huge.bin", 3 << 20)]
     {
-        fs::write(root.path().join(name), pattern(length as u64, length)).unwrap();
+        fs::write(root.path().join(name), bytes(length as u64, length)).unwrap();
     }
     let server = Server::start(root.path(), &["--arena", "1MiB", "--revalidate", "1h"]);
     let mut full = control_plane(&server);
@@ -48,8 +48,8 @@ fn both_lanes_answer_alike() {
                 "\r\nIf-Modified-Since: Fri, 31 Dec 2060 00:00:00 GMT".into(),
             ] {
                 let head = format!("{method} /{name}{fields}");
-                let fast = server.request(&head, b"");
-                let slow = full.request(&head, b"");
+                let fast = server.ask(&head, b"");
+                let slow = full.ask(&head, b"");
                 assert_eq!(essence(&fast).0, essence(&slow).0, "{head}");
                 assert_eq!(essence(&fast).1, essence(&slow).1, "{head}");
                 assert!(essence(&fast).2 == essence(&slow).2, "{head}");
@@ -57,7 +57,7 @@ fn both_lanes_answer_alike() {
         }
     }
     for target in ["/no", "/%2e%2e/x", "/a%00"] {
-        let (fast, slow) = (server.get(target), full.request(&format!("GET {target}"), b""));
+        let (fast, slow) = (server.get(target), full.ask(&format!("GET {target}"), b""));
         assert_eq!(fast.status, slow.status, "{target}");
     }
 }
@@ -68,15 +68,15 @@ fn a_miss_on_the_control_plane_fills_the_cache_for_both() {
     let server = Server::start(root.path(), &["--revalidate", "1h"]);
     let mut full = control_plane(&server);
     for (name, length) in [("a", 0), ("b", 5_000), ("c", 2 << 20), ("d", 20 << 20)] {
-        let body = pattern(7, length);
+        let body = bytes(7, length);
         fs::write(root.path().join(name), &body).unwrap();
-        let miss = full.request(&format!("GET /{name}"), b"").expect(200);
+        let miss = full.ask(&format!("GET /{name}"), b"").expect(200);
         assert_eq!(miss.field("cache-status"), Some("forebay; fwd=uri-miss; stored"));
         assert!(miss.body == body);
         let hit = server.get(&format!("/{name}")).expect(200);
         assert_eq!(hit.field("cache-status"), Some("forebay; hit"));
         assert!(hit.body == body);
-        let hit = full.request(&format!("GET /{name}"), b"").expect(200);
+        let hit = full.ask(&format!("GET /{name}"), b"").expect(200);
         assert_eq!(hit.field("cache-status"), Some("forebay; hit"));
         assert!(hit.body == body);
     }
@@ -85,7 +85,7 @@ fn a_miss_on_the_control_plane_fills_the_cache_for_both() {
 #[test]
 fn a_stampede_on_both_lanes_reads_the_file_once() {
     let root = tempfile::tempdir().unwrap();
-    let body = pattern(1, 10 << 20);
+    let body = bytes(1, 10 << 20);
     fs::write(root.path().join("a"), &body).unwrap();
     let server = Server::start(root.path(), &[]);
     std::thread::scope(|scope| {
@@ -93,11 +93,11 @@ fn a_stampede_on_both_lanes_reads_the_file_once() {
             let (server, body) = (&server, &body);
             scope.spawn(move || {
                 let mut client = if number % 2 == 0 { control_plane(server) } else { server.connect() };
-                assert!(client.request("GET /a", b"").expect(200).body == *body);
+                assert!(client.ask("GET /a", b"").expect(200).body == *body);
             });
         }
     });
-    assert_eq!(server.metric("forebay_fills_total{event=\"started\"}"), 1.0);
+    assert_eq!(server.sample("forebay_fills_total{event=\"started\"}"), 1);
 }
 
 #[test]
@@ -107,19 +107,19 @@ fn the_control_plane_follows_the_disk() {
     fs::write(&path, "one").unwrap();
     let server = Server::start(root.path(), &["--revalidate", "50ms"]);
     let mut full = control_plane(&server);
-    assert_eq!(full.request("GET /a", b"").text(), "one");
+    assert_eq!(full.ask("GET /a", b"").text(), "one");
     let next = root.path().join("next");
     fs::write(&next, "two").unwrap();
     fs::rename(&next, &path).unwrap();
-    until("the replacement to be seen", || full.request("GET /a", b"").text() == "two");
+    until("the replacement to be seen", || full.ask("GET /a", b"").text() == "two");
     fs::remove_file(&path).unwrap();
-    until("the deletion to be seen", || full.request("GET /a", b"").status == 404);
+    until("the deletion to be seen", || full.ask("GET /a", b"").status == 404);
 }
 
 #[test]
 fn a_client_that_leaves_or_stalls_harms_nobody() {
     let root = tempfile::tempdir().unwrap();
-    fs::write(root.path().join("huge"), pattern(1, 8 << 20)).unwrap();
+    fs::write(root.path().join("huge"), bytes(1, 8 << 20)).unwrap();
     let server = Server::start(root.path(), &["--arena", "1MiB", "--send-timeout", "300ms"]);
     let mut stalled: Vec<Client> = (0..20).map(|_| control_plane(&server)).collect();
     for client in &mut stalled {
@@ -128,26 +128,26 @@ fn a_client_that_leaves_or_stalls_harms_nobody() {
     for _ in 0..20 {
         control_plane(&server).send(b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n");
     }
-    assert_eq!(control_plane(&server).request("GET /huge", b"").body.len(), 8 << 20);
-    until("the stalled ones to be given up", || server.metric("forebay_timeouts_total{kind=\"send\"}") >= 20.0);
-    until("the rest to be forgotten", || server.metric("forebay_control_connections") == 1.0);
+    assert_eq!(control_plane(&server).ask("GET /huge", b"").body.len(), 8 << 20);
+    until("the stalled ones to be given up", || server.sample("forebay_timeouts_total{kind=\"send\"}") >= 20);
+    until("the rest to be forgotten", || server.sample("forebay_control_connections") == 1);
 }
 
 #[test]
 fn a_file_written_while_it_is_streamed_breaks_the_response_off() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("huge");
-    fs::write(&path, pattern(1, 64 << 20)).unwrap();
+    fs::write(&path, bytes(1, 64 << 20)).unwrap();
     let server = Server::start(root.path(), &["--arena", "1MiB"]);
     let mut client = control_plane(&server);
     client.send(b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n");
     // The response has begun, and is far from its end: the socket's buffers do not hold 64 MiB.
     until("the response to begin", || {
-        server.metric("forebay_requests_total{class=\"miss\",detail=\"too_large\"}") == 1.0
+        server.sample("forebay_requests_total{class=\"miss\",detail=\"too_large\"}") == 1
     });
     let file = fs::File::options().write(true).open(&path).unwrap();
     std::os::unix::fs::FileExt::write_at(&file, b"changed", 60 << 20).unwrap();
-    assert!(client.try_response(false).is_err(), "no clean end");
+    assert!(client.try_response("PUT").is_err(), "no clean end");
 }
 
 #[test]
@@ -172,11 +172,11 @@ fn what_is_no_request_is_refused_after_the_answers_that_are_owed() {
             } else {
                 client.send(first.as_bytes());
             }
-            assert_eq!(client.response(false).expect(200).text(), "ok\n", "{second:.40}");
+            assert_eq!(client.final_response("PUT").expect(200).text(), "ok\n", "{second:.40}");
             if !pipelined {
                 client.send(second.as_bytes());
             }
-            let refused = client.response(false);
+            let refused = client.final_response("PUT");
             assert!(statuses.contains(&refused.status), "{second:.40}: {}", refused.status);
         }
     }
@@ -185,13 +185,13 @@ fn what_is_no_request_is_refused_after_the_answers_that_are_owed() {
 #[test]
 fn who_ends_their_side_gets_the_answers_that_are_owed() {
     let root = tempfile::tempdir().unwrap();
-    let body = pattern(1, 3 << 20);
+    let body = bytes(1, 3 << 20);
     fs::write(root.path().join("a"), &body).unwrap();
     let server = Server::start(root.path(), &["--arena", "1MiB"]);
     let mut client = control_plane(&server);
     client.send(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n");
-    client.finish_sending();
-    assert!(client.response(false).expect(200).body == body);
-    assert!(client.response(false).expect(200).text().ends_with(" a\n"));
+    client.finish();
+    assert!(client.final_response("PUT").expect(200).body == body);
+    assert!(client.final_response("PUT").expect(200).text().ends_with(" a\n"));
     assert!(client.is_over());
 }

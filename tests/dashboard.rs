@@ -1,12 +1,12 @@
 //! The dashboard in a real browser without a screen (Debian's chromium). Skipped, said aloud, where there is none.
 
-mod live;
+mod support;
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use live::{Server, pattern};
+use support::{Server, bytes};
 
 const BROWSER: &str = "/usr/bin/chromium";
 
@@ -43,7 +43,7 @@ fn it_shows_what_the_server_does() {
     fs::create_dir(&root).unwrap();
     let names = ["popular <b>&.txt", "small", "large.bin"];
     for (name, length) in names.into_iter().zip([5_000, 300, 400_000]) {
-        fs::write(root.join(name), pattern(1, length)).unwrap();
+        fs::write(root.join(name), bytes(1, length)).unwrap();
     }
     let server = Server::start(&root, &["--revalidate", "1h"]);
     let ask = || {
@@ -53,12 +53,12 @@ fn it_shows_what_the_server_does() {
     };
     ask();
     // Until the counters were noted twice with requests in between.
-    live::until("a second with traffic in the series", || {
+    support::until("a second with traffic in the series", || {
         ask();
         let live = server.get("/.forebay/live").json();
         live["series"]["hits"].as_array().unwrap().iter().any(|hits| hits.as_u64() > Some(0))
     });
-    let Some(page) = dump(&server.address.to_string(), &dir.path().join("profile"), 1200, 5_000) else { return };
+    let Some(page) = dump(&server.address().to_string(), &dir.path().join("profile"), 1200, 5_000) else { return };
     assert!(text(&page, "state").contains("live"), "{}", text(&page, "state"));
     assert!(text(&page, "ratio").ends_with('%'), "{}", text(&page, "ratio"));
     assert!(text(&page, "hit-latency").ends_with('s'), "{}", text(&page, "hit-latency"));
@@ -91,7 +91,7 @@ fn it_asks_for_the_token() {
     fs::create_dir(&root).unwrap();
     fs::write(&token, "s3cret").unwrap();
     let server = Server::start(&root, &["--token-reads", "--token-file", token.to_str().unwrap()]);
-    let Some(page) = dump(&server.address.to_string(), &dir.path().join("profile"), 400, 3_000) else { return };
+    let Some(page) = dump(&server.address().to_string(), &dir.path().join("profile"), 400, 3_000) else { return };
     assert_eq!(text(&page, "state"), "needs a token");
     assert!(page.contains("<dialog id=\"ask\" open"), "the dialog is shown");
 }

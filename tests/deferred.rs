@@ -1,10 +1,10 @@
 //! In a full arena a file is cached at once and read when it is asked for again, or has stayed: whoever asks gets its bytes, and what
 //! becomes of the file meanwhile is noticed.
 
-mod harness;
+mod support;
 
-use harness::{Client, Server, assert_same, bytes, request};
 use std::path::Path;
+use support::{Client, Server, assert_same, bytes, request};
 
 const SIZE: usize = 64 << 10;
 
@@ -75,11 +75,11 @@ fn it_is_read_in_the_end_if_nobody_asks_again() {
         client.get(&format!("/{number}"));
     }
     let owed = |server: &Server| fills(server, "started") - fills(server, "finished") - fills(server, "deferred");
-    harness::until("what has stayed is read", || {
+    support::until("what has stayed is read", || {
         // Each was started once, and those that stayed twice.
         fills(&server, "started") > FILES as u64 && owed(&server) == 0
     });
-    harness::until("all that is cached is read", || {
+    support::until("all that is cached is read", || {
         let before = fills(&server, "started");
         for (number, file) in files.iter().enumerate() {
             if is_listed(&server, &number.to_string()) {
@@ -175,7 +175,7 @@ fn everybody_gets_the_bytes_while_files_come_and_go() {
                 let mut clients: Vec<Client> = (0..4).map(|_| server.connect()).collect();
                 for round in 0..300_usize {
                     // Neighbours ask for the same file at nearly the same time.
-                    let number = (harness::mix((round / 2) as u64) as usize + thread % 2) % FILES;
+                    let number = (support::mix((round / 2) as u64) as usize + thread % 2) % FILES;
                     for client in &mut clients {
                         client.send(request("GET", &format!("/{number}"), &[]));
                     }
@@ -226,7 +226,7 @@ fn what_is_replaced_is_served_new_within_the_interval() {
         std::fs::write(root.path().join("new"), &file).unwrap();
         std::fs::rename(root.path().join("new"), root.path().join(number.to_string())).unwrap();
     }
-    harness::until("all are served new", || {
+    support::until("all are served new", || {
         files.iter().enumerate().all(|(number, file)| server.get(&format!("/{number}")).body == *file)
     });
     go_round(&server, &files, 1);
@@ -246,7 +246,7 @@ fn a_file_that_was_deleted_is_closed_soon() {
         std::fs::remove_file(root.path().join(number.to_string())).unwrap();
     }
     // The root itself is open for ever.
-    harness::until("no file is open", || open(&server) <= 1);
+    support::until("no file is open", || open(&server) <= 1);
 }
 
 /// Where descriptors are few, connections have them.

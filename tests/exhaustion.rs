@@ -1,8 +1,8 @@
 //! Promise 6: what there is not enough of is said, and costs one request, never the server.
 
-mod harness;
+mod support;
 
-use harness::{Client, Server, assert_same, bytes, limited, request, until};
+use support::{Client, Server, assert_same, bytes, limited, request, until};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 /// The signal of a limit on file sizes ends a program without a word.

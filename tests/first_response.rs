@@ -1,11 +1,11 @@
 //! Who asks for a file that is not cached gets it from the page cache, by reference, while the arena is filled beside; unless the file
 //! was changed lately.
 
-mod harness;
+mod support;
 
-use harness::{Client, Server, assert_same, bytes, request};
 use std::io::Write;
 use std::path::Path;
+use support::{Client, Server, assert_same, bytes, request};
 
 const SIZES: [usize; 9] =
     [20_000, (32 << 10) - 1, 32 << 10, 64 << 10, 100_001, 256 << 10, (512 << 10) + 1, 3_000_000, 9 << 20];
@@ -40,7 +40,7 @@ fn the_first_response_and_the_cached_one_are_the_file() {
             if file.len() <= 256 << 10 {
                 referred += responses(&server, "reference") - before;
             }
-            harness::until("it is cached", || {
+            support::until("it is cached", || {
                 let later = server.get(&format!("/{number}"));
                 assert_same(&later.body, file, "a later response");
                 later.is_hit()
@@ -126,7 +126,7 @@ fn what_happens_to_the_file_meanwhile_does_not_mix_versions() {
             client.send(request("GET", "/file", &[]));
             assert_eq!(client.head().status, 200);
             if arena == "64MiB" {
-                harness::until("it is cached", || server.get("/file").is_hit());
+                support::until("it is cached", || server.get("/file").is_hit());
             }
             change(&path, &new);
             let mut body = vec![0; old.len()];

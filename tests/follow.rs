@@ -1,14 +1,14 @@
 //! The cache follows the disk: what was changed there is served new within the revalidation interval, and never mixed with what was
 //! there before.
 
-mod harness;
+mod support;
 
-use harness::{Client, PATIENCE, Server, assert_same, bytes, request, until};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use support::{Client, PATIENCE, Server, assert_same, bytes, request, until};
 
 const INTERVAL: Duration = Duration::from_millis(300);
 

@@ -1,11 +1,11 @@
 //! Uploads to a file system that is full, out of inodes or read-only: a clear answer, and nothing left behind.
 
-mod harness;
+mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use harness::{Response, Server};
+use support::{Response, Server};
 
 /// A server whose root is a tmpfs of its own, mounted with these options in a namespace of its own. `None`: this process may not
 /// mount, which is said.
@@ -58,7 +58,7 @@ fn a_full_disk_costs_the_upload_only() {
     let Some(server) = serve(dir.path(), "size=1m,nr_inodes=24") else { return };
     assert_eq!(put(&server, "/before", b"1").status, 201);
     for target in ["/big", "/new/deep/big", "/before"] {
-        let refused = put(&server, target, &harness::bytes(1, 4 << 20));
+        let refused = put(&server, target, &support::bytes(1, 4 << 20));
         assert_eq!(refused.status, 507, "{target}: {}", refused.text());
         assert!(refused.text().contains("space"), "{}", refused.text());
         assert_eq!(tree(&server, dir.path()), [Path::new("before")], "{target}");
@@ -67,7 +67,7 @@ fn a_full_disk_costs_the_upload_only() {
     let deep = format!("/{}/x", vec!["d"; 60].join("/"));
     let refused = put(&server, &deep, b"x");
     assert_eq!((refused.status, tree(&server, dir.path())), (507, vec![PathBuf::from("before")]));
-    assert_eq!(put(&server, "/small", &harness::bytes(2, 100_000)).status, 201);
+    assert_eq!(put(&server, "/small", &support::bytes(2, 100_000)).status, 201);
     assert_eq!(server.get("/before").text(), "1");
 }
 

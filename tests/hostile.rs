@@ -1,10 +1,10 @@
 //! Clients that break off, stall, flood or talk nonsense get nothing but their own connection closed: no descriptor, no memory and no
 //! other client is lost to them.
 
-mod harness;
+mod support;
 
-use harness::{Client, Place, Server, TRANSMIT, assert_same, bytes, mix, request, until};
 use std::io::{ErrorKind, Write};
+use support::{Client, Place, Server, TRANSMIT, assert_same, bytes, mix, request, until};
 use tempfile::TempDir;
 
 const LARGE: usize = 3 << 20;

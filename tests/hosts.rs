@@ -1,11 +1,11 @@
 //! Whom a request is meant for, and which page asked for it: DNS rebinding and pages of other origins.
 
-mod harness;
+mod support;
 
 use std::fs;
 use std::path::Path;
 
-use harness::{Response, Server};
+use support::{Response, Server};
 
 fn ask(server: &Server, method: &str, host: &str, fields: &str) -> Response {
     let mut client = server.connect();

@@ -1,8 +1,8 @@
 //! What is a request, and where it ends: however it is cut into pieces, however many come at once, and whatever is not one.
 
-mod harness;
+mod support;
 
-use harness::{Client, Server, assert_same, bytes, request};
+use support::{Client, Server, assert_same, bytes, request};
 
 struct Fixture {
     server: Server,
@@ -263,7 +263,7 @@ fn a_head_that_does_not_come_is_not_waited_for() {
     let mut client = fixture.server.connect();
     client.send([&request("GET", "/a", &[])[..], b"GET /a HTTP/1.1\r\nX: "].concat());
     assert_same(&client.response("GET").body, &a(), "a");
-    harness::until("it is refused", || client.try_send(b"y").is_err() || client.has_arrived());
+    support::until("it is refused", || client.try_send(b"y").is_err() || client.has_arrived());
     assert_eq!(client.response("GET").status, 408);
 }
 
@@ -284,7 +284,7 @@ fn connections_have_a_limit() {
     for _ in 0..4 {
         // The places of the last round come back as its connections end.
         let mut clients: Vec<Client> = Vec::new();
-        harness::until("there is room for all", || {
+        support::until("there is room for all", || {
             clients.clear();
             clients.extend((0..8).map(|_| fixture.server.connect()));
             clients.iter_mut().all(|client| {

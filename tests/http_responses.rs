@@ -1,8 +1,8 @@
 //! What an answer says about a file: its fields, ranges, conditions, and how it came about.
 
-mod harness;
+mod support;
 
-use harness::{Client, Server, assert_same, bytes};
+use support::{Client, Server, assert_same, bytes};
 
 const SIZE: usize = 10_000;
 
@@ -115,7 +115,7 @@ fn a_changed_file_is_stale() {
     let server = Server::start(fixture.root.path(), &["--revalidate", "0s"]);
     let mut client = server.connect();
     // A file that was written just now may be written again without a new time: it is read twice before it is trusted.
-    harness::until("it is cached", || client.get("/file.txt").is_hit());
+    support::until("it is cached", || client.get("/file.txt").is_hit());
     std::fs::write(fixture.root.path().join("file.txt"), "new").unwrap();
     assert_eq!(client.get("/file.txt").cache_status(), "forebay; fwd=stale; stored");
     std::fs::write(fixture.root.path().join("file.txt"), large()).unwrap();

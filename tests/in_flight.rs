@@ -1,10 +1,10 @@
 //! Memory that sockets may still refer to is never rewritten: readers that stall while the cache churns read the right bytes in the
 //! end, whatever became of what they asked for.
 
-mod harness;
+mod support;
 
-use harness::{Client, Server, assert_same, bytes, request};
 use std::path::Path;
+use support::{Client, Server, assert_same, bytes, request};
 
 /// From what fits any socket buffer whole to what fits none.
 const SIZES: [usize; 12] =
@@ -84,7 +84,7 @@ fn by_choice() {
 /// The files themselves are replaced, too, and the names served from new memory while the old bytes are still under way.
 #[test]
 fn replaced_while_readers_stall() {
-    for mode in harness::TRANSMIT {
+    for mode in support::TRANSMIT {
         let root = tempfile::tempdir().unwrap();
         let server = Server::start(
             root.path(),

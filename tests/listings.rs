@@ -1,6 +1,6 @@
 //! What a directory answers.
 
-mod live;
+mod support;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, UNIX_EPOCH};
 
-use live::Server;
+use support::Server;
 
 #[test]
 fn a_directory_is_listed_in_the_format_that_is_asked_for() {
@@ -29,7 +29,7 @@ fn a_directory_is_listed_in_the_format_that_is_asked_for() {
     symlink(".hidden", root.path().join("dir/link")).unwrap();
     let server = Server::start(root.path(), &[]);
 
-    let json = server.request("GET /dir/\r\nAccept: application/json", b"").expect(200);
+    let json = server.ask("GET /dir/\r\nAccept: application/json", b"").expect(200);
     assert_eq!(json.field("content-type"), Some("application/json"));
     assert_eq!(json.field("vary"), Some("accept"));
     let entries = json.json();
@@ -45,7 +45,7 @@ fn a_directory_is_listed_in_the_format_that_is_asked_for() {
         server.get(&format!("/dir/{href}")).expect(200);
     }
 
-    let html = server.request("GET /dir/\r\nAccept: text/html,*/*;q=0.8", b"").expect(200);
+    let html = server.ask("GET /dir/\r\nAccept: text/html,*/*;q=0.8", b"").expect(200);
     assert_eq!(html.field("content-type"), Some("text/html; charset=utf-8"));
     assert!(
         html.text().contains("<a href=\"./b%20%3C%26%3E%22%27.txt\">b &lt;&amp;&gt;&quot;&#39;.txt</a>"),
@@ -55,10 +55,10 @@ fn a_directory_is_listed_in_the_format_that_is_asked_for() {
     let plain = server.get("/dir/").expect(200);
     assert_eq!(plain.field("content-type"), Some("text/plain; charset=utf-8"));
     assert_eq!(plain.text().lines().nth(1).unwrap(), "1970-01-02T00:00:00Z              5 b <&>\"'.txt");
-    server.request("GET /dir/\r\nAccept: image/png", b"").expect(406);
+    server.ask("GET /dir/\r\nAccept: image/png", b"").expect(406);
     assert!(!server.get("/").text().contains(".forebay"), "reserved");
 
-    let head = server.request("HEAD /dir/\r\nAccept: application/json", b"").expect(200);
+    let head = server.ask("HEAD /dir/\r\nAccept: application/json", b"").expect(200);
     assert_eq!((head.field("content-type"), head.body.len()), (Some("application/json"), 0));
 }
 
@@ -74,9 +74,9 @@ fn what_is_no_directory_is_not_listed() {
     }
     let redirect = server.get("/a%20b").expect(301);
     assert_eq!(redirect.field("location"), Some("/a%20b/"));
-    server.request("HEAD /a%20b", b"").expect(301);
+    server.ask("HEAD /a%20b", b"").expect(301);
     server.get("/a%20b/").expect(200);
-    let refused = server.request("POST /a%20b/", b"").expect(405);
+    let refused = server.ask("POST /a%20b/", b"").expect(405);
     assert_eq!(refused.field("allow"), Some("GET, HEAD"));
 }
 
@@ -88,7 +88,7 @@ fn a_huge_directory_comes_whole_and_sorted() {
         fs::write(root.path().join(format!("{number:06}")), "").unwrap();
     }
     let server = Server::start(root.path(), &[]);
-    let listed = server.request("GET /\r\nAccept: application/json", b"").expect(200);
+    let listed = server.ask("GET /\r\nAccept: application/json", b"").expect(200);
     assert_eq!(listed.field("transfer-encoding"), Some("chunked"), "it is streamed");
     let entries = listed.json();
     let entries = entries.as_array().unwrap();
@@ -116,7 +116,7 @@ fn an_index_file_stands_for_its_directory() {
     let again = server.get("/with/").expect(200);
     assert_eq!(again.field("cache-status"), Some("forebay; hit"));
     let etag = again.field("etag").unwrap();
-    server.request(&format!("GET /with/\r\nIf-None-Match: {etag}"), b"").expect(304);
+    server.ask(&format!("GET /with/\r\nIf-None-Match: {etag}"), b"").expect(304);
     assert!(server.get("/without/").expect(200).body.is_empty());
     assert!(server.get("/odd/").text().contains("index.html/"));
 }

@@ -1,8 +1,8 @@
 //! Many connections at once, fast and slow ones: everyone is served, and nobody waits for another.
 
-mod harness;
+mod support;
 
-use harness::{Client, Server, assert_same, bytes, request, target};
+use support::{Client, Server, assert_same, bytes, request, target};
 
 const SIZES: [usize; 8] = [0, 1, 900, 4096, 12 << 10, 40_000, 64 << 10, 300_000];
 
@@ -37,7 +37,7 @@ fn readers_that_stall_delay_nobody() {
     let (large, small) = (bytes(1, 8 << 20), bytes(2, 5000));
     std::fs::write(root.path().join("large"), &large).unwrap();
     std::fs::write(root.path().join("small"), &small).unwrap();
-    for mode in harness::TRANSMIT {
+    for mode in support::TRANSMIT {
         let server = Server::start(root.path(), &["--workers", "1", "--arena", "16MiB", "--transmit", mode]);
         let mut stalled: Vec<Client> = (0..200).map(|_| Client::narrow(server.address(), 4096)).collect();
         for client in &mut stalled {

@@ -1,16 +1,16 @@
 //! The server's own pages, and its access log.
 
-mod live;
+mod support;
 
 use std::fs;
 
-use live::{Server, pattern, until};
+use support::{Server, bytes, until};
 
 #[test]
 fn the_cache_page_says_what_is_cached() {
     let root = tempfile::tempdir().unwrap();
-    fs::write(root.path().join("small"), pattern(1, 1_000)).unwrap();
-    fs::write(root.path().join("large"), pattern(2, 100_000)).unwrap();
+    fs::write(root.path().join("small"), bytes(1, 1_000)).unwrap();
+    fs::write(root.path().join("large"), bytes(2, 100_000)).unwrap();
     let server = Server::start(root.path(), &["--arena", "4MiB", "--revalidate", "1h"]);
     let empty = server.get("/.forebay/cache").expect(200);
     assert_eq!(empty.field("content-type"), Some("application/json"));
@@ -40,39 +40,39 @@ fn the_cache_page_says_what_is_cached() {
 #[test]
 fn the_metrics_count_what_happened() {
     let root = tempfile::tempdir().unwrap();
-    fs::write(root.path().join("a"), pattern(1, 50_000)).unwrap();
-    fs::write(root.path().join("huge"), pattern(2, 2 << 20)).unwrap();
+    fs::write(root.path().join("a"), bytes(1, 50_000)).unwrap();
+    fs::write(root.path().join("huge"), bytes(2, 2 << 20)).unwrap();
     let server = Server::start(root.path(), &["--arena", "1MiB", "--revalidate", "1h", "--allow-writes"]);
     let page = server.get("/.forebay/metrics").expect(200);
     assert_eq!(page.field("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     let mut client = server.connect();
     for _ in 0..5 {
-        client.request("GET /a", b"").expect(200);
+        client.ask("GET /a", b"").expect(200);
     }
-    client.request("GET /huge", b"").expect(200);
-    client.request("GET /no", b"").expect(404);
+    client.ask("GET /huge", b"").expect(200);
+    client.ask("GET /no", b"").expect(404);
     server.put("/b", b"12345").expect(201);
     server.put("/a", b"new").expect(204);
     for (sample, value) in [
-        ("forebay_requests_total{class=\"hit\",detail=\"fresh\"}", 4.0),
-        ("forebay_requests_total{class=\"miss\",detail=\"stored\"}", 1.0),
-        ("forebay_requests_total{class=\"miss\",detail=\"too_large\"}", 1.0),
-        ("forebay_response_body_bytes_total{class=\"hit\",detail=\"fresh\"}", 200_000.0),
-        ("forebay_responses_total{status=\"404\"}", 1.0),
-        ("forebay_responses_total{status=\"201\"}", 1.0),
-        ("forebay_uploads_total{outcome=\"stored\"}", 2.0),
-        ("forebay_upload_bytes_total", 8.0),
-        ("forebay_evictions_total{reason=\"replaced\"}", 1.0),
-        ("forebay_fills_total{event=\"finished\"}", 1.0),
-        ("forebay_arena_capacity_bytes", 1_048_576.0),
-        ("forebay_cache_entries", 0.0),
-        ("forebay_head_seconds_count{class=\"hit\"}", 4.0),
-        ("forebay_control_queue", 0.0),
+        ("forebay_requests_total{class=\"hit\",detail=\"fresh\"}", 4),
+        ("forebay_requests_total{class=\"miss\",detail=\"stored\"}", 1),
+        ("forebay_requests_total{class=\"miss\",detail=\"too_large\"}", 1),
+        ("forebay_response_body_bytes_total{class=\"hit\",detail=\"fresh\"}", 200_000),
+        ("forebay_responses_total{status=\"404\"}", 1),
+        ("forebay_responses_total{status=\"201\"}", 1),
+        ("forebay_uploads_total{outcome=\"stored\"}", 2),
+        ("forebay_upload_bytes_total", 8),
+        ("forebay_evictions_total{reason=\"replaced\"}", 1),
+        ("forebay_fills_total{event=\"finished\"}", 1),
+        ("forebay_arena_capacity_bytes", 1_048_576),
+        ("forebay_cache_entries", 0),
+        ("forebay_head_seconds_count{class=\"hit\"}", 4),
+        ("forebay_control_queue", 0),
     ] {
-        assert_eq!(server.metric(sample), value, "{sample}");
+        assert_eq!(server.sample(sample), value, "{sample}");
     }
     drop(client);
-    until("closed connections to be counted", || server.metric("forebay_connections_open") == 1.0);
+    until("closed connections to be counted", || server.sample("forebay_connections_open") == 1);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn what_is_no_page_is_not_found() {
         assert!(server.get(target).expect(404).text().contains("/.forebay/metrics"), "{target}");
     }
     server.get("/.forebay/cache").expect(200).json();
-    server.request("POST /.forebay/cache", b"x").expect(405);
+    server.ask("POST /.forebay/cache", b"x").expect(405);
     assert!(server.get("/.forebay").expect(200).text().contains("<title>forebay</title>"));
 }
 
@@ -96,16 +96,16 @@ fn the_access_log_has_a_line_for_each_request_on_both_lanes() {
     let (root, log) = (dir.path().join("root"), dir.path().join("access.log"));
     fs::create_dir(&root).unwrap();
     fs::write(root.join("a"), "hello").unwrap();
-    let server = Server::start(&root, &["--access-log", log.to_str().unwrap(), "--access-log-format", "json"]);
+    let mut server = Server::start(&root, &["--access-log", log.to_str().unwrap(), "--access-log-format", "json"]);
     let lines = || -> Vec<serde_json::Value> {
         let text = fs::read_to_string(&log).unwrap();
         text.lines().map(|line| serde_json::from_str(line).expect("an object")).collect()
     };
-    server.request("GET /a?x=1\r\nUser-Agent: test \"1\"\r\nReferer: http://x/", b"").expect(200);
-    server.request("GET /a", b"").expect(200);
-    server.request("HEAD /no", b"").expect(404);
+    server.ask("GET /a?x=1\r\nUser-Agent: test \"1\"\r\nReferer: http://x/", b"").expect(200);
+    server.ask("GET /a", b"").expect(200);
+    server.ask("HEAD /no", b"").expect(404);
     server.get("/.forebay/health").expect(200);
-    server.request("PUT /a", b"x").expect(405);
+    server.ask("PUT /a", b"x").expect(405);
     until("the lines to be written", || lines().len() == 5);
     let lines_now = lines();
     let first = &lines_now[0];
@@ -136,16 +136,16 @@ fn the_access_log_has_a_line_for_each_request_on_both_lanes() {
 #[test]
 fn a_server_that_is_told_to_end_finishes_what_the_control_plane_does() {
     let root = tempfile::tempdir().unwrap();
-    let server = Server::start(root.path(), &["--allow-writes"]);
+    let mut server = Server::start(root.path(), &["--allow-writes"]);
     let mut idle = server.connect();
-    idle.request("GET /.forebay/health", b"").expect(200);
+    idle.ask("GET /.forebay/health", b"").expect(200);
     let mut busy = server.connect();
     busy.send(b"PUT /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nfirst");
-    until("the upload to begin", || server.metric("forebay_upload_bytes_total") == 5.0);
+    until("the upload to begin", || server.sample("forebay_upload_bytes_total") == 5);
     server.signal(rustix::process::Signal::TERM);
     assert!(idle.is_over(), "an idle connection ends");
     busy.send(b" half");
-    busy.response(false).expect(201);
+    busy.final_response("PUT").expect(201);
     assert!(server.wait().success());
     assert_eq!(fs::read(root.path().join("a")).unwrap(), b"first half");
 }

@@ -1,12 +1,12 @@
 //! The root that is exchanged while it is served: a link that is switched, a tree that is renamed into its place, and none.
 
-mod harness;
+mod support;
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use harness::{Client, Server, until};
+use support::{Client, Server, until};
 
 /// Two versions of a tree, and a link to the first.
 fn releases(dir: &Path) -> std::path::PathBuf {

@@ -1,10 +1,10 @@
 //! Told to stop, the server takes no more connections, finishes what it has begun within its time, and ends with status 0.
 
-mod harness;
+mod support;
 
-use harness::{Client, Place, Server, assert_same, bytes, request, until};
 use rustix::process::Signal;
 use std::net::TcpStream;
+use support::{Client, Place, Server, assert_same, bytes, request, until};
 
 const SIZE: usize = 12 << 20;
 
@@ -43,7 +43,7 @@ fn ends_at_once_when_nothing_is_owed() {
 
 #[test]
 fn responses_in_progress_are_finished() {
-    for mode in harness::TRANSMIT {
+    for mode in support::TRANSMIT {
         // The second server streams past its cache.
         for arena in ["64MiB", "4MiB"] {
             let (_root, mut server) = serve(&["--drain", "1h", "--workers", "2", "--transmit", mode, "--arena", arena]);

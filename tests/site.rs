@@ -1,11 +1,11 @@
 //! What the operator says of the site: rules, fields, redirects, error pages, the fallback; on both planes, and read again on SIGHUP.
 
-mod harness;
+mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use harness::{Client, Response, Server, until};
+use support::{Client, Response, Server, until};
 
 struct Site {
     dir: tempfile::TempDir,

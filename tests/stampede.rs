@@ -1,8 +1,8 @@
 //! Many clients that want one cold file at the same time: it is read once, and whoever leaves takes nothing from the others.
 
-mod harness;
+mod support;
 
-use harness::{Client, Server, assert_same, bytes, request, until};
+use support::{Client, Server, assert_same, bytes, request, until};
 
 /// Small reads make a fill last many turns of the event loop, so that others come while it is under way.
 const SLOW_FILL: [&str; 4] = ["--read-chunk", "4KiB", "--workers", "2"];

@@ -1,6 +1,6 @@
 //! Under systemd: sockets passed on, readiness told, and the files in deploy/.
 
-mod live;
+mod support;
 
 use std::fs;
 use std::io::Write;
@@ -10,7 +10,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use live::{Client, PATIENCE};
+use support::{Client, PATIENCE};
 
 /// A server that was passed a socket as systemd does it; killed when dropped.
 struct Activated(Child);
@@ -55,12 +55,12 @@ fn a_passed_socket_is_served_and_readiness_is_told() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address: SocketAddr = listener.local_addr().unwrap();
     // A connection that was there before the server.
-    let mut early = Client::connect(address);
+    let mut early = Client::to(address);
     let server = Activated::start(&root, listener.into(), &dir.path().join("notify"), "--workers 2");
     assert_eq!(told(), "READY=1");
-    assert_eq!(early.request("GET /a", b"").expect(200).text(), "hello");
+    assert_eq!(early.ask("GET /a", b"").expect(200).text(), "hello");
     for _ in 0..20 {
-        assert_eq!(Client::connect(address).request("GET /a", b"").expect(200).text(), "hello");
+        assert_eq!(Client::to(address).ask("GET /a", b"").expect(200).text(), "hello");
     }
     rustix::process::kill_process(rustix::process::Pid::from_child(&server.0), rustix::process::Signal::TERM).unwrap();
     assert_eq!(told(), "STOPPING=1");

@@ -1,10 +1,10 @@
 //! The bearer token: on writes, on reads if so configured, on both planes, and exchanged while the server runs.
 
-mod live;
+mod support;
 
 use std::fs;
 
-use live::{Server, until};
+use support::{Server, until};
 
 #[test]
 fn writes_need_the_token_and_reads_do_not() {
@@ -17,14 +17,14 @@ fn writes_need_the_token_and_reads_do_not() {
     for field in ["", "\r\nAuthorization: Bearer wrong", "\r\nAuthorization: Basic s3cret", "\r\nAuthorization: s3cret"]
     {
         for method in ["PUT", "DELETE"] {
-            let refused = server.request(&format!("{method} /a{field}"), b"").expect(401);
+            let refused = server.ask(&format!("{method} /a{field}"), b"").expect(401);
             assert!(refused.field("www-authenticate").unwrap().starts_with("Bearer"));
         }
     }
     assert_eq!(server.get("/a").expect(200).text(), "old");
-    server.request("PUT /a\r\nAuthorization: Bearer s3cret", b"new").expect(204);
+    server.ask("PUT /a\r\nAuthorization: Bearer s3cret", b"new").expect(204);
     assert_eq!(server.get("/a").text(), "new");
-    server.request("DELETE /a\r\nAuthorization: bearer s3cret", b"").expect(204);
+    server.ask("DELETE /a\r\nAuthorization: bearer s3cret", b"").expect(204);
 }
 
 #[test]
@@ -39,19 +39,19 @@ fn with_token_reads_every_read_needs_it_on_both_lanes() {
     for target in targets {
         for method in ["GET", "HEAD"] {
             for field in ["", "\r\nAuthorization: Bearer wrong"] {
-                server.request(&format!("{method} {target}{field}"), b"").expect(401);
+                server.ask(&format!("{method} {target}{field}"), b"").expect(401);
             }
-            let status = server.request(&format!("{method} {target}\r\nAuthorization: Bearer s3cret"), b"").status;
+            let status = server.ask(&format!("{method} {target}\r\nAuthorization: Bearer s3cret"), b"").status;
             assert_ne!(status, 401, "{method} {target}");
         }
     }
     // Also where the file is cached, and on a connection that had the token before.
     let mut client = server.connect();
     for _ in 0..3 {
-        assert_eq!(client.request("GET /a\r\nAuthorization: Bearer s3cret", b"").expect(200).text(), "hello");
+        assert_eq!(client.ask("GET /a\r\nAuthorization: Bearer s3cret", b"").expect(200).text(), "hello");
     }
-    client.request("GET /a", b"").expect(401);
-    client.request("GET /a\r\nAuthorization: Bearer s3cret", b"").expect(200);
+    client.ask("GET /a", b"").expect(401);
+    client.ask("GET /a\r\nAuthorization: Bearer s3cret", b"").expect(200);
     // Neither tells anything: that the server lives, and the page that asks for the token.
     server.get("/.forebay/health").expect(200);
     server.get("/.forebay/").expect(200);
@@ -64,7 +64,7 @@ fn sighup_takes_the_new_token() {
     fs::create_dir(&root).unwrap();
     fs::write(&token, "old").unwrap();
     let server = Server::start(&root, &["--allow-writes", "--token-file", token.to_str().unwrap()]);
-    let put = |token: &str| server.request(&format!("PUT /a\r\nAuthorization: Bearer {token}"), b"x").status;
+    let put = |token: &str| server.ask(&format!("PUT /a\r\nAuthorization: Bearer {token}"), b"x").status;
     assert_eq!((put("old"), put("new")), (201, 401));
     fs::write(&token, "new").unwrap();
     server.signal(rustix::process::Signal::HUP);
@@ -73,7 +73,7 @@ fn sighup_takes_the_new_token() {
     // A token file that is no good is said to be so, and changes nothing.
     fs::write(&token, "").unwrap();
     server.signal(rustix::process::Signal::HUP);
-    until("the server to complain", || server.messages.lock().unwrap().contains("is empty"));
+    until("the server to complain", || server.stderr().contains("is empty"));
     assert_eq!(put("new"), 204);
 }
 
@@ -81,7 +81,7 @@ fn sighup_takes_the_new_token() {
 fn a_server_that_anybody_could_write_to_does_not_start() {
     let dir = tempfile::tempdir().unwrap();
     let args = ["--allow-writes", "--listen", "0.0.0.0:0"];
-    let message = Server::spawn(dir.path(), &args).err().expect("it ends");
+    let message = Server::refusal(dir.path(), &args);
     assert!(message.contains("--token-file"), "{message}");
     for (content, expected) in [(None, "cannot be read"), (Some(""), "is empty"), (Some("two words"), "printable")] {
         let token = dir.path().join("token");
@@ -90,7 +90,7 @@ fn a_server_that_anybody_could_write_to_does_not_start() {
             None => assert!(!token.exists()),
         }
         let args = ["--allow-writes", "--token-file", token.to_str().unwrap()];
-        let message = Server::spawn(dir.path(), &args).err().expect("it ends");
+        let message = Server::refusal(dir.path(), &args);
         assert!(message.contains(expected) && message.contains(token.to_str().unwrap()), "{message}");
     }
 }

@@ -1,11 +1,11 @@
 //! Nothing outside the root is served, whatever the name, and nothing but regular files: no pipe, socket or device is ever waited for.
 
-mod harness;
+mod support;
 
-use harness::{Client, Server, target};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use support::{Client, Server, target};
 
 const SECRET: &str = "what lies outside";
 
@@ -183,7 +183,7 @@ fn only_regular_files_are_served() {
     for _ in 0..50 {
         refused(&server, "/pipe");
     }
-    harness::until("all descriptors are closed", || server.descriptors() <= descriptors);
+    support::until("all descriptors are closed", || server.descriptors() <= descriptors);
 }
 
 /// Roots that hold nothing but traps.

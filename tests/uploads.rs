@@ -1,6 +1,6 @@
 //! PUT and DELETE, as a client sees them.
 
-mod live;
+mod support;
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -9,8 +9,8 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use live::{Server, pattern, request, tree, until};
 use sha2::{Digest, Sha256};
+use support::{Server, bytes, request_with_body, tree, until};
 
 fn writable(root: &Path) -> Server {
     Server::start(root, &["--allow-writes"])
@@ -32,12 +32,12 @@ fn what_was_put_is_read_and_what_was_deleted_is_gone() {
     let server = writable(root.path());
     for (seed, length) in [(1, 0), (2, 1), (3, 4096), (4, 3_000_000)] {
         let target = format!("/new/dir{seed}/file.bin");
-        let body = pattern(seed, length);
+        let body = bytes(seed, length);
         let created = server.put(&target, &body).expect(201);
         let read = server.get(&target).expect(200);
         assert!(read.body == body && read.field("etag") == created.field("etag"));
 
-        let body = pattern(seed + 100, length + 7);
+        let body = bytes(seed + 100, length + 7);
         let replaced = server.put(&target, &body).expect(204);
         assert_ne!(replaced.field("etag"), created.field("etag"));
         let read = server.get(&target).expect(200);
@@ -47,7 +47,7 @@ fn what_was_put_is_read_and_what_was_deleted_is_gone() {
         server.get(&target).expect(404);
         server.delete(&target).expect(404);
     }
-    assert_eq!(server.metric("forebay_uploads_total{outcome=\"stored\"}"), 8.0);
+    assert_eq!(server.sample("forebay_uploads_total{outcome=\"stored\"}"), 8);
     assert_eq!(tree(root.path()).iter().filter(|name| root.path().join(name).is_file()).count(), 0);
 }
 
@@ -68,17 +68,17 @@ fn writes_are_off_unless_allowed() {
 fn conditions_decide() {
     let root = tempfile::tempdir().unwrap();
     let server = writable(root.path());
-    let first = server.request("PUT /a\r\nIf-None-Match: *", b"one").expect(201);
+    let first = server.ask("PUT /a\r\nIf-None-Match: *", b"one").expect(201);
     let first = first.field("etag").unwrap();
-    server.request("PUT /a\r\nIf-None-Match: *", b"two").expect(412);
-    server.request("PUT /a\r\nIf-Match: \"other\"", b"two").expect(412);
-    server.request("PUT /b\r\nIf-Match: *", b"two").expect(412);
+    server.ask("PUT /a\r\nIf-None-Match: *", b"two").expect(412);
+    server.ask("PUT /a\r\nIf-Match: \"other\"", b"two").expect(412);
+    server.ask("PUT /b\r\nIf-Match: *", b"two").expect(412);
     assert_eq!(server.get("/a").text(), "one");
-    let second = server.request(&format!("PUT /a\r\nIf-Match: {first}"), b"two").expect(204);
-    server.request(&format!("PUT /a\r\nIf-Match: {first}"), b"three").expect(412);
-    server.request(&format!("DELETE /a\r\nIf-Match: {first}"), b"").expect(412);
+    let second = server.ask(&format!("PUT /a\r\nIf-Match: {first}"), b"two").expect(204);
+    server.ask(&format!("PUT /a\r\nIf-Match: {first}"), b"three").expect(412);
+    server.ask(&format!("DELETE /a\r\nIf-Match: {first}"), b"").expect(412);
     assert_eq!(server.get("/a").text(), "two");
-    server.request(&format!("DELETE /a\r\nIf-Match: {}", second.field("etag").unwrap()), b"").expect(204);
+    server.ask(&format!("DELETE /a\r\nIf-Match: {}", second.field("etag").unwrap()), b"").expect(204);
     assert!(tree(root.path()).is_empty());
 }
 
@@ -90,7 +90,7 @@ fn of_many_writers_with_one_condition_one_wins() {
         let results: Vec<u16> = std::thread::scope(|scope| {
             let put = |n: u64| {
                 let server = &server;
-                scope.spawn(move || server.request(&format!("PUT /a\r\n{condition}"), &pattern(n, 10_000)).status)
+                scope.spawn(move || server.ask(&format!("PUT /a\r\n{condition}"), &bytes(n, 10_000)).status)
             };
             let threads: Vec<_> = (0..16).map(put).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -109,12 +109,12 @@ fn of_many_writers_with_one_condition_one_wins() {
 fn digests_are_checked() {
     let root = tempfile::tempdir().unwrap();
     let server = writable(root.path());
-    let body = pattern(1, 100_000);
-    server.request(&format!("PUT /a\r\n{}", content_digest(&body)), &body).expect(201);
-    let wrong = server.request(&format!("PUT /a\r\n{}", content_digest(b"other")), b"new").expect(400);
+    let body = bytes(1, 100_000);
+    server.ask(&format!("PUT /a\r\n{}", content_digest(&body)), &body).expect(201);
+    let wrong = server.ask(&format!("PUT /a\r\n{}", content_digest(b"other")), b"new").expect(400);
     assert!(wrong.text().contains("Content-Digest"), "{}", wrong.text());
     for malformed in ["sha-256=abc", "sha-256=:AAAA:", "sha-256=:%%%:", "sha-512=:AAAA:", "=", "sha-256"] {
-        let refused = server.request(&format!("PUT /a\r\nContent-Digest: {malformed}"), b"new").expect(400);
+        let refused = server.ask(&format!("PUT /a\r\nContent-Digest: {malformed}"), b"new").expect(400);
         assert_eq!(refused.field("want-content-digest"), Some("sha-256=10"), "{malformed}");
     }
     // In a trailer, for a body whose digest is known only at its end.
@@ -125,7 +125,7 @@ fn digests_are_checked() {
         let head =
             "PUT /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nTrailer: Content-Digest\r\n\r\n";
         client.send(format!("{head}5\r\nhello\r\n0\r\n{digest}\r\n\r\n").as_bytes());
-        client.response(false).expect(status);
+        client.final_response("PUT").expect(status);
     }
     assert_eq!(server.get("/a").text(), "hello");
     assert_eq!(tree(root.path()), [Path::new("a")]);
@@ -138,13 +138,13 @@ fn bodies_may_be_chunked_and_asked_for() {
     let mut client = server.connect();
     client.send(b"PUT /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
     client.send(b"7\r\n, world\r\n0\r\n\r\n");
-    client.response(false).expect(201);
-    assert_eq!(client.request("GET /a", b"").text(), "hello, world");
+    client.final_response("PUT").expect(201);
+    assert_eq!(client.ask("GET /a", b"").text(), "hello, world");
 
     client.send(b"PUT /b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
-    client.try_response(false).unwrap().expect(100);
+    client.try_response("PUT").unwrap().expect(100);
     client.send(b"abc");
-    client.response(false).expect(201);
+    client.final_response("PUT").expect(201);
 
     // What will be refused is not asked for.
     for (target, fields, status) in [
@@ -156,14 +156,14 @@ fn bodies_may_be_chunked_and_asked_for() {
         client.send(
             format!("PUT {target} HTTP/1.1\r\nHost: localhost\r\n{fields}Expect: 100-continue\r\n\r\n").as_bytes(),
         );
-        client.try_response(false).unwrap().expect(status);
+        client.try_response("PUT").unwrap().expect(status);
     }
     let mut client = server.connect();
     client.send(b"PUT /c HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
     for _ in 0..11 {
         client.send(format!("64\r\n{}\r\n", "x".repeat(100)).as_bytes());
     }
-    client.response(false).expect(413);
+    client.final_response("PUT").expect(413);
     assert_eq!(tree(root.path()), [Path::new("a"), Path::new("b")]);
 }
 
@@ -177,17 +177,17 @@ fn a_body_that_ends_early_leaves_nothing() {
             for target in ["/a", "/new/b"] {
                 let mut client = server.connect();
                 client.send(format!("PUT {target} HTTP/1.1\r\nHost: localhost\r\n{head}").as_bytes());
-                client.send(&pattern(1, 50_000));
+                client.send(&bytes(1, 50_000));
                 if finishes {
-                    client.finish_sending();
-                    assert!(client.try_response(false).is_ok_and(|r| r.status == 400) || client.is_over());
+                    client.finish();
+                    assert!(client.try_response("PUT").is_ok_and(|r| r.status == 400) || client.is_over());
                 }
             }
         }
     }
     let over = "forebay_uploads_total{outcome=\"aborted\"}";
     let refused = "forebay_uploads_total{outcome=\"refused\"}";
-    until("the uploads to be given up", || server.metric(over) + server.metric(refused) == 8.0);
+    until("the uploads to be given up", || server.sample(over) + server.sample(refused) == 8);
     assert_eq!(tree(root.path()), [Path::new("a")]);
     assert_eq!(fs::read(root.path().join("a")).unwrap(), b"old");
 }
@@ -198,7 +198,7 @@ fn a_body_that_stalls_is_given_up() {
     let server = Server::start(root.path(), &["--allow-writes", "--idle-timeout", "200ms"]);
     let mut client = server.connect();
     client.send(b"PUT /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf");
-    client.response(false).expect(408);
+    client.final_response("PUT").expect(408);
     assert!(client.is_over());
     assert!(tree(root.path()).is_empty());
 }
@@ -274,23 +274,23 @@ fn a_connection_mixes_reads_and_writes_in_order() {
     fs::create_dir(root.path().join("dir")).unwrap();
     let server = writable(root.path());
     let steps: Vec<(Vec<u8>, u16, &str)> = vec![
-        (request("GET /a", b""), 200, "one"),
-        (request("PUT /a", b"two"), 204, ""),
-        (request("GET /a", b""), 200, "two"),
-        (request("GET /a\r\nRange: bytes=1-1", b""), 206, "w"),
-        (request("PUT /dir", b"x"), 409, "there is a directory of that name\n"),
-        (request("GET /dir", b""), 301, "this is a directory; its name ends with a slash\n"),
-        (request("DELETE /a", b""), 204, ""),
-        (request("GET /a", b""), 404, "no such file: a\n"),
-        (request("PUT /a", &pattern(1, 200_000)), 201, ""),
-        (request("GET /a\r\nRange: bytes=-0", b""), 416, ""),
-        (request("GET /.forebay/health", b""), 200, "ok\n"),
+        (request_with_body("GET /a", b""), 200, "one"),
+        (request_with_body("PUT /a", b"two"), 204, ""),
+        (request_with_body("GET /a", b""), 200, "two"),
+        (request_with_body("GET /a\r\nRange: bytes=1-1", b""), 206, "w"),
+        (request_with_body("PUT /dir", b"x"), 409, "there is a directory of that name\n"),
+        (request_with_body("GET /dir", b""), 301, "this is a directory; its name ends with a slash\n"),
+        (request_with_body("DELETE /a", b""), 204, ""),
+        (request_with_body("GET /a", b""), 404, "no such file: a\n"),
+        (request_with_body("PUT /a", &bytes(1, 200_000)), 201, ""),
+        (request_with_body("GET /a\r\nRange: bytes=-0", b""), 416, ""),
+        (request_with_body("GET /.forebay/health", b""), 200, "ok\n"),
     ];
     // One after the other, then all at once.
     let mut client = server.connect();
     for (request, status, body) in &steps {
         client.send(request);
-        assert_eq!(client.response(false).expect(*status).text(), *body);
+        assert_eq!(client.final_response("PUT").expect(*status).text(), *body);
     }
     fs::write(root.path().join("a"), "one").unwrap();
     until("the change to be seen", || server.get("/a").text() == "one");
@@ -298,7 +298,7 @@ fn a_connection_mixes_reads_and_writes_in_order() {
     let all: Vec<u8> = steps.iter().flat_map(|(request, ..)| request.clone()).collect();
     client.send(&all);
     for (_, status, body) in &steps {
-        assert_eq!(client.response(false).expect(*status).text(), *body);
+        assert_eq!(client.final_response("PUT").expect(*status).text(), *body);
     }
 }
 
@@ -306,7 +306,7 @@ fn a_connection_mixes_reads_and_writes_in_order() {
 fn every_read_sees_one_version_whole_while_the_name_is_written() {
     let root = tempfile::tempdir().unwrap();
     let server = writable(root.path());
-    let version = |n: u64| pattern(n, 150_000 + (n as usize % 7) * 10_000);
+    let version = |n: u64| bytes(n, 150_000 + (n as usize % 7) * 10_000);
     server.put("/a", &version(0)).expect(201);
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -318,8 +318,8 @@ fn every_read_sees_one_version_whole_while_the_name_is_written() {
                 while !is_over.load(Ordering::Relaxed) {
                     let response = match reader {
                         // One reader on the control plane, the others on the data plane.
-                        0 => client.request("GET /a\r\nExpect: 100-continue", b""),
-                        _ => client.request("GET /a", b""),
+                        0 => client.ask("GET /a\r\nExpect: 100-continue", b""),
+                        _ => client.ask("GET /a", b""),
                     };
                     let response = response.expect(200);
                     let seed = (0..40).find(|&n| response.body == version(n)).expect("one version, whole");
@@ -365,15 +365,15 @@ fn a_full_disk_refuses_and_keeps_the_old_file() {
     let server = writable(&mount.0);
     for target in ["/a", "/b", "/new/c"] {
         let mut client = server.connect();
-        let _ = client.try_send(&request(&format!("PUT {target}"), &pattern(1, 3 << 20)));
-        let response = client.response(false).expect(507);
+        let _ = client.try_send(&request_with_body(&format!("PUT {target}"), &bytes(1, 3 << 20)));
+        let response = client.final_response("PUT").expect(507);
         assert!(response.text().contains("out of space"), "{}", response.text());
     }
     assert_eq!(tree(&mount.0), [Path::new("a")]);
     assert_eq!(server.get("/a").text(), "old");
-    assert_eq!(server.metric("forebay_uploads_total{outcome=\"failed\"}"), 3.0);
+    assert_eq!(server.sample("forebay_uploads_total{outcome=\"failed\"}"), 3);
     // What was refused has given its space back.
-    server.put("/b", &pattern(2, 700_000)).expect(201);
+    server.put("/b", &bytes(2, 700_000)).expect(201);
 }
 
 #[test]
@@ -394,9 +394,9 @@ fn a_read_only_root_refuses() {
 fn a_part_is_no_upload() {
     let root = tempfile::tempdir().unwrap();
     let server = writable(root.path());
-    server.request("PUT /a\r\nContent-Range: bytes 0-2/10", b"new").expect(400);
-    server.request("POST /a", b"new").expect(405);
-    server.request("PATCH /a", b"new").expect(405);
+    server.ask("PUT /a\r\nContent-Range: bytes 0-2/10", b"new").expect(400);
+    server.ask("POST /a", b"new").expect(405);
+    server.ask("PATCH /a", b"new").expect(405);
     assert!(tree(root.path()).is_empty());
 }
 
@@ -420,12 +420,12 @@ fn a_limit_on_file_sizes_costs_the_upload_and_not_the_server() {
     let server = writable(root.path());
     server.put("/before", b"1").expect(201);
     let limit = Rlimit { current: Some(64 << 10), maximum: None };
-    rustix::process::prlimit(Some(server.pid()), Resource::Fsize, limit).unwrap();
+    rustix::process::prlimit(rustix::process::Pid::from_raw(server.pid() as i32), Resource::Fsize, limit).unwrap();
     for target in ["/big", "/new/big", "/before"] {
-        let refused = server.put(target, &pattern(1, 1 << 20)).expect(507);
+        let refused = server.put(target, &bytes(1, 1 << 20)).expect(507);
         assert!(refused.text().contains("LimitFSIZE"), "{}", refused.text());
     }
-    server.put("/small", &pattern(1, 60_000)).expect(201);
+    server.put("/small", &bytes(1, 60_000)).expect(201);
     assert_eq!(tree(root.path()), [Path::new("before"), Path::new("small")]);
     assert_eq!(fs::read(root.path().join("before")).unwrap(), b"1");
 }

@@ -1,7 +1,7 @@
 //! A server that is killed in the midst of uploads leaves each name with the whole old or the whole new content, and the next
 //! start removes what is left of the others.
 
-mod live;
+mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use live::{Server, pattern, request, tree};
+use support::{Server, bytes, request_with_body, tree};
 
 const NAMES: u64 = 20;
 const UPLOADS: usize = 200;
 
 /// The content of version `version` of the name `name`; versions differ in length, too.
 fn content(name: u64, version: u64) -> Vec<u8> {
-    pattern(name * 1000 + version, 20_000 + version as usize * 30_000)
+    bytes(name * 1000 + version, 20_000 + version as usize * 30_000)
 }
 
 fn path(name: u64) -> String {
@@ -30,14 +30,14 @@ fn upload(address: SocketAddr, name: u64, version: u64) -> bool {
     let Ok(stream) = std::net::TcpStream::connect(address) else { return false };
     drop(stream);
     let attempt = std::panic::catch_unwind(|| {
-        let mut client = live::Client::connect(address);
-        let bytes = request(&format!("PUT /{}", path(name)), &content(name, version));
+        let mut client = support::Client::to(address);
+        let bytes = request_with_body(&format!("PUT /{}", path(name)), &content(name, version));
         // In two parts, so that some are killed in the midst of a body.
         let half = bytes.len() / 2;
         client.try_send(&bytes[..half]).ok()?;
         std::thread::yield_now();
         client.try_send(&bytes[half..]).ok()?;
-        client.try_response(false).ok()
+        client.try_response("PUT").ok()
     });
     matches!(attempt, Ok(Some(response)) if matches!(response.status, 201 | 204))
 }
@@ -78,7 +78,7 @@ fn every_name_is_whole_after_a_kill_and_no_litter_stays() {
         let server = Server::start(root.path(), &["--allow-writes"]);
         check(root.path(), &confirmed.iter().map(|v| v.load(Ordering::Relaxed) as u64).collect::<Vec<_>>());
         assert_eq!(litter(root.path()), BTreeSet::new(), "after start {kills}");
-        let address = server.address;
+        let address = server.address();
         std::thread::scope(|scope| {
             for name in 0..NAMES {
                 let (confirmed, begun) = (&confirmed[name as usize], &begun);
@@ -91,7 +91,7 @@ fn every_name_is_whole_after_a_kill_and_no_litter_stays() {
             }
             // A moment that differs from kill to kill: before, during and after most of the uploads.
             let moment = Instant::now()
-                + Duration::from_micros(pattern(kills, 2).iter().map(|&b| u64::from(b)).sum::<u64>() * 200);
+                + Duration::from_micros(bytes(kills, 2).iter().map(|&b| u64::from(b)).sum::<u64>() * 200);
             while Instant::now() < moment {
                 std::thread::yield_now();
             }

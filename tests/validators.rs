@@ -1,11 +1,11 @@
 //! Validators, conditions and ranges, on both planes: cases written from RFC 9110.
 
-mod harness;
+mod support;
 
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use harness::{Client, Response, Server};
+use support::{Client, Response, Server};
 
 const SECONDS: u64 = 784_111_777;
 const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
@@ -159,11 +159,11 @@ fn several_ranges_are_parts_of_one_body() {
     // Cached, too large for the cache, and read for the first time.
     let sizes = [("small.txt", 10_000), ("large.txt", 3 << 20)];
     for (seed, (name, size)) in sizes.iter().enumerate() {
-        fs::write(dir.path().join(name), harness::bytes(seed as u64, *size)).unwrap();
+        fs::write(dir.path().join(name), support::bytes(seed as u64, *size)).unwrap();
     }
     let server = Server::start(dir.path(), &["--arena", "1MiB"]);
     for (seed, (name, size)) in sizes.iter().enumerate() {
-        let content = harness::bytes(seed as u64, *size);
+        let content = support::bytes(seed as u64, *size);
         let last = size - 1;
         for (plane, mut client) in planes(&server) {
             for _ in 0..2 {
@@ -183,7 +183,7 @@ fn several_ranges_are_parts_of_one_body() {
                     expected.extend_from_slice(&content[from..=to]);
                 }
                 expected.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-                harness::assert_same(&response.body, &expected, &format!("{plane} {name}"));
+                support::assert_same(&response.body, &expected, &format!("{plane} {name}"));
             }
             // The connection goes on, and a HEAD has no ranges.
             let head = ask(&mut client, "HEAD", &format!("/{name}"), &["Range: bytes=0-0,2-2".into()]);

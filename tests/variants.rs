@@ -1,11 +1,11 @@
 //! Precompressed variants: what stands beside a file is sent to those who prefer it, on both planes, and follows the disk.
 
-mod harness;
+mod support;
 
-use harness::{Client, Response, Server, request, until};
 use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
+use support::{Client, Response, Server, request, until};
 
 const PLAIN: &[u8] = b"the file as it is, in all its length";
 const BROTLI: &[u8] = b"\x01in brotli";

@@ -4,14 +4,14 @@
 // A mapping that writes to a file is unsafe, as the file may change.
 #![allow(unsafe_code)]
 
-mod harness;
+mod support;
 
-use harness::{Client, Server, assert_same, bytes, request, until};
 use std::fs::{File, FileTimes};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
+use support::{Client, Server, assert_same, bytes, request, until};
 
 const SIZE: usize = 32 << 20;
 
