@@ -1,11 +1,11 @@
 //! `forebay fetch` against a server that follows a script: whole files, or clear failures and a partial file that is resumed.
 
-mod scripted;
+mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use scripted::{LAST_MODIFIED_SECONDS, Reply, Server, Then, etag, file, forebay, names, pattern, ran, run};
+use support::upstream::{LAST_MODIFIED_SECONDS, Reply, Server, Then, etag, file, forebay, names, pattern, ran, run};
 
 #[test]
 fn files_arrive_whole_with_their_time_and_directories() {

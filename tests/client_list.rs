@@ -1,8 +1,8 @@
 //! `forebay list` against a server that follows a script.
 
-mod scripted;
+mod support;
 
-use scripted::{Reply, Server, forebay, run};
+use support::upstream::{Reply, Server, forebay, run};
 
 const ROOT: &str = r#"[{"name":"docs","type":"directory","size":null,"mtime":1000000000},
     {"name":"readme.txt","type":"file","size":1536,"mtime":1714566600},

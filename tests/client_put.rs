@@ -1,10 +1,10 @@
 //! `forebay put` against a server that follows a script.
 
-mod scripted;
+mod support;
 
 use std::sync::Mutex;
 
-use scripted::{Reply, Server, Then, forebay, pattern, ran, run, run_with_input};
+use support::upstream::{Reply, Server, Then, forebay, pattern, ran, run, run_with_input};
 
 /// Stores what is put, answers 201 for a new name and 204 for a known one, and verifies lengths itself.
 fn store() -> Server {

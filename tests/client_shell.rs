@@ -1,6 +1,6 @@
 //! `forebay shell`, fed by a pipe and typed into on a terminal, against a server that follows a script.
 
-mod scripted;
+mod support;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use scripted::{Reply, Server, Then, forebay, names, run_with_input};
+use support::upstream::{Reply, Server, Then, forebay, names, run_with_input};
 
 fn server() -> Server {
     Server::start(|request| match (request.method.as_str(), request.target.as_str()) {

@@ -1,8 +1,8 @@
 //! What the command line itself promises: help, exit statuses, completions and man pages made from its own definitions.
 
-mod scripted;
+mod support;
 
-use scripted::{names, run};
+use support::upstream::{names, run};
 
 const COMMANDS: [&str; 7] = ["serve", "fetch", "list", "put", "shell", "completions", "man"];
 

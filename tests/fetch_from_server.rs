@@ -1,12 +1,12 @@
 //! `forebay fetch` from `forebay serve`: equal bytes, also after the client was killed and the file replaced in between.
 
-mod scripted;
+mod support;
 
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use scripted::{forebay, names, pattern, run};
+use support::upstream::{forebay, names, pattern, run};
 
 /// A server on a Unix socket; killed when dropped.
 struct Served {

@@ -1,5 +1,4 @@
 //! A small HTTP server that answers as a test's script says, also as no good server would, and a way to run the client against it.
-#![allow(dead_code)] // each test program uses its part
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
