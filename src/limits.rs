@@ -51,8 +51,14 @@ pub const SAMPLE_BYTES: usize = 4 << 10;
 /// The granularity of all timeouts.
 pub const TICK: Duration = Duration::from_millis(250);
 
-/// How long a connection that is closed after an error is still read from, so that its answer is not lost to a reset.
+/// How long a connection that is closed after an error is still read from when nothing arrives, so that its answer is
+/// not lost to a reset.
 pub const LINGER: Duration = Duration::from_secs(2);
+/// As long as bytes keep arriving, a refused upload is read on for this long at most, so that a client that sends all of
+/// it before it reads still gets its answer.
+pub const LINGER_MAX: Duration = Duration::from_secs(60);
+/// Bytes that are read on of it at most.
+pub const LINGER_BYTES: u64 = 1 << 30;
 
 /// Connections beyond the limit that are answered 503 and given time to read it, at the same time and by one worker; more are
 /// answered and closed at once.

@@ -6,6 +6,7 @@ use super::encoding::Negotiated;
 use super::representation::Representation;
 use super::request::BadRequest;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What ends a connection's use after a response, and how that is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,6 +158,11 @@ impl Problem {
     /// With one further field: its name and value, without the CRLF.
     pub fn with_field(self, field: &str) -> Problem {
         Problem { field: Some(format!("{field}\r\n")), ..self }
+    }
+
+    /// The refusal of a head that was not whole after `time`.
+    pub fn of_late_head(time: Duration) -> Problem {
+        Problem::new(408, format!("the request head was not whole after {time:?}"))
     }
 
     /// The refusal of a head.

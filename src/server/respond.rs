@@ -415,7 +415,7 @@ impl<K: Kernel> Worker<K> {
     /// The head did not come in time.
     pub(super) fn time_out_head(&mut self, index: u32) -> io::Result<()> {
         let time = self.shared.options.header_timeout;
-        let problem = Problem::new(408, format!("the request head was not whole after {time:?}"));
+        let problem = Problem::of_late_head(time);
         self.answer_problem(index, &problem, None, true);
         self.pump(index)
     }

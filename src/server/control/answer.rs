@@ -12,6 +12,7 @@ use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Response, StatusCode};
 use tokio::sync::mpsc;
 
+use super::socket::Answering;
 use crate::http::cache_status::CacheStatus;
 use crate::http::response::{Page, Problem};
 use crate::metrics::labels::Class;
@@ -20,8 +21,8 @@ use crate::ring::system::monotonic;
 use crate::server::access_log::{Asked, Record, Request};
 use crate::server::shared::Shared;
 
-/// Pieces of a body that wait for the client at most; each is some hundred KiB.
-const PIECES_AHEAD: usize = 2;
+/// Pieces of a body that wait for the client at most; each is a few ten KiB.
+const PIECES_AHEAD: usize = 1;
 
 /// A body, and where it comes from.
 pub(super) enum Content {
@@ -211,10 +212,12 @@ pub(super) struct Tally {
     /// The response has a body that is sent.
     has_body: bool,
     body_bytes: u64,
+    /// The connection's deadlines wait for the end of this request.
+    _answering: Answering,
 }
 
 impl Tally {
-    pub fn new(shared: Arc<Shared>, peer: Peer, request: &Parts) -> Tally {
+    pub fn new(shared: Arc<Shared>, peer: Peer, request: &Parts, answering: Answering) -> Tally {
         let field = |name| request.headers.get(name).map(HeaderValue::as_bytes);
         let target = if shared.access_log.is_on() { request.uri.to_string() } else { String::new() };
         let record = shared.access_log.begin(monotonic(), || Asked {
@@ -228,7 +231,7 @@ impl Tally {
             }),
         });
         let has_body = request.method != Method::HEAD;
-        Tally { shared, record, status: 0, cache_status: None, has_body, body_bytes: 0 }
+        Tally { shared, record, status: 0, cache_status: None, has_body, body_bytes: 0, _answering: answering }
     }
 
     fn class(&self) -> Class {

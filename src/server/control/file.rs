@@ -32,7 +32,7 @@ use crate::server::shared::Shared;
 use crate::wake::Waiter;
 
 /// Bytes read of a streamed file at a time.
-const PIECE_BYTES: usize = 256 << 10;
+const PIECE_BYTES: usize = 32 << 10;
 
 /// The part of a file that is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -28,9 +28,10 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::Handoff;
 use super::shared::Shared;
@@ -38,7 +39,7 @@ use crate::limits;
 use crate::metrics::labels::{Connection, Timeout};
 use crate::net::peer::Peer;
 use route::Lane;
-use socket::Socket;
+use socket::{Deadlines, Progress, Socket};
 
 /// The running control plane.
 pub struct Control {
@@ -180,8 +181,11 @@ async fn serve(lane: Rc<Lane>, handoff: Handoff, mut stop: watch::Receiver<Optio
     let Handoff { socket, received, admitted: _admitted } = handoff;
     let options = &lane.shared.options;
     let control = lane.shared.metrics.control.clone();
-    let taken = Peer::of(&socket)
-        .and_then(|peer| Ok((peer, Socket::new(socket, peer, received, options.send_timeout, stop.clone(), control)?)));
+    let deadlines = Deadlines { idle: options.idle_timeout, head: options.header_timeout, send: options.send_timeout };
+    let progress = Progress::new();
+    let taken = Peer::of(&socket).and_then(|peer| {
+        Ok((peer, Socket::new(socket, peer, received, deadlines, progress.clone(), stop.clone(), control)?))
+    });
     let (peer, socket) = match taken {
         Ok(taken) => taken,
         Err(error) => {
@@ -191,13 +195,13 @@ async fn serve(lane: Rc<Lane>, handoff: Handoff, mut stop: watch::Receiver<Optio
     };
     let service = service_fn(|request| {
         let lane = lane.clone();
-        Box::pin(async move { Ok::<_, Infallible>(lane.answer(peer, request).await) })
+        let answering = progress.begin();
+        Box::pin(async move { Ok::<_, Infallible>(lane.answer(peer, request, answering).await) })
     });
     let mut is_ending = stop.borrow().is_some();
     let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        // hyper knows one timeout for an idle connection and for a head, so the longer of the two holds here.
-        .header_read_timeout(options.idle_timeout.max(options.header_timeout))
+        // The socket keeps the deadlines.
+        .header_read_timeout(None)
         .max_headers(options.max_headers)
         .max_header_size(options.max_head_bytes)
         .max_buf_size(options.max_head_bytes.max(BUFFER_BYTES))
@@ -206,6 +210,10 @@ async fn serve(lane: Rc<Lane>, handoff: Handoff, mut stop: watch::Receiver<Optio
         .title_case_headers(true)
         .keep_alive(!is_ending)
         .serve_connection(TokioIo::new(socket), service);
+    // Longer than each deadline that the socket keeps: so whatever hyper waits for, no connection stays for ever.
+    let patience =
+        (options.idle_timeout.max(options.header_timeout) + options.send_timeout).max(limits::LINGER_MAX) * 2;
+    let mut watched = Instant::now() + patience;
     let result = loop {
         tokio::select! {
             result = &mut connection => break result,
@@ -213,16 +221,20 @@ async fn serve(lane: Rc<Lane>, handoff: Handoff, mut stop: watch::Receiver<Optio
                 is_ending = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
+            () = tokio::time::sleep_until(watched) => match progress.still_since() {
+                Some(since) if since + patience <= Instant::now() => {
+                    tracing::warn!("a connection from {peer} is closed: nothing moved for {patience:?}");
+                    break Ok(());
+                }
+                since => watched = since.unwrap_or_else(Instant::now) + patience,
+            },
         }
     };
     if let Err(error) = result {
-        if error.is_timeout() {
-            lane.shared.metrics.control.timeouts[Timeout::Idle].one();
-        }
         tracing::debug!("a connection from {peer} ended: {error}");
     }
 }
 
 /// How much hyper receives at a time, bytes: large pieces make uploads cheaper. It also bounds what is buffered of a
 /// response.
-const BUFFER_BYTES: usize = 256 << 10;
+const BUFFER_BYTES: usize = 64 << 10;

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 
 use super::answer::{Answer, Body, Content, Tally};
 use super::rates::Rates;
+use super::socket::Answering;
 use super::upload::WRITERS;
 use crate::cache::eviction::Touch;
 use crate::exchange::refusal::Refusal;
@@ -44,9 +45,14 @@ impl Lane {
     }
 
     /// Answers one request.
-    pub async fn answer(self: Rc<Self>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    pub async fn answer(
+        self: Rc<Self>,
+        peer: Peer,
+        request: Request<Incoming>,
+        answering: Answering,
+    ) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let tally = Tally::new(self.shared.clone(), peer, &parts);
+        let tally = Tally::new(self.shared.clone(), peer, &parts, answering);
         let mut answer = match self.dispatch(peer, &parts, body).await {
             Ok(answer) | Err(answer) => answer,
         };
@@ -55,6 +61,10 @@ impl Lane {
             && let Some(page) = self.shared.site.said().page(answer.status.as_u16())
         {
             answer = answer.with_page(page);
+        }
+        if answer.status == StatusCode::BAD_REQUEST {
+            // What follows on the connection of a client that says such things is not to be believed.
+            answer = answer.with(header::CONNECTION, HeaderValue::from_static("close"));
         }
         answer.into_response(tally)
     }

@@ -1,0 +1,132 @@
+//! The control plane's connections: pipelined requests after bodies that nobody reads, deadlines of its own, and answers
+//! that reach a client which sends all of its body first.
+
+mod live;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use live::{Client, Server, request};
+
+/// A connection that the control plane has.
+fn on_the_control_plane(server: &Server) -> Client {
+    let mut client = server.connect();
+    client.request("GET /.forebay/health", b"").expect(200);
+    client
+}
+
+/// Requests whose bodies nobody reads, sent at once.
+fn unread() -> Vec<String> {
+    let head = |method: &str, fields: &str| format!("{method} /file HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+    let chunk = "5\r\nhello\r\n0\r\n\r\n";
+    ["GET", "POST", "PUT", "PATCH"]
+        .iter()
+        .flat_map(|method| {
+            [
+                head(method, "Transfer-Encoding: chunked\r\n") + chunk,
+                head(method, "Transfer-Encoding: chunked\r\n") + "5\r\nhello\r\n0\r\nA: b\r\n\r\n",
+                head(method, "Content-Length: 5\r\n") + "hello",
+                head(method, "Content-Length: 5\r\nExpect: 100-continue\r\n") + "hello",
+            ]
+        })
+        .collect()
+}
+
+/// The first request of a connection has a body that nobody reads, and another follows in the same segment: it is
+/// answered, or the connection ends. It is never left open without an answer.
+#[test]
+fn no_request_is_left_without_an_answer_after_a_body_that_nobody_reads() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("file"), "content").unwrap();
+    // All places are needed again and again.
+    let server = Server::start(root.path(), &["--max-connections", "4", "--idle-timeout", "1h"]);
+    for first in unread() {
+        for _ in 0..3 {
+            let mut client = server.connect();
+            client.send(
+                (first.clone() + "GET /file HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes(),
+            );
+            client.response(false);
+            if let Ok(second) = client.try_response(false) {
+                assert_eq!(second.expect(200).text(), "content", "{first}");
+            }
+            assert!(client.is_over(), "{first}");
+        }
+    }
+    server.get("/file").expect(200);
+}
+
+/// A head that does not come to its end is answered 408 in the time for heads, not in that for idle connections.
+#[test]
+fn a_head_has_its_own_deadline() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path(), &["--header-timeout", "300ms", "--idle-timeout", "1h"]);
+    let mut client = on_the_control_plane(&server);
+    client.send(b"GET /.forebay/health HT");
+    let late = client.response(false).expect(408);
+    assert!(late.text().contains("300ms"), "{}", late.text());
+    assert!(client.is_over());
+    assert!(server.metric("forebay_timeouts_total{kind=\"head\"}") >= 1.0);
+}
+
+/// What drips in buys a head no time.
+#[test]
+fn a_dripping_head_gets_no_more_time() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path(), &["--header-timeout", "300ms", "--idle-timeout", "1h"]);
+    let mut client = on_the_control_plane(&server);
+    let mut head = b"GET /.forebay/health HTTP/1.1\r\nHost: localhost\r\nX: ".iter().chain(std::iter::repeat(&b'x'));
+    while client.try_send(&[*head.next().unwrap()]).is_ok() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(server.metric("forebay_timeouts_total{kind=\"head\"}") >= 1.0);
+}
+
+/// An idle connection is closed without a word, and a request that is being answered is not idle.
+#[test]
+fn an_idle_connection_ends_in_its_time() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path(), &["--header-timeout", "1h", "--idle-timeout", "300ms"]);
+    let mut client = on_the_control_plane(&server);
+    assert!(client.is_over());
+    assert!(server.metric("forebay_timeouts_total{kind=\"idle\"}") >= 1.0);
+}
+
+/// A client that sends all of its body before it reads gets the refusal, also if sending takes longer than a quiet
+/// connection is read on.
+#[test]
+fn a_refusal_reaches_a_client_that_sends_all_of_its_body_first() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path(), &[]);
+    let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+    let piece = vec![b'x'; 64 << 10];
+    let pieces = 30;
+    let head = format!("PUT /file HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", pieces * piece.len());
+    stream.write_all(head.as_bytes()).unwrap();
+    for _ in 0..pieces {
+        // Longer in all than a quiet connection is read on: 2 s.
+        std::thread::sleep(Duration::from_millis(100));
+        stream.write_all(&piece).expect("the server reads on");
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("no reset");
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+}
+
+/// After a refusal of the request itself nothing more is taken from the connection, on both planes.
+#[test]
+fn nothing_follows_a_bad_request() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("file"), "content").unwrap();
+    let server = Server::start(root.path(), &["--allow-writes"]);
+    for fields in ["Host: a\r\nHost: b", "Host: localhost\r\nAuthorization: Bearer a\r\nAuthorization: Bearer a"] {
+        for mut client in [server.connect(), on_the_control_plane(&server)] {
+            let bad = format!("GET /file HTTP/1.1\r\n{fields}\r\n\r\n");
+            client.send(&[bad.as_bytes(), &request("DELETE /file", b"")].concat());
+            client.response(false).expect(400);
+            assert!(client.is_over(), "{fields}");
+        }
+    }
+    assert!(root.path().join("file").exists());
+}
