@@ -2,6 +2,8 @@
 //! what it asked for, in the order in which it asked, or an end that it cannot take for a whole answer; and nothing is left
 //! behind.
 
+mod exchanged_root;
+
 use super::access_log::AccessLog;
 use super::alarm::Alarms;
 use super::auth::Guard;
@@ -19,12 +21,17 @@ use crate::ring::kernel::{Kind, Token};
 use crate::ring::simulated::{Dice, Simulated, World};
 use crate::units;
 use crate::wake::Waiter;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::RawFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+
+thread_local! {
+    /// What the origin takes for the time. A test that exchanges the root sets it to that of its world.
+    static NOW: Cell<u64> = const { Cell::new(0) };
+}
 
 /// With files that are sent from the page cache as soon as they are written, or not.
 fn options(root: &Path, transmit: Transmit, arena_bytes: u64, settled: &str) -> ServeOptions {
@@ -151,7 +158,7 @@ fn simulate(seed: u64, options: ServeOptions) -> (Worker<Simulated>, Rc<RefCell<
     let mail = Arc::new(Mail::new(2).unwrap());
     let cache =
         Cache::new(bytes, packed_max, options.eviction, cost, options.revalidate, evictions, mail.clone()).unwrap();
-    let origin = Origin::open(&options.root, Policy::default(), || 0).unwrap();
+    let origin = Origin::open(&options.root, Policy::default(), || NOW.get()).unwrap();
     let connections = Admission::new(options.max_connections);
     let guard = Guard::open(None, false).unwrap();
     let access_log = AccessLog::off();
