@@ -2,8 +2,8 @@
 
 mod support;
 
-use support::{Client, Server, bytes, request, until};
 use std::path::Path;
+use support::{Client, Server, bytes, request, until};
 
 const SIZE: usize = 8 << 20;
 

@@ -2,8 +2,8 @@
 
 mod support;
 
-use support::{Client, Server, assert_same, bytes, limited, request, until};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+use support::{Client, Server, assert_same, bytes, limited, request, until};
 
 /// The signal of a limit on file sizes ends a program without a word.
 #[test]

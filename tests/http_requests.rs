@@ -341,7 +341,7 @@ fn nothing_is_smuggled() {
 fn a_first_request_with_an_unread_body_is_followed_by_the_next() {
     let root = tempfile::tempdir().unwrap();
     std::fs::write(root.path().join("file"), "content").unwrap();
-    let server = harness::Server::start(root.path(), &[]);
+    let server = support::Server::start(root.path(), &[]);
     let chunks = ["5\r\nhello\r\n0\r\n\r\n", "5\r\nhello\r\n0\r\nTrailer: x\r\n\r\n", "0\r\n\r\n"];
     let chunked = chunks.map(|chunks| ("Transfer-Encoding: chunked", chunks));
     let sized = [("Content-Length: 5", "hello"), ("Content-Length: 5\r\nExpect: 100-continue", "hello")];
@@ -368,7 +368,7 @@ fn a_first_request_with_an_unread_body_is_followed_by_the_next() {
 fn a_host_that_is_none_is_refused() {
     let root = tempfile::tempdir().unwrap();
     std::fs::write(root.path().join("file"), "content").unwrap();
-    let server = harness::Server::start(root.path(), &[]);
+    let server = support::Server::start(root.path(), &[]);
     for host in ["Host: a/b", "Host: abc\\foo", "Host: localhost:80 x", "Host: a\r\nHost: b", "X: no host"] {
         let mut client = server.connect();
         let request = format!("GET /file HTTP/1.1\r\n{host}\r\n\r\n");
