@@ -1,18 +1,18 @@
 //! The control plane's connections: pipelined requests after bodies that nobody reads, deadlines of its own, and answers
 //! that reach a client which sends all of its body first.
 
-mod live;
+mod support;
 
 use std::fs;
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use live::{Client, Server, request};
+use support::{Client, Server, request_with_body};
 
 /// A connection that the control plane has.
 fn on_the_control_plane(server: &Server) -> Client {
     let mut client = server.connect();
-    client.request("GET /.forebay/health", b"").expect(200);
+    client.ask("GET /.forebay/health", b"").expect(200);
     client
 }
 
@@ -47,8 +47,8 @@ fn no_request_is_left_without_an_answer_after_a_body_that_nobody_reads() {
             client.send(
                 (first.clone() + "GET /file HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes(),
             );
-            client.response(false);
-            if let Ok(second) = client.try_response(false) {
+            client.final_response("PUT");
+            if let Ok(second) = client.try_response("PUT") {
                 assert_eq!(second.expect(200).text(), "content", "{first}");
             }
             assert!(client.is_over(), "{first}");
@@ -64,10 +64,10 @@ fn a_head_has_its_own_deadline() {
     let server = Server::start(root.path(), &["--header-timeout", "300ms", "--idle-timeout", "1h"]);
     let mut client = on_the_control_plane(&server);
     client.send(b"GET /.forebay/health HT");
-    let late = client.response(false).expect(408);
+    let late = client.final_response("PUT").expect(408);
     assert!(late.text().contains("300ms"), "{}", late.text());
     assert!(client.is_over());
-    assert!(server.metric("forebay_timeouts_total{kind=\"head\"}") >= 1.0);
+    assert!(server.sample("forebay_timeouts_total{kind=\"head\"}") >= 1);
 }
 
 /// What drips in buys a head no time.
@@ -80,7 +80,7 @@ fn a_dripping_head_gets_no_more_time() {
     while client.try_send(&[*head.next().unwrap()]).is_ok() {
         std::thread::sleep(Duration::from_millis(5));
     }
-    assert!(server.metric("forebay_timeouts_total{kind=\"head\"}") >= 1.0);
+    assert!(server.sample("forebay_timeouts_total{kind=\"head\"}") >= 1);
 }
 
 /// An idle connection is closed without a word, and a request that is being answered is not idle.
@@ -90,7 +90,7 @@ fn an_idle_connection_ends_in_its_time() {
     let server = Server::start(root.path(), &["--header-timeout", "1h", "--idle-timeout", "300ms"]);
     let mut client = on_the_control_plane(&server);
     assert!(client.is_over());
-    assert!(server.metric("forebay_timeouts_total{kind=\"idle\"}") >= 1.0);
+    assert!(server.sample("forebay_timeouts_total{kind=\"idle\"}") >= 1);
 }
 
 /// A client that sends all of its body before it reads gets the refusal, also if sending takes longer than a quiet
@@ -99,7 +99,7 @@ fn an_idle_connection_ends_in_its_time() {
 fn a_refusal_reaches_a_client_that_sends_all_of_its_body_first() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path(), &[]);
-    let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+    let mut stream = std::net::TcpStream::connect(server.address()).unwrap();
     let piece = vec![b'x'; 64 << 10];
     let pieces = 30;
     let head = format!("PUT /file HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", pieces * piece.len());
@@ -123,8 +123,8 @@ fn nothing_follows_a_bad_request() {
     for fields in ["Host: a\r\nHost: b", "Host: localhost\r\nAuthorization: Bearer a\r\nAuthorization: Bearer a"] {
         for mut client in [server.connect(), on_the_control_plane(&server)] {
             let bad = format!("GET /file HTTP/1.1\r\n{fields}\r\n\r\n");
-            client.send(&[bad.as_bytes(), &request("DELETE /file", b"")].concat());
-            client.response(false).expect(400);
+            client.send([bad.as_bytes(), &request_with_body("DELETE /file", b"")].concat());
+            client.final_response("PUT").expect(400);
             assert!(client.is_over(), "{fields}");
         }
     }

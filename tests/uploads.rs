@@ -177,7 +177,7 @@ fn a_body_that_ends_early_leaves_nothing() {
             for target in ["/a", "/new/b"] {
                 let mut client = server.connect();
                 client.send(format!("PUT {target} HTTP/1.1\r\nHost: localhost\r\n{head}").as_bytes());
-                client.send(&bytes(1, 50_000));
+                client.send(bytes(1, 50_000));
                 if finishes {
                     client.finish();
                     assert!(client.try_response("PUT").is_ok_and(|r| r.status == 400) || client.is_over());
