@@ -110,7 +110,7 @@ fn the_server_says_that_it_starts_reloads_drains_and_stops() {
         assert_eq!(client.get("/a").status, 200);
     }
     assert_eq!(server.get("/a").status, 503);
-    until("the limit is said", || server.stderr().contains("all 2 connections of --max-connections are in use"));
+    until("the limit is said", || server.stderr().contains("all 2 connections are in use"));
     server.signal(Signal::HUP);
     until("the reload is said", || server.stderr().contains("SIGHUP: "));
     server.signal(Signal::TERM);
@@ -143,5 +143,69 @@ fn each_level_says_what_its_help_promises() {
         for message in [" from 127.0.0.1:", " is closed"] {
             assert_eq!(said.contains(message), says >= 2, "{level}: {message}: {said}");
         }
+    }
+}
+
+/// The lines of a JSON log.
+fn lines(log: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(log).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).expect("an object")).collect()
+}
+
+#[test]
+fn refused_and_aborted_requests_have_lines_with_what_was_sent() {
+    const SIZE: usize = 12 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let (root, log) = (dir.path().join("root"), dir.path().join("log"));
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("large"), harness::bytes(1, SIZE)).unwrap();
+    fs::write(root.join("small"), "hello").unwrap();
+    for mode in harness::TRANSMIT {
+        let _ = fs::remove_file(&log);
+        let options = ["--access-log-format", "json", "--transmit", mode, "--header-timeout", "300ms"];
+        let log_options = ["--access-log", log.to_str().unwrap(), "--max-connections", "3"];
+        let server = Server::start(&root, &[&options[..], &log_options].concat());
+        let line_of = |what: &str, is: &dyn Fn(&serde_json::Value) -> bool| -> serde_json::Value {
+            let mut found = None;
+            until(what, || {
+                found = lines(&log).into_iter().find(|line| is(line));
+                found.is_some()
+            });
+            found.unwrap()
+        };
+        assert_eq!(server.get("/large").body.len(), SIZE);
+        let whole = line_of("the whole response", &|line| line["bytes"] == SIZE);
+        assert_eq!((&whole["status"], &whole["aborted"]), (&200.into(), &false.into()), "{mode}");
+
+        let mut client = harness::Client::narrow(server.address(), 4096);
+        client.send(request("GET", "/large", &[]));
+        assert_eq!(client.head().status, 200);
+        client.reset();
+        let aborted = line_of("the aborted response", &|line| line["aborted"] == true);
+        assert_eq!((&aborted["status"], &aborted["target"]), (&200.into(), &"/large".into()), "{mode}");
+        let sent = aborted["bytes"].as_u64().unwrap();
+        assert!(sent < SIZE as u64, "{mode}: {sent} bytes");
+        assert_eq!(server.sample("forebay_response_body_bytes_total{class=\"hit\",detail=\"fresh\"}"), sent, "{mode}");
+
+        let mut bad = server.connect();
+        bad.send(b"GET / HTTP/1.1\r\n\r\n");
+        assert_eq!(bad.head().status, 400);
+        let refused = line_of("the malformed request", &|line| line["status"] == 400);
+        assert_eq!(refused["bytes"].as_u64().map(|bytes| bytes > 0), Some(true), "{mode}");
+        drop(bad);
+        let mut slow = server.connect();
+        slow.send(b"GET /la");
+        assert_eq!(slow.head().status, 408);
+        let late = line_of("the late request", &|line| line["status"] == 408);
+        assert_eq!(late["method"], serde_json::Value::Null, "{mode}");
+        drop(slow);
+        let mut kept = Vec::new();
+        until("one connection too many is refused", || {
+            let mut client = server.connect();
+            let status = client.get("/small").status;
+            kept.push(client);
+            status == 503
+        });
+        line_of("the refused connection", &|line| line["status"] == 503);
     }
 }
