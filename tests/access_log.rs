@@ -158,9 +158,9 @@ fn refused_and_aborted_requests_have_lines_with_what_was_sent() {
     let dir = tempfile::tempdir().unwrap();
     let (root, log) = (dir.path().join("root"), dir.path().join("log"));
     fs::create_dir(&root).unwrap();
-    fs::write(root.join("large"), harness::bytes(1, SIZE)).unwrap();
+    fs::write(root.join("large"), support::bytes(1, SIZE)).unwrap();
     fs::write(root.join("small"), "hello").unwrap();
-    for mode in harness::TRANSMIT {
+    for mode in support::TRANSMIT {
         let _ = fs::remove_file(&log);
         let options = ["--access-log-format", "json", "--transmit", mode, "--header-timeout", "300ms"];
         let log_options = ["--access-log", log.to_str().unwrap(), "--max-connections", "3"];
@@ -177,7 +177,7 @@ fn refused_and_aborted_requests_have_lines_with_what_was_sent() {
         let whole = line_of("the whole response", &|line| line["bytes"] == SIZE);
         assert_eq!((&whole["status"], &whole["aborted"]), (&200.into(), &false.into()), "{mode}");
 
-        let mut client = harness::Client::narrow(server.address(), 4096);
+        let mut client = support::Client::narrow(server.address(), 4096);
         client.send(request("GET", "/large", &[]));
         assert_eq!(client.head().status, 200);
         client.reset();
