@@ -7,7 +7,7 @@
 //! 3. [`arena`], [`origin`]: the cache's memory, and what is served.
 //! 4. [`cache`]: what is kept, and what has to go. It knows no protocol and no server.
 //! 5. [`exchange`], [`metrics`], [`config`], [`simulate`]: what a request becomes, without I/O; counts; options.
-//! 6. [`transmit`], [`server`], [`client`]: whatever does I/O. The server has two planes: workers that serve hits and misses
+//! 6. [`server`], [`client`]: whatever does I/O. The server has two planes: workers that serve hits and misses
 //!    on a ring of their own, and one thread for everything else.
 //! 7. [`cli`]: the command lines, and the only place that knows clap.
 //!
@@ -31,7 +31,6 @@ pub mod server;
 pub mod simulate;
 pub mod text;
 pub mod trace;
-pub mod transmit;
 pub mod units;
 pub mod version;
 pub mod wake;

@@ -1,32 +1,23 @@
 //! The server: where a request comes in, and which plane serves it.
 //!
 //! * [`listen`]: the sockets.
-//! * [`worker`]: the data plane's event loop, one a thread; `connection`, `receive`, `respond`, `send`, `filler` are its parts.
+//! * [`data`]: the data plane, event loops that serve files.
+//! * [`control`]: the control plane, which does everything else.
 //! * [`shared`]: what all threads share.
 
 pub mod access_log;
 pub mod alarm;
 pub mod auth;
-mod checks;
-mod connection;
 pub mod control;
-mod filler;
+pub mod data;
 mod follow;
 pub mod hosts;
-mod ledger;
 pub mod listen;
 pub mod logging;
 mod notices;
-mod receive;
-mod respond;
-mod send;
 pub mod shared;
-#[cfg(test)]
-mod simulation;
 pub mod site;
-mod stream;
 pub mod systemd;
-pub mod worker;
 
 use crate::arena::heap;
 use crate::cache::Cache;
@@ -41,6 +32,7 @@ use access_log::AccessLog;
 use alarm::Alarms;
 use anyhow::Context;
 use auth::Guard;
+use data::worker::Worker;
 use shared::{Admission, Admitted, Mail, Shared};
 use signal_hook::iterator::Signals;
 use site::Site;
@@ -49,7 +41,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
-use worker::Worker;
 
 /// A connection that leaves the data plane for good.
 pub struct Handoff {

@@ -1,28 +1,27 @@
 //! A worker: one thread, one ring, one event loop.
 //!
 //! A turn takes all completions there are and handles each to its end; whatever that gives rise to is submitted by the next
-//! turn's one io_uring_enter. The modules beside this one are its parts: `receive` (bytes in), `respond` (requests to
-//! responses), `send` (bytes out), `filler` (storage).
+//! turn's one io_uring_enter. The modules beside this one are its parts: `receive` (bytes in), `answer` (requests to
+//! responses), `send` (bytes out), `fetches` (storage).
 
-use super::access_log::Asked;
 use super::checks::Check;
 use super::connection::{Connection, Ending, InFlight, Patience, Receiving, Wait};
-use super::filler::{Deferred, FetchTrials, FillTask};
+use super::deliver::batch::Batch;
+use super::deliver::buffer::Buffer;
+use super::deliver::zero::ZeroSend;
+use super::fetches::{Deferred, FetchTrials, FillTask};
 use super::ledger::Ledger;
-use super::shared::Shared;
+use super::overload::{Overload, open_reserve};
 use crate::arena::heap;
 use crate::cache::eviction::Touch;
 use crate::http::date::Date;
-use crate::http::response::{Persistence, Problem};
 use crate::limits;
 use crate::metrics::WorkerMetrics;
-use crate::metrics::labels::{Class, Connection as Step, Timeout};
+use crate::metrics::labels::{Connection as Step, Timeout};
 use crate::ring::Completion;
 use crate::ring::kernel::{Kernel, Kind, Op, Token};
 use crate::ring::lent::Lent;
-use crate::transmit::batch::Batch;
-use crate::transmit::buffer::Buffer;
-use crate::transmit::zero::ZeroSend;
+use crate::server::shared::Shared;
 use crate::wake::Waiter;
 use slab::Slab;
 use std::collections::VecDeque;
@@ -33,7 +32,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 /// What a connection that leaves for the control plane takes along.
-pub type HandOver = Box<dyn Fn(super::Handoff) + Send>;
+pub type HandOver = Box<dyn Fn(crate::server::Handoff) + Send>;
 
 /// One event loop and all that belongs to it.
 pub struct Worker<K: Kernel> {
@@ -43,9 +42,9 @@ pub struct Worker<K: Kernel> {
     pub(super) metrics: Arc<WorkerMetrics>,
     pub(super) touch: Touch,
     pub(super) hand_over: HandOver,
-    listeners: Vec<Listener>,
+    pub(super) listeners: Vec<Listener>,
     /// Given up for a moment when there is no other descriptor, to answer a connection with.
-    reserve: Option<File>,
+    pub(super) reserve: Option<File>,
     pub(super) connections: Slab<Connection>,
     generations: u32,
     refused: usize,
@@ -77,8 +76,8 @@ struct Message {
     token: Token,
 }
 
-struct Listener {
-    socket: OwnedFd,
+pub(super) struct Listener {
+    pub socket: OwnedFd,
     /// Its multishot accept is armed.
     armed: bool,
 }
@@ -307,59 +306,6 @@ impl<K: Kernel> Worker<K> {
         Ok(())
     }
 
-    /// What there is too little of for anything new.
-    pub(super) fn overload(&self) -> Option<Overload> {
-        heap::is_low().then_some(Overload::Memory)
-    }
-
-    /// No connection could be accepted. Without a descriptor for it, those that wait are answered nevertheless, one by one, with the
-    /// reserve; the listener is armed again by the next tick.
-    fn not_accepted(&mut self, listener: u32, errno: i32) {
-        let is_exhausted = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS].contains(&errno);
-        let Some(listener) = self.listeners.get(listener as usize) else { return };
-        if !is_exhausted {
-            return;
-        }
-        let listener = listener.socket.as_raw_fd();
-        self.raise(Overload::Descriptors);
-        drop(self.reserve.take());
-        for _ in 0..limits::REFUSED_AT_ONCE {
-            let Ok(socket) = self.kernel.accept_now(listener) else { break };
-            self.dismiss(socket, Overload::Descriptors);
-        }
-        self.reserve = open_reserve();
-    }
-
-    /// Answers a connection for which there is no place, and closes it at once.
-    fn dismiss(&mut self, socket: RawFd, overload: Overload) {
-        let mut record =
-            self.shared.access_log.begin(self.now, || Asked { peer: self.kernel.peer(socket), request: None });
-        record.answered(503, None);
-        let mut answer = Vec::new();
-        let problem = overload.problem(self.shared.connections.limit());
-        problem.write(&mut answer, true, &self.date, Persistence::Close);
-        self.kernel.dismiss(socket, &answer);
-        self.metrics.connections[Step::Refused].one();
-        self.metrics.answered(Class::Other, 503);
-        self.metrics.bytes_sent.add(answer.len() as u64);
-        self.metrics.body_bytes[Class::Other].add(problem.body_bytes() as u64);
-        record.sent(problem.body_bytes() as u64);
-        record.end(self.now);
-    }
-
-    /// Says in the log that there is too little of something, if that is news.
-    pub(super) fn raise(&self, overload: Overload) {
-        let limit = self.shared.connections.limit();
-        let alarms = &self.shared.alarms;
-        let alarm = match overload {
-            // The count of those that are refused says it: see `notices`.
-            Overload::Connections => return,
-            Overload::Descriptors => &alarms.descriptors,
-            Overload::Memory => &alarms.memory,
-        };
-        alarm.raise(self.now, || tracing::warn!("{}; new connections are answered 503", overload.describe(limit)));
-    }
-
     /// Ends the connection at once: what is in flight completes, and nothing more is sent.
     pub(super) fn close(&mut self, index: u32) -> io::Result<()> {
         let Some(connection) = self.connections.get_mut(index as usize) else { return Ok(()) };
@@ -536,35 +482,6 @@ impl<K: Kernel> Worker<K> {
         }
         Ok(())
     }
-}
-
-/// What there may be too little of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Overload {
-    Connections,
-    Descriptors,
-    Memory,
-}
-
-impl Overload {
-    /// What is lacking; `limit` is that of connections.
-    fn describe(self, limit: usize) -> String {
-        match self {
-            Overload::Connections => format!("all {limit} connections are in use"),
-            Overload::Descriptors => "no descriptor is left (ulimit -n, LimitNOFILE=, fs.file-max)".into(),
-            Overload::Memory => "no memory is left (ulimit -v)".into(),
-        }
-    }
-
-    /// The answer to what there is too little for.
-    pub fn problem(self, limit: usize) -> Problem {
-        Problem::new(503, format!("{}; try again", self.describe(limit))).with_field("Retry-After: 1")
-    }
-}
-
-/// A descriptor that is of no other use.
-fn open_reserve() -> Option<File> {
-    File::open("/dev/null").ok()
 }
 
 impl Spares {

@@ -1,9 +1,9 @@
 //! Requests to responses.
 
-use super::access_log::{self, Asked, Record};
 use super::connection::{Body, Ending, Stream, Wait};
-use super::site::query_of;
-use super::worker::{Overload, Worker};
+use super::deliver::{self, Mode};
+use super::overload::Overload;
+use super::worker::Worker;
 use crate::cache::entry::Lease;
 use crate::cache::flight::{Flight, OpenFile};
 use crate::exchange::plan::{Plan, Source};
@@ -17,8 +17,9 @@ use crate::http::target::Target;
 use crate::limits;
 use crate::metrics::labels::Class;
 use crate::ring::kernel::{Kernel, Kind, Token};
+use crate::server::access_log::{self, Asked, Record};
+use crate::server::site::query_of;
 use crate::text;
-use crate::transmit::{self, Mode};
 use crate::wake::Waiter;
 use std::io;
 use std::ops::Range;
@@ -174,7 +175,7 @@ impl<K: Kernel> Worker<K> {
         let token = Token::new(Kind::Wake, self.connections[index as usize].generation, index);
         let worker = self.number;
         let setting = self.shared.options.transmit;
-        let refers = move |file: &OpenFile, lease: &Lease| transmit::refers_to(setting, file, lease);
+        let refers = move |file: &OpenFile, lease: &Lease| deliver::refers_to(setting, file, lease);
         loop {
             let terms = Terms {
                 cache: &self.shared.cache,
@@ -369,7 +370,7 @@ impl<K: Kernel> Worker<K> {
 
     fn answer_from_arena(&mut self, index: u32, body: Range<u64>, lease: Lease, fill: Option<Arc<Flight>>) {
         let zerocopy_works = self.connections[index as usize].zerocopy_works;
-        let mode = transmit::choose(self.shared.options.transmit, &lease, fill.is_some(), zerocopy_works);
+        let mode = deliver::choose(self.shared.options.transmit, &lease, fill.is_some(), zerocopy_works);
         let len = body.end - body.start;
         self.count_transmit(mode, len);
         let fits = mode == Mode::Copy && len <= limits::BATCH_BYTES as u64;

@@ -1,6 +1,9 @@
 //! Bytes out: batches of responses, and bodies in each mode.
 
 use super::connection::{Body, Ending, InFlight, Stream};
+use super::deliver::Mode;
+use super::deliver::batch::Batch;
+use super::deliver::zero::ZeroSend;
 use super::worker::Worker;
 use crate::cache::entry::Lease;
 use crate::cache::flight::{Flight, Progress};
@@ -10,9 +13,6 @@ use crate::metrics::labels::{Transmit, Zerocopy};
 use crate::ring::Completion;
 use crate::ring::kernel::{Kernel, Kind, Op, Token};
 use crate::ring::lent::Lent;
-use crate::transmit::Mode;
-use crate::transmit::batch::Batch;
-use crate::transmit::zero::ZeroSend;
 use crate::wake::Waiter;
 use std::io;
 use std::sync::Arc;

@@ -4,11 +4,6 @@
 
 mod exchanged_root;
 
-use super::access_log::AccessLog;
-use super::alarm::Alarms;
-use super::auth::Guard;
-use super::shared::{Admission, Mail, Shared};
-use super::site::Site;
 use super::worker::Worker;
 use crate::cache::Cache;
 use crate::config::{ServeOptions, Transmit};
@@ -19,6 +14,11 @@ use crate::metrics::labels::{Fill as Step, Timeout};
 use crate::origin::{Origin, Policy};
 use crate::ring::kernel::{Kind, Token};
 use crate::ring::simulated::{Dice, Simulated, World};
+use crate::server::access_log::AccessLog;
+use crate::server::alarm::Alarms;
+use crate::server::auth::Guard;
+use crate::server::shared::{Admission, Mail, Shared};
+use crate::server::site::Site;
 use crate::units;
 use crate::wake::Waiter;
 use std::cell::{Cell, RefCell};

@@ -3,17 +3,17 @@
 //! At most one send is in flight at a time (order), and one receive is armed as long as the connection is read from. A
 //! connection is given up only when no operation of it is outstanding.
 
-use super::access_log::Record;
+use super::deliver::Mode;
+use super::deliver::batch::Batch;
+use super::deliver::buffer::Buffer;
 use super::ledger::Ledger;
-use super::shared::Admitted;
 use crate::cache::entry::Lease;
 use crate::cache::flight::{Flight, OpenFile};
 use crate::exchange::Exchange;
 use crate::exchange::vouch::{SecondReading, Vouch};
 use crate::ring::lent::Lent;
-use crate::transmit::Mode;
-use crate::transmit::batch::Batch;
-use crate::transmit::buffer::Buffer;
+use crate::server::access_log::Record;
+use crate::server::shared::Admitted;
 use std::ops::Range;
 use std::os::fd::RawFd;
 use std::sync::Arc;

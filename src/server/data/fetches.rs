@@ -1,5 +1,6 @@
 //! Storage: fills of the arena. They belong to the worker, not to a connection: whoever asked may leave, and they go on.
 
+use super::deliver;
 use super::worker::Worker;
 use crate::arena::Allocation;
 use crate::cache::entry::{Entry, Lease};
@@ -17,7 +18,6 @@ use crate::ring::Completion;
 use crate::ring::kernel::{Kernel, Kind, Op, Token};
 use crate::ring::lent::Lent;
 use crate::rules::Description;
-use crate::transmit;
 use crate::version::{Change, Label, Version};
 use io_uring::types::OpenHow;
 use std::io;
@@ -292,7 +292,7 @@ impl<K: Kernel> Worker<K> {
                 self.wake_all(waiters)
             }
             Ok(entry) => {
-                let may_refer = transmit::may_refer(self.shared.options.transmit, &file, &entry);
+                let may_refer = deliver::may_refer(self.shared.options.transmit, &file, &entry);
                 if may_refer && permit.is_waited_for_by(own) {
                     let is_warm = self.is_warm(&file, entry.size());
                     if is_warm && self.shared.cache.arena().is_nearly_full() {

@@ -5,6 +5,8 @@
 //! through the buffer; see [`vouch`](crate::exchange::vouch).
 
 use super::connection::{Body, InFlight, Like, Second, Stream};
+use super::deliver;
+use super::deliver::buffer::Buffer;
 use super::send::Step;
 use super::worker::{Spares, Worker};
 use crate::cache::entry::Lease;
@@ -14,8 +16,6 @@ use crate::limits;
 use crate::ring::Completion;
 use crate::ring::kernel::{Kernel, Kind, Op, Token};
 use crate::ring::lent::Lent;
-use crate::transmit;
-use crate::transmit::buffer::Buffer;
 use crate::version::Change;
 use std::io;
 use std::ops::Range;
@@ -230,7 +230,7 @@ impl<K: Kernel> Worker<K> {
     /// The rest of a body that was begun from the file itself.
     fn go_on_from_arena(&self, index: u32, rest: Range<u64>, lease: Lease, fill: Arc<Flight>) -> Body {
         let zerocopy_works = self.connections[index as usize].zerocopy_works;
-        let mode = transmit::choose(self.shared.options.transmit, &lease, true, zerocopy_works);
+        let mode = deliver::choose(self.shared.options.transmit, &lease, true, zerocopy_works);
         Body::Arena { lease, at: rest.start, end: rest.end, fill: Some(fill), mode }
     }
 

@@ -1,11 +1,11 @@
 //! Bytes in: receives, and what becomes of them.
 
-use super::Handoff;
 use super::connection::{Connection, Ending, Receiving, Wait};
 use super::worker::Worker;
 use crate::limits;
 use crate::ring::Completion;
 use crate::ring::kernel::{Kernel, Kind, Op, Token};
+use crate::server::Handoff;
 use std::io;
 
 impl<K: Kernel> Worker<K> {

@@ -7,7 +7,7 @@
 //! [`Entry::needs_second_look`]: crate::cache::entry::Entry::needs_second_look
 
 use super::connection::Wait;
-use super::filler::Open;
+use super::fetches::Open;
 use super::worker::Worker;
 use crate::cache::entry::Lease;
 use crate::exchange::revalidate::{self, Checked};
