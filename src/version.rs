@@ -95,6 +95,36 @@ pub struct Described {
     pub modified: u64,
 }
 
+/// What an open file descriptor turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// A regular file: the only kind that is served as one.
+    File(Version),
+    /// A directory.
+    Directory,
+    /// A device, pipe or socket: never served.
+    Special,
+}
+
+impl Found {
+    /// Looks at an open file (or at the place that an O_PATH descriptor names). One fstat.
+    ///
+    /// # Errors
+    /// What fstat says; with an open descriptor on a healthy file system, nothing.
+    pub fn of(fd: impl AsFd) -> io::Result<Found> {
+        Ok(Found::from_stat(&rustix::fs::fstat(fd)?))
+    }
+
+    /// What a stat tells.
+    pub fn from_stat(stat: &Stat) -> Found {
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Found::File(Version::of_stat(stat)),
+            FileType::Directory => Found::Directory,
+            _ => Found::Special,
+        }
+    }
+}
+
 /// What became of an open file since it was found to be some version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {

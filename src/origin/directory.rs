@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, Dir, FileType, OFlags};
 
-use super::identity::Found;
 use super::{LOOK_FLAGS, Origin, READ_FLAGS, Root};
+use crate::version::Found;
 use crate::version::{http_time, nanoseconds};
 
 /// One thing in a directory that can be asked for.

@@ -1,14 +1,11 @@
 //! Looks at files: what a descriptor or a name stands for, in which version.
 
 use std::cell::Cell;
-use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, Stat};
-
 use super::Origin;
-use crate::version::{Clock, Version};
+use crate::version::{Clock, Found, Version};
 
 /// File systems whose times come from this kernel's clock, by their magic numbers (statfs(2)): ext2 to ext4, XFS,
 /// Btrfs, tmpfs, ramfs, overlayfs, F2FS, ZFS, bcachefs, SquashFS, EROFS, ISO 9660, UDF, FAT, exFAT, NTFS, HFS+, JFS,
@@ -39,35 +36,6 @@ const OWN_CLOCK: [u32; 21] = [
 
 /// How long that is believed of a device number, which may become another file system's.
 const CLOCK_KNOWN_FOR: Duration = Duration::from_secs(10);
-
-/// What an open file descriptor turned out to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
-    /// A regular file: the only kind that is served as one.
-    File(Version),
-    /// A directory.
-    Directory,
-    /// A device, pipe or socket: never served.
-    Special,
-}
-
-impl Found {
-    /// Looks at an open file (or at the place that an O_PATH descriptor names). One fstat.
-    ///
-    /// # Errors
-    /// What fstat says; with an open descriptor on a healthy file system, nothing.
-    pub fn of(fd: impl AsFd) -> io::Result<Found> {
-        Ok(Found::from_stat(&rustix::fs::fstat(fd)?))
-    }
-
-    pub(super) fn from_stat(stat: &Stat) -> Found {
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Found::File(Version::of_stat(stat)),
-            FileType::Directory => Found::Directory,
-            _ => Found::Special,
-        }
-    }
-}
 
 impl Origin {
     /// Whether `name` leads to this file, whichever version of it. One lookup.

@@ -21,7 +21,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{OFlags, ResolveFlags};
 
-pub use identity::Found;
+pub use crate::version::Found;
 pub use names::Visibility;
 pub use root::{Followed, Origin, Root, RootAbsent};
 

@@ -23,9 +23,9 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::identity::Found;
 use super::{LOOK_FLAGS, Origin, Root, RootAbsent, split, staging};
 use crate::limits;
+use crate::version::Found;
 use crate::version::Version;
 
 /// Why a write to the origin did not happen. The old file, if any, is untouched.

@@ -7,7 +7,7 @@
 use super::Completion;
 use super::lent::Loan;
 use crate::net::peer::Peer;
-use crate::origin::Found;
+use crate::version::Found;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 

@@ -5,7 +5,7 @@
 use super::Completion;
 use super::kernel::{Kernel, Kind, Op, Token};
 use crate::limits;
-use crate::origin::Found;
+use crate::version::Found;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;

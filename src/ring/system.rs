@@ -5,7 +5,7 @@ use super::kernel::{Kernel, Op, Token};
 use super::{Completion, Refusal, Ring};
 use crate::limits;
 use crate::net::peer::Peer;
-use crate::origin::Found;
+use crate::version::Found;
 use io_uring::{opcode, squeue, types};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
