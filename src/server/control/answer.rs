@@ -84,6 +84,11 @@ impl Answer {
         self.with(header::RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
+    /// The refusal of a request head. What follows on such a client's connection is not to be believed.
+    pub fn bad_head(text: &str) -> Answer {
+        Answer::problem(StatusCode::BAD_REQUEST, text).with(header::CONNECTION, HeaderValue::from_static("close"))
+    }
+
     /// Adds a header field. A value that cannot be one (from a file's name, say) is left out.
     pub fn with(mut self, name: HeaderName, value: impl TryInto<HeaderValue>) -> Answer {
         if let Ok(value) = value.try_into() {

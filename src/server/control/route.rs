@@ -17,6 +17,7 @@ use crate::cache::eviction::Touch;
 use crate::exchange::refusal::Refusal;
 use crate::exchange::route;
 use crate::http::conditional::Conditions;
+use crate::http::host::Authority;
 use crate::http::target::Target;
 use crate::net::peer::Peer;
 use crate::origin::Visibility;
@@ -62,21 +63,25 @@ impl Lane {
         {
             answer = answer.with_page(page);
         }
-        if answer.status == StatusCode::BAD_REQUEST {
-            // What follows on the connection of a client that says such things is not to be believed.
-            answer = answer.with(header::CONNECTION, HeaderValue::from_static("close"));
-        }
         answer.into_response(tally)
     }
 
     /// The answer; as an error where it is a refusal, which saves a level of nesting and means nothing more.
     async fn dispatch(self: &Rc<Self>, peer: Peer, parts: &Parts, body: Incoming) -> Result<Answer, Answer> {
-        let hosts = parts.headers.get_all(header::HOST).iter().count();
-        if hosts > 1 || (hosts == 0 && parts.version == Version::HTTP_11) {
-            return Err(Answer::problem(StatusCode::BAD_REQUEST, "the request must have exactly one Host field"));
+        let mut hosts = parts.headers.get_all(header::HOST).iter();
+        let is_host = |value: &HeaderValue| value.is_empty() || Authority::parse(value.as_bytes()).is_some();
+        let is_one = match (hosts.next(), hosts.next()) {
+            (Some(host), None) => is_host(host),
+            (None, _) => parts.version != Version::HTTP_11,
+            (Some(_), Some(_)) => false,
+        };
+        if !is_one {
+            return Err(Answer::bad_head(
+                "the request must have exactly one Host field: a host, with a port or without",
+            ));
         }
         if parts.headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
-            return Err(Answer::problem(StatusCode::BAD_REQUEST, "the request has more than one Authorization field"));
+            return Err(Answer::bad_head("the request has more than one Authorization field"));
         }
         self.shared.guard.hosts().admit(host_of(parts)).map_err(strange)?;
         let path = parts.uri.path().as_bytes();
