@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use support::{Client, Server, request_with_body};
+use support::{Client, Server, request, request_with_body, until};
 
 /// A connection that the control plane has.
 fn on_the_control_plane(server: &Server) -> Client {
@@ -130,4 +130,44 @@ fn nothing_follows_a_bad_request() {
         }
     }
     assert!(root.path().join("file").exists());
+}
+
+/// A client that does not read costs the server little: fixed buffers, whatever it asked for.
+#[test]
+fn clients_that_do_not_read_cost_little() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("large"), vec![b'x'; 8 << 20]).unwrap();
+    let directory = root.path().join("many");
+    fs::create_dir(&directory).unwrap();
+    for number in 0..20_000 {
+        fs::write(directory.join(format!("{number:06}")), "").unwrap();
+    }
+    let server = Server::start(root.path(), &["--workers", "1", "--arena", "1MiB"]);
+    let narrow = || {
+        let mut client = Client::narrow(server.address(), 4096);
+        client.get("/.forebay/health").expect(200);
+        client
+    };
+    drop(narrow());
+    // The names themselves are some 14 bytes each, in two blocks.
+    for (target, each) in [("/large", 192 << 10), ("/many/", 640 << 10)] {
+        let before = server.memory("RssAnon");
+        let clients: Vec<Client> = (0..40)
+            .map(|_| {
+                let mut client = narrow();
+                client.send(request("GET", target, &[]));
+                assert_eq!(client.head().status, 200);
+                client
+            })
+            .collect();
+        let mut last = 0;
+        until("the server rests", || {
+            std::thread::sleep(Duration::from_millis(100));
+            let now = server.memory("RssAnon");
+            std::mem::replace(&mut last, now) == now
+        });
+        let more = last.saturating_sub(before) / 40;
+        assert!(more < each, "{target}: {more} bytes for each client");
+        drop(clients);
+    }
 }

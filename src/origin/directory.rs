@@ -1,7 +1,7 @@
 //! What a directory holds.
 
-use std::ffi::{CStr, CString};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -38,8 +38,11 @@ pub struct Names {
     root: Arc<Root>,
     /// The directory's own name.
     place: Vec<u8>,
-    directory: Dir,
-    names: Vec<CString>,
+    directory: OwnedFd,
+    /// All names, one after the other, and where each begins and ends, in their order: in two blocks, since one for each name would cost
+    /// several times as much, and be kept by the allocator.
+    text: Vec<u8>,
+    ends: Vec<(u32, u32)>,
 }
 
 impl Origin {
@@ -49,38 +52,50 @@ impl Origin {
     /// As openat2 and getdents have it: ENOENT, ENOTDIR, EACCES …
     pub fn names(&self, place: &[u8]) -> io::Result<Names> {
         let root = self.root()?;
-        let mut directory = Dir::new(root.resolve_read(place, READ_FLAGS | OFlags::DIRECTORY)?)?;
-        let mut names = Vec::new();
-        while let Some(entry) = directory.read() {
+        let directory = root.resolve_read(place, READ_FLAGS | OFlags::DIRECTORY)?;
+        let (mut text, mut ends) = (Vec::new(), Vec::new());
+        let mut entries = Dir::read_from(&directory)?;
+        while let Some(entry) = entries.read() {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." && self.policy().serves(name) {
-                names.push(entry.file_name().to_owned());
+                let from = text.len();
+                text.extend_from_slice(name);
+                let end = u32::try_from(text.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+                ends.push((from as u32, end));
             }
         }
-        names.sort_unstable();
-        Ok(Names { root, place: place.to_vec(), directory, names })
+        ends.sort_unstable_by_key(|&(from, to)| &text[from as usize..to as usize]);
+        text.shrink_to_fit();
+        ends.shrink_to_fit();
+        Ok(Names { root, place: place.to_vec(), directory, text, ends })
     }
 }
 
 impl Names {
     /// How many names there are.
     pub fn count(&self) -> usize {
-        self.names.len()
+        self.ends.len()
+    }
+
+    /// Bytes of memory that the names take.
+    pub fn bytes(&self) -> usize {
+        self.text.len() + size_of_val(&self.ends[..])
     }
 
     /// Looks at the entries numbered `from..to` (as far as there are any), leaving out those that cannot be asked for.
     pub fn entries(&self, from: usize, to: usize) -> Vec<Entry> {
-        let to = to.min(self.names.len());
-        self.names.get(from..to).unwrap_or_default().iter().filter_map(|name| self.entry(name)).collect()
+        let to = to.min(self.ends.len());
+        let ends = self.ends.get(from..to).unwrap_or_default().iter();
+        ends.filter_map(|&(from, to)| self.entry(&self.text[from as usize..to as usize])).collect()
     }
 
     /// Looks at one entry; None for what cannot be asked for: special files, links that lead nowhere or out of the
     /// root, and what has gone since its name was read.
-    fn entry(&self, name: &CStr) -> Option<Entry> {
-        let mut stat = rustix::fs::statat(self.directory.fd().ok()?, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    fn entry(&self, name: &[u8]) -> Option<Entry> {
+        let mut stat = rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
-            let target = self.root.resolve_read(&join(&self.place, name.to_bytes()), LOOK_FLAGS).ok()?;
+            let target = self.root.resolve_read(&join(&self.place, name), LOOK_FLAGS).ok()?;
             stat = rustix::fs::fstat(target).ok()?;
         }
         let kind = match Found::from_stat(&stat) {
@@ -89,7 +104,7 @@ impl Names {
             Found::Special => return None,
         };
         let modified = http_time(nanoseconds(stat.st_mtime, 0));
-        Some(Entry { name: name.to_bytes().to_vec(), kind, modified })
+        Some(Entry { name: name.to_vec(), kind, modified })
     }
 }
 

@@ -64,6 +64,7 @@ impl Answer {
         Answer::new(StatusCode::OK, Content::Whole(body.into()))
             .with(header::CONTENT_TYPE, HeaderValue::from_static(content_type))
             .with(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
+            .with(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))
     }
 
     /// A short text that says what was wrong.

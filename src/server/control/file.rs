@@ -68,7 +68,7 @@ impl Lane {
                     let query = parts.uri.query().map(str::as_bytes);
                     return Err(self.shared.site.said().answer(&refusal, query).into());
                 }
-                Action::Directory => return Err(redirect(name)),
+                Action::Directory => return Err(redirect(name, parts.uri.query())),
             }
         }
     }
@@ -339,9 +339,10 @@ async fn read_piece(file: &tokio_uring::fs::File, at: u64, end: u64) -> io::Resu
     Ok(piece)
 }
 
-/// The name is a directory's, which ends with a slash.
-fn redirect(name: &[u8]) -> Answer {
-    let location = format!("/{}/", crate::http::target::encode(name));
+/// The name is a directory's, which ends with a slash; the query stays with it.
+fn redirect(name: &[u8], query: Option<&str>) -> Answer {
+    let (mark, query) = query.map_or(("", ""), |query| ("?", query));
+    let location = format!("/{}/{mark}{query}", crate::http::target::encode(name));
     Answer::problem(StatusCode::MOVED_PERMANENTLY, "this is a directory; its name ends with a slash")
         .with(header::LOCATION, location)
 }

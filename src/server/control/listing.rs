@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -15,6 +15,8 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
 use super::answer::{Answer, Content, PieceSender, pieces};
+use super::policy;
+use super::room::Room;
 use super::route::{Lane, blocking, field};
 use crate::cache::flight::Failure;
 use crate::http::target;
@@ -22,18 +24,18 @@ use crate::origin::directory::{Entry, EntryKind, Names};
 use crate::origin::{Found, RootAbsent};
 
 /// Entries looked at and sent at a time.
-const ENTRIES_AT_ONCE: usize = 512;
+const ENTRIES_AT_ONCE: usize = 128;
 
 /// The form of a list. In the order in which they are preferred when the client does not care.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
-    Plain,
     Html,
+    Plain,
     Json,
 }
 
 impl Format {
-    const ALL: [Format; 3] = [Format::Plain, Format::Html, Format::Json];
+    const ALL: [Format; 3] = [Format::Html, Format::Plain, Format::Json];
 
     fn media_type(self) -> (&'static str, &'static str) {
         match self {
@@ -54,12 +56,12 @@ impl Format {
     /// What an Accept field prefers (RFC 9110, 12.5.1): the highest weight; among equals what is named more exactly, then
     /// what is named first. None: nothing that is offered.
     fn preferred(headers: &HeaderMap) -> Option<Format> {
-        let Some(accept) = field(headers, header::ACCEPT) else { return Some(Format::Plain) };
+        let Some(accept) = field(headers, header::ACCEPT) else { return Some(Format::Html) };
         let accept = String::from_utf8_lossy(&accept).to_ascii_lowercase();
         let ranges: Vec<Range<'_>> = accept.split(',').filter_map(Range::parse).collect();
         // An Accept field without a single range that can be read says nothing.
         if ranges.is_empty() {
-            return Some(Format::Plain);
+            return Some(Format::Html);
         }
         let rank = |format: Format| {
             let (position, range) = ranges
@@ -118,14 +120,20 @@ impl Lane {
         let content = if parts.method == Method::HEAD {
             Content::Empty
         } else {
+            let room = self.listings.take(names.bytes()).ok_or_else(|| {
+                let text = "too many large directories are being listed; try again";
+                Answer::problem(StatusCode::SERVICE_UNAVAILABLE, text).retry_soon()
+            })?;
             let (sender, content) = pieces(None);
-            tokio_uring::spawn(write(names, format, name.to_vec(), sender));
+            tokio_uring::spawn(write(names, room, format, name.to_vec(), sender));
             content
         };
         Ok(Answer::new(StatusCode::OK, content)
             .with(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()))
             .with(header::VARY, HeaderValue::from_static("accept"))
-            .with(header::CACHE_CONTROL, HeaderValue::from_static("no-cache")))
+            .with(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))
+            .with(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))
+            .with(header::CONTENT_SECURITY_POLICY, LISTING_POLICY.clone()))
     }
 
     /// The name of the file that stands for the directory, if there is one.
@@ -151,7 +159,7 @@ fn refusal(error: &io::Error) -> Answer {
 }
 
 /// Sends the list piece by piece.
-async fn write(names: Names, format: Format, place: Vec<u8>, sender: PieceSender) {
+async fn write(names: Names, _room: Room, format: Format, place: Vec<u8>, sender: PieceSender) {
     let names = Arc::new(names);
     let mut text = String::new();
     format.open(&place, &mut text);
@@ -174,11 +182,16 @@ async fn write(names: Names, format: Format, place: Vec<u8>, sender: PieceSender
     let _ = sender.send(Ok(Bytes::from(text))).await;
 }
 
-const HTML_HEAD: &str = "<meta name=\"viewport\" content=\"width=device-width\"><meta name=\"color-scheme\" content=\"light dark\">\
-<style>body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:1rem auto;padding:0 1rem}\
-table{border-collapse:collapse;width:100%}td{padding:.15rem .5rem;border-top:1px solid #8884}\
-td+td{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums;opacity:.75}\
-a{overflow-wrap:anywhere}</style>";
+/// What stands before and after the entries of the page: its style and its script are in it.
+const PAGE: &str = include_str!("listing.html");
+
+/// Where the title and the entries go in it.
+const TITLE: &str = "{{title}}";
+const PATH: &str = "{{path}}";
+const ENTRIES: &str = "{{entries}}";
+
+/// The page may do nothing but run the style and the script that came with it.
+static LISTING_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| policy::of(PAGE, ""));
 
 impl Format {
     /// What stands before the entries. (Writing to a String cannot fail, here and below.)
@@ -188,8 +201,8 @@ impl Format {
             Format::Json => out.push('['),
             Format::Html => {
                 let title = escape_html(&String::from_utf8_lossy(place));
-                let _ = write!(out, "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">{HTML_HEAD}");
-                let _ = write!(out, "<title>/{title}</title></head><body><h1>/{title}</h1><table>");
+                let (before, _) = PAGE.split_once(ENTRIES).unwrap_or_default();
+                out.push_str(&before.replace(TITLE, &title).replace(PATH, &breadcrumbs(place)));
                 if !place.is_empty() {
                     out.push_str("<tr><td><a href=\"../\">../</a></td><td></td><td></td></tr>");
                 }
@@ -222,9 +235,11 @@ impl Format {
             }
             Format::Html => {
                 let name = escape_html(&String::from_utf8_lossy(&entry.name));
-                let size = size.map_or(String::new(), |size| size.to_string());
+                let exact = size.map_or(String::new(), |size| size.to_string());
+                let rough = size.map_or(String::new(), rough_size);
                 let _ = write!(out, "\n<tr><td><a href=\"{}{slash}\">{name}{slash}</a></td>", href(&entry.name));
-                let _ = write!(out, "<td>{size}</td><td>{}</td></tr>", time.replace('T', " "));
+                let _ = write!(out, "<td data-size=\"{exact}\" title=\"{exact} bytes\">{rough}</td>");
+                let _ = write!(out, "<td>{}</td></tr>", time.replace('T', " "));
             }
         }
     }
@@ -233,7 +248,7 @@ impl Format {
         match self {
             Format::Plain => {}
             Format::Json => out.push_str("\n]\n"),
-            Format::Html => out.push_str("\n</table></body></html>\n"),
+            Format::Html => out.push_str(PAGE.split_once(ENTRIES).unwrap_or_default().1),
         }
     }
 }
@@ -241,6 +256,31 @@ impl Format {
 /// A reference to a name, relative to its directory; the dot keeps a name with a colon from being taken for a scheme.
 fn href(name: &[u8]) -> String {
     format!("./{}", target::encode(name))
+}
+
+/// Links to the directories above, and the name of this one.
+fn breadcrumbs(place: &[u8]) -> String {
+    let mut out = "<a href=\"/\">/</a>".to_owned();
+    let mut above = Vec::new();
+    for segment in place.split(|&byte| byte == b'/').filter(|segment| !segment.is_empty()) {
+        above.extend_from_slice(segment);
+        above.push(b'/');
+        let name = escape_html(&String::from_utf8_lossy(segment));
+        let _ = write!(out, "<a href=\"/{}\">{name}/</a>", target::encode(&above));
+    }
+    out
+}
+
+/// A size as people read it.
+fn rough_size(size: u64) -> String {
+    let (mut rough, mut unit) = (size as f64, "B");
+    for larger in ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"] {
+        if rough < 1024.0 {
+            break;
+        }
+        (rough, unit) = (rough / 1024.0, larger);
+    }
+    if unit == "B" { format!("{size} B") } else { format!("{rough:.1} {unit}") }
 }
 
 /// Whole seconds, UTC. The origin gives no time outside the years 1970 to 9999.
@@ -300,20 +340,20 @@ mod tests {
     #[test]
     fn accept_chooses_the_format() {
         use Format::{Html, Json, Plain};
-        assert_eq!(Format::preferred(&HeaderMap::new()), Some(Plain));
+        assert_eq!(Format::preferred(&HeaderMap::new()), Some(Html));
         for (accept, expected) in [
-            ("*/*", Some(Plain)),
+            ("*/*", Some(Html)),
             ("application/json", Some(Json)),
             ("Application/JSON; charset=utf-8", Some(Json)),
             ("text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8", Some(Html)),
             ("application/json, text/plain, */*", Some(Json)),
             ("text/plain;q=0.5, application/json;q=0.9", Some(Json)),
-            ("text/*", Some(Plain)),
-            ("text/*, text/plain;q=0", Some(Html)),
+            ("text/*", Some(Html)),
+            ("text/*, text/html;q=0", Some(Plain)),
             ("*/*;q=0.1, text/html", Some(Html)),
             ("image/png", None),
             ("application/json;q=0", None),
-            ("nonsense", Some(Plain)),
+            ("nonsense", Some(Html)),
             ("text/html;q=7, application/json;q=0.1", Some(Json)),
         ] {
             assert_eq!(preferred(accept), expected, "{accept}");

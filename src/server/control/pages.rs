@@ -1,12 +1,14 @@
 //! The server's own pages, beneath `/.forebay/`: what is cached, the metrics, whether it lives, and a dashboard.
 
 use std::rc::Rc;
+use std::sync::LazyLock;
 
 use hyper::StatusCode;
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use serde::Serialize;
 
 use super::answer::Answer;
+use super::policy;
 use super::rates::{Sample, Series};
 use super::route::{Lane, blocking};
 use crate::arena::layout::ClassUse;
@@ -21,8 +23,7 @@ use crate::server::shared::Shared;
 const DASHBOARD: &str = include_str!("dashboard.html");
 
 /// What the dashboard may do: its own style and script, and ask this server.
-const DASHBOARD_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
-connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+static DASHBOARD_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| policy::of(DASHBOARD, "; connect-src 'self'"));
 
 /// Files in the dashboard's list of the most wanted.
 const TOP_FILES: usize = 20;
@@ -36,7 +37,10 @@ impl Lane {
         let shared = self.shared.clone();
         match page {
             b"" => Ok(Answer::page("text/html; charset=utf-8", DASHBOARD)
-                .with(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(DASHBOARD_POLICY))),
+                .with(header::CONTENT_SECURITY_POLICY, DASHBOARD_POLICY.clone())
+                // A page of a served file that opens this one, or is opened by it, has no hold on it. The token is in this page's
+                // memory alone, never in a storage that pages of this origin share.
+                .with(HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin"))),
             b"health" => Ok(Answer::page("text/plain; charset=utf-8", "ok\n")),
             b"cache" => json(blocking(move || serde_json::to_string(&CachePage::of(&snapshot(&shared)))).await?),
             b"metrics" => {

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 
 use super::answer::{Answer, Body, Content, Tally};
 use super::rates::Rates;
+use super::room::Listings;
 use super::socket::Answering;
 use super::upload::WRITERS;
 use crate::cache::eviction::Touch;
@@ -33,6 +34,7 @@ pub(super) struct Lane {
     pub writers: Vec<Arc<Mutex<()>>>,
     /// What the dashboard shows over time.
     pub rates: Rates,
+    pub listings: Listings,
 }
 
 impl Lane {
@@ -41,6 +43,7 @@ impl Lane {
             touch: shared.cache.touch(),
             writers: (0..WRITERS).map(|_| Arc::default()).collect(),
             rates: Rates::default(),
+            listings: Listings::default(),
             shared,
         }
     }
