@@ -171,3 +171,24 @@ fn clients_that_do_not_read_cost_little() {
         drop(clients);
     }
 }
+
+/// Heads that become no request are logged and counted all the same.
+#[test]
+fn heads_that_are_refused_are_logged() {
+    let root = tempfile::tempdir().unwrap();
+    let log = root.path().join("log");
+    let args = ["--header-timeout", "300ms", "--max-head", "2KiB", "--access-log", log.to_str().unwrap()];
+    let server = Server::start(root.path(), &args);
+    let too_large = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(100_000));
+    for (head, status) in [("GET\r\n\r\n", 400), (too_large.as_str(), 431), ("GET / HT", 408)] {
+        let mut client = on_the_control_plane(&server);
+        // The server may end the connection before all of it is sent.
+        let _ = client.try_send(head.as_bytes());
+        if let Ok(response) = client.try_response("GET") {
+            assert_eq!(response.status, status, "{head}");
+        }
+        let logged = || fs::read_to_string(&log).unwrap().contains(&format!("\" {status} "));
+        until(&format!("{status} is logged"), logged);
+        assert!(server.sample(&format!("forebay_responses_total{{status=\"{status}\"}}")) >= 1);
+    }
+}

@@ -36,10 +36,12 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Handoff;
+use super::access_log::Asked;
 use super::shared::Shared;
 use crate::limits;
-use crate::metrics::labels::{Connection, Timeout};
+use crate::metrics::labels::{Class, Connection, Timeout};
 use crate::net::peer::Peer;
+use crate::ring::system::monotonic;
 use route::Lane;
 use socket::{Deadlines, Progress, Socket};
 
@@ -195,6 +197,7 @@ async fn serve(lane: Rc<Lane>, handoff: Handoff, mut stop: watch::Receiver<Optio
             return;
         }
     };
+    let shared = lane.shared.clone();
     let service = service_fn(|request| {
         let lane = lane.clone();
         let answering = progress.begin();
@@ -234,7 +237,24 @@ async fn serve(lane: Rc<Lane>, handoff: Handoff, mut stop: watch::Receiver<Optio
     };
     if let Err(error) = result {
         tracing::debug!("a connection from {peer} ended: {error}");
+        let refused = match () {
+            () if progress.was_late() => Some(408),
+            () if error.is_parse_too_large() => Some(431),
+            () if error.is_parse() => Some(400),
+            () => None,
+        };
+        if let Some(status) = refused {
+            count_refused(&shared, peer, status);
+        }
     }
+}
+
+/// A head that was answered without becoming a request is counted and logged as on the data plane.
+fn count_refused(shared: &Shared, peer: Peer, status: u16) {
+    shared.metrics.control.answered(Class::Other, status);
+    let mut record = shared.access_log.begin(monotonic(), || Asked { peer, request: None });
+    record.answered(status, None);
+    record.end(monotonic());
 }
 
 /// How much hyper receives at a time, bytes: large pieces make uploads cheaper. It also bounds what is buffered of a

@@ -1,5 +1,6 @@
 //! Which request goes where, and who may.
 
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -253,9 +254,16 @@ impl OwnedConditions {
 /// Runs what may block (a look at the disk, a sync) where it holds nobody up.
 ///
 /// # Errors
-/// The work panicked, which is answered like any other failure of the origin.
+/// The work panicked, which is answered like any other failure of the origin; or there is no thread for it, and none can be had
+/// now.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Answer> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| {
+    // tokio panics where it has no thread and cannot start one. Nothing of the work has begun then.
+    let spawned = std::panic::catch_unwind(AssertUnwindSafe(|| tokio::task::spawn_blocking(work)));
+    let task = spawned.map_err(|_| {
+        tracing::error!("no thread can be started (ulimit -u, TasksMax=): requests that need one are answered 503");
+        Answer::problem(StatusCode::SERVICE_UNAVAILABLE, "the server can start no thread now; try again").retry_soon()
+    })?;
+    task.await.map_err(|error| {
         tracing::error!("work on the origin failed: {error}");
         Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "the server failed; its log says more")
     })

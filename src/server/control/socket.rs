@@ -43,6 +43,8 @@ pub(super) struct Progress {
     answering: Cell<usize>,
     /// Requests that were begun: a wait that began before the last of them is over.
     begun: Cell<u64>,
+    /// A head did not come to its end in time.
+    late: Cell<bool>,
     /// When bytes last moved.
     moved: Cell<Instant>,
     /// The connection, if it reads: the end of a request begins the wait for the next one.
@@ -57,6 +59,7 @@ impl Progress {
         Rc::new(Progress {
             answering: Cell::new(0),
             begun: Cell::new(0),
+            late: Cell::new(false),
             moved: Cell::new(Instant::now()),
             reader: RefCell::new(None),
         })
@@ -66,6 +69,11 @@ impl Progress {
         self.answering.set(self.answering.get() + 1);
         self.begun.set(self.begun.get() + 1);
         Answering(self.clone())
+    }
+
+    /// Whether the connection ends since a head did not come to its end in time.
+    pub fn was_late(&self) -> bool {
+        self.late.get()
     }
 
     /// Since when nothing moves, if there is no request that accounts for it.
@@ -239,6 +247,7 @@ impl Socket {
 
     /// Says why the connection ends. Nothing of a response is on its way here, as no request is being answered.
     fn time_out_head(&mut self) {
+        self.progress.late.set(true);
         let mut text = Vec::new();
         Problem::of_late_head(self.deadlines.head).write(&mut text, true, &Date::now(), Persistence::Close);
         // A socket without room for it belongs to a client that does not read.
