@@ -189,7 +189,7 @@ fn who_ends_their_side_gets_the_answers_that_are_owed() {
     fs::write(root.path().join("a"), &body).unwrap();
     let server = Server::start(root.path(), &["--arena", "1MiB"]);
     let mut client = control_plane(&server);
-    client.send(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    client.send(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\nAccept: text/plain\r\n\r\n");
     client.finish();
     assert!(client.final_response("PUT").expect(200).body == body);
     assert!(client.final_response("PUT").expect(200).text().ends_with(" a\n"));
