@@ -73,7 +73,8 @@ impl Writer {
             }
             self.flush();
             if ends {
-                return;
+                // The rest of a line that was begun has no further chance.
+                return self.queue.dropped(self.ends.len() as u64);
             }
             if reopens {
                 self.reopen();
