@@ -60,7 +60,8 @@ pub const LINGER_MAX: Duration = Duration::from_secs(60);
 /// Bytes that are read on of it at most.
 pub const LINGER_BYTES: u64 = 1 << 30;
 
-/// Memory for the names of all directories that are being listed at the same time: some two million names.
+/// Memory for the names of all directories that are being listed at the same time: some two million names. A listing that is alone
+/// goes ahead with any number.
 pub const LISTING_BYTES: usize = 32 << 20;
 
 /// Connections beyond the limit that are answered 503 and given time to read it, at the same time and by one worker; more are

@@ -46,11 +46,12 @@ pub struct Names {
 }
 
 impl Origin {
-    /// Reads the names in a directory.
+    /// Reads the names in a directory. `grow` is asked from time to time, and at the end, whether so many bytes of memory may be
+    /// taken in all; `None` if it says no.
     ///
     /// # Errors
     /// As openat2 and getdents have it: ENOENT, ENOTDIR, EACCES …
-    pub fn names(&self, place: &[u8]) -> io::Result<Names> {
+    pub fn names(&self, place: &[u8], mut grow: impl FnMut(usize) -> bool) -> io::Result<Option<Names>> {
         let root = self.root()?;
         let directory = root.resolve_read(place, READ_FLAGS | OFlags::DIRECTORY)?;
         let (mut text, mut ends) = (Vec::new(), Vec::new());
@@ -63,24 +64,33 @@ impl Origin {
                 text.extend_from_slice(name);
                 let end = u32::try_from(text.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
                 ends.push((from as u32, end));
+                if ends.len().is_multiple_of(NAMES_AT_ONCE) && !grow(bytes_of(&text, &ends)) {
+                    return Ok(None);
+                }
             }
+        }
+        if !grow(bytes_of(&text, &ends)) {
+            return Ok(None);
         }
         ends.sort_unstable_by_key(|&(from, to)| &text[from as usize..to as usize]);
         text.shrink_to_fit();
         ends.shrink_to_fit();
-        Ok(Names { root, place: place.to_vec(), directory, text, ends })
+        Ok(Some(Names { root, place: place.to_vec(), directory, text, ends }))
     }
+}
+
+/// Names that are read before it is asked whether there is memory for more.
+const NAMES_AT_ONCE: usize = 1024;
+
+/// Bytes of memory that names take.
+fn bytes_of(text: &[u8], ends: &[(u32, u32)]) -> usize {
+    text.len() + size_of_val(ends)
 }
 
 impl Names {
     /// How many names there are.
     pub fn count(&self) -> usize {
         self.ends.len()
-    }
-
-    /// Bytes of memory that the names take.
-    pub fn bytes(&self) -> usize {
-        self.text.len() + size_of_val(&self.ends[..])
     }
 
     /// Looks at the entries numbered `from..to` (as far as there are any), leaving out those that cannot be asked for.
@@ -139,7 +149,7 @@ mod tests {
         rustix::fs::mkfifoat(rustix::fs::CWD, root.join("pipe"), rustix::fs::Mode::RUSR).unwrap();
 
         let origin = super::super::tests::open(&root);
-        let names = origin.names(b"").unwrap();
+        let names = origin.names(b"", |_| true).unwrap().unwrap();
         let all = names.entries(0, usize::MAX);
         let shown: Vec<(&[u8], EntryKind)> = all.iter().map(|e| (&e.name[..], e.kind)).collect();
         assert_eq!(
@@ -157,7 +167,7 @@ mod tests {
         }
         assert_eq!(pieces, all);
         let listed = |policy, place: &[u8]| {
-            let names = super::super::tests::open_with(&root, policy).names(place).unwrap();
+            let names = super::super::tests::open_with(&root, policy).names(place, |_| true).unwrap().unwrap();
             names
                 .entries(0, 9)
                 .into_iter()
@@ -172,6 +182,7 @@ mod tests {
         assert_eq!(listed(Policy { hidden: true, ..Policy::default() }, b"sub"), [".hidden", ".well-known", "file"]);
         assert!(!listed(Policy { symlinks: Symlinks::None, hidden: false }, b"").contains(&"link".to_owned()));
         assert!(listed(Policy { symlinks: Symlinks::Follow, hidden: false }, b"").contains(&"out".to_owned()));
-        assert!(origin.names(b"b").is_err() && origin.names(b"no").is_err());
+        assert!(origin.names(b"b", |_| true).is_err() && origin.names(b"no", |_| true).is_err());
+        assert!(origin.names(b"", |_| false).unwrap().is_none(), "no room");
     }
 }

@@ -23,8 +23,11 @@ use crate::http::target;
 use crate::origin::directory::{Entry, EntryKind, Names};
 use crate::origin::{Found, RootAbsent};
 
-/// Entries looked at and sent at a time.
+/// Entries looked at at a time.
 const ENTRIES_AT_ONCE: usize = 128;
+
+/// Bytes of text that are sent at a time, give or take an entry.
+const PIECE_BYTES: usize = 16 << 10;
 
 /// The form of a list. In the order in which they are preferred when the client does not care.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,15 +118,16 @@ impl Lane {
             let text = "a directory is listed as text/plain, text/html or application/json";
             Answer::problem(StatusCode::NOT_ACCEPTABLE, text)
         })?;
-        let (shared, owned) = (self.shared.clone(), name.to_vec());
-        let names = blocking(move || shared.origin.names(&owned)).await?.map_err(|error| refusal(&error))?;
+        let (shared, owned, mut room) = (self.shared.clone(), name.to_vec(), self.listings.room());
+        let read = move || (shared.origin.names(&owned, |bytes| room.grow(bytes)), room);
+        let (names, room) = blocking(read).await?;
+        let names = names.map_err(|error| refusal(&error))?.ok_or_else(|| {
+            let text = "too many large directories are being listed; try again";
+            Answer::problem(StatusCode::SERVICE_UNAVAILABLE, text).retry_soon()
+        })?;
         let content = if parts.method == Method::HEAD {
             Content::Empty
         } else {
-            let room = self.listings.take(names.bytes()).ok_or_else(|| {
-                let text = "too many large directories are being listed; try again";
-                Answer::problem(StatusCode::SERVICE_UNAVAILABLE, text).retry_soon()
-            })?;
             let (sender, content) = pieces(None);
             tokio_uring::spawn(write(names, room, format, name.to_vec(), sender));
             content
@@ -173,9 +177,9 @@ async fn write(names: Names, _room: Room, format: Format, place: Vec<u8>, sender
         for entry in &entries {
             format.entry(entry, is_first, &mut text);
             is_first = false;
-        }
-        if sender.send(Ok(Bytes::from(std::mem::take(&mut text)))).await.is_err() {
-            return;
+            if text.len() >= PIECE_BYTES && sender.send(Ok(Bytes::from(std::mem::take(&mut text)))).await.is_err() {
+                return;
+            }
         }
     }
     format.close(&mut text);
