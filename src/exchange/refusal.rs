@@ -5,6 +5,7 @@ use crate::http::cache_status::{CacheStatus, Forward, Reason};
 use crate::http::response::Problem;
 use crate::http::target::Malformed;
 use crate::origin::RootAbsent;
+use crate::text;
 use std::io;
 
 /// Why a request gets no file.
@@ -65,32 +66,29 @@ impl Refusal {
             Refusal::Malformed(malformed @ Malformed::TooLong) => Problem::new(414, malformed.to_string()),
             Refusal::Malformed(malformed) => Problem::new(400, malformed.to_string()),
             Refusal::NotFound { name, forward } => {
-                let mut problem = Problem::new(404, format!("no such file: {}", shown(name)));
+                let mut problem = Problem::new(404, format!("no such file: {}", text::escape(name)));
                 problem.cache_status = Some(CacheStatus::Uncached { forward: *forward, reason: Reason::NotFound });
                 problem
             }
-            Refusal::Forbidden { name } => Problem::new(403, format!("not a file that may be read: {}", shown(name))),
+            Refusal::Forbidden { name } => {
+                Problem::new(403, format!("not a file that may be read: {}", text::escape(name)))
+            }
             Refusal::Changed { name } => {
-                let text = format!("the file changes faster than it can be read: {}", shown(name));
-                Problem::new(503, text).with_field("Retry-After: 1")
+                let words = format!("the file changes faster than it can be read: {}", text::escape(name));
+                Problem::new(503, words).with_field("Retry-After: 1")
             }
             Refusal::RootAbsent => Problem::new(503, RootAbsent.to_string()).with_field("Retry-After: 1"),
             Refusal::Origin { name, errno: errno @ (libc::EMFILE | libc::ENFILE | libc::ENOMEM) } => {
                 let cause = io::Error::from_raw_os_error(*errno);
-                let text = format!("the file cannot be read at present: {}: {cause}", shown(name));
-                Problem::new(503, text).with_field("Retry-After: 1")
+                let words = format!("the file cannot be read at present: {}: {cause}", text::escape(name));
+                Problem::new(503, words).with_field("Retry-After: 1")
             }
             Refusal::Origin { name, errno } => {
                 let cause = io::Error::from_raw_os_error(*errno);
-                Problem::new(500, format!("the file cannot be read: {}: {cause}", shown(name)))
+                Problem::new(500, format!("the file cannot be read: {}: {cause}", text::escape(name)))
             }
         }
     }
-}
-
-/// A name as a line of text shows it.
-fn shown(name: &[u8]) -> String {
-    String::from_utf8_lossy(name).escape_debug().to_string()
 }
 
 #[cfg(test)]

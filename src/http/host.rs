@@ -60,6 +60,11 @@ fn port(text: &str) -> Option<Option<u16>> {
     }
 }
 
+/// Whether a Host field has a value that it may have: a host, with a port or without, or nothing (RFC 9110, 7.2).
+pub fn is_valid(field: &[u8]) -> bool {
+    field.is_empty() || Authority::parse(field).is_some()
+}
+
 /// The authority of a request: that of an absolute target, which overrides the field.
 pub fn effective<'a>(target: &'a [u8], field: Option<&'a [u8]>) -> Option<&'a [u8]> {
     if target.first() == Some(&b'/') {

@@ -1,7 +1,7 @@
 //! Request heads, parsed (by httparse) just far enough to know which plane serves a request and what it asks for.
 
 use super::conditional::Conditions;
-use super::host::Authority;
+use super::host;
 use std::mem::MaybeUninit;
 
 /// The most header fields that any setting allows.
@@ -17,7 +17,7 @@ pub struct Request<'a> {
     pub is_11: bool,
     pub keep_alive: bool,
     /// What the data plane does not do: a body, an expectation, an upgrade.
-    pub wants_full_lane: bool,
+    pub wants_control_plane: bool,
     pub conditions: Conditions<'a>,
     pub authorization: Option<&'a [u8]>,
     pub host: Option<&'a [u8]>,
@@ -95,7 +95,7 @@ pub fn parse(bytes: &[u8], limits: HeadLimits) -> Parsed<'_> {
         target: request.path.unwrap_or("").as_bytes(),
         is_11,
         keep_alive: is_11,
-        wants_full_lane: method == Method::Other,
+        wants_control_plane: method == Method::Other,
         conditions: Conditions::default(),
         authorization: None,
         host: None,
@@ -113,8 +113,7 @@ pub fn parse(bytes: &[u8], limits: HeadLimits) -> Parsed<'_> {
         head.conditions.range = None;
     }
     // RFC 9112, 3.2: exactly one Host field in HTTP/1.1, at most one in any version.
-    // A request without an authority has an empty one (RFC 9110, 7.2).
-    let is_valid = head.host.is_none_or(|host| host.is_empty() || Authority::parse(host).is_some());
+    let is_valid = head.host.is_none_or(host::is_valid);
     if hosts > 1 || (is_11 && hosts == 0) || !is_valid {
         return Parsed::Bad(BadRequest::Host);
     }
@@ -132,12 +131,12 @@ impl<'a> Request<'a> {
                 return true;
             }
             // Several ranges are put together there.
-            5 if is("range") => self.wants_full_lane |= set(&mut conditions.range, value) || value.contains(&b','),
-            6 if is("expect") => self.wants_full_lane = true,
+            5 if is("range") => self.wants_control_plane |= set(&mut conditions.range, value) || value.contains(&b','),
+            6 if is("expect") => self.wants_control_plane = true,
             7 if is("referer") => self.referer = Some(value),
-            7 if is("upgrade") => self.wants_full_lane = true,
-            8 if is("if-match") => self.wants_full_lane |= set(&mut conditions.if_match, value),
-            8 if is("if-range") => self.wants_full_lane |= set(&mut conditions.if_range, value),
+            7 if is("upgrade") => self.wants_control_plane = true,
+            8 if is("if-match") => self.wants_control_plane |= set(&mut conditions.if_match, value),
+            8 if is("if-range") => self.wants_control_plane |= set(&mut conditions.if_range, value),
             10 if is("user-agent") => self.user_agent = Some(value),
             10 if is("connection") => {
                 for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
@@ -148,13 +147,15 @@ impl<'a> Request<'a> {
                     }
                 }
             }
-            13 if is("if-none-match") => self.wants_full_lane |= set(&mut conditions.if_none_match, value),
-            13 if is("authorization") => self.wants_full_lane |= set(&mut self.authorization, value),
-            14 if is("content-length") => self.wants_full_lane |= value.trim_ascii() != b"0",
-            15 if is("accept-encoding") => self.wants_full_lane |= set(&mut self.accept_encoding, value),
-            17 if is("transfer-encoding") => self.wants_full_lane = true,
-            17 if is("if-modified-since") => self.wants_full_lane |= set(&mut conditions.if_modified_since, value),
-            19 if is("if-unmodified-since") => self.wants_full_lane |= set(&mut conditions.if_unmodified_since, value),
+            13 if is("if-none-match") => self.wants_control_plane |= set(&mut conditions.if_none_match, value),
+            13 if is("authorization") => self.wants_control_plane |= set(&mut self.authorization, value),
+            14 if is("content-length") => self.wants_control_plane |= value.trim_ascii() != b"0",
+            15 if is("accept-encoding") => self.wants_control_plane |= set(&mut self.accept_encoding, value),
+            17 if is("transfer-encoding") => self.wants_control_plane = true,
+            17 if is("if-modified-since") => self.wants_control_plane |= set(&mut conditions.if_modified_since, value),
+            19 if is("if-unmodified-since") => {
+                self.wants_control_plane |= set(&mut conditions.if_unmodified_since, value)
+            }
             _ => {}
         }
         false
@@ -197,7 +198,7 @@ mod tests {
 
     #[test]
     fn what_has_a_body_or_another_method_takes_the_full_lane() {
-        assert!(!whole("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").wants_full_lane);
+        assert!(!whole("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").wants_control_plane);
         for fields in [
             "Content-Length: 1",
             "Content-Length: x",
@@ -205,9 +206,9 @@ mod tests {
             "Transfer-Encoding: chunked",
             "Expect: 100-continue",
         ] {
-            assert!(whole(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n")).wants_full_lane, "{fields}");
+            assert!(whole(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n")).wants_control_plane, "{fields}");
         }
-        assert!(whole("PUT /x HTTP/1.1\r\nHost: a\r\n\r\n").wants_full_lane);
+        assert!(whole("PUT /x HTTP/1.1\r\nHost: a\r\n\r\n").wants_control_plane);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use crate::http::host::{Authority, Kind};
 use crate::net::peer::Peer;
+use crate::text;
 
 /// The names given with `--host`, in lower case.
 #[derive(Debug, Clone, Default)]
@@ -72,10 +73,10 @@ impl Hosts {
         if let Some(site) = asker.site
             && !matches!(site, b"same-origin" | b"none")
         {
-            return Err(Stranger::Site(shown(site)));
+            return Err(Stranger::Site(text::escape(site)));
         }
         match asker.origin {
-            Some(origin) if !self.is_own(origin, asker.host) => Err(Stranger::Origin(shown(origin))),
+            Some(origin) if !self.is_own(origin, asker.host) => Err(Stranger::Origin(text::escape(origin))),
             _ => Ok(()),
         }
     }
@@ -101,11 +102,7 @@ impl Hosts {
 }
 
 fn stranger(host: Option<&[u8]>) -> Stranger {
-    Stranger::Host(shown(host.unwrap_or_default()))
-}
-
-fn shown(value: &[u8]) -> String {
-    String::from_utf8_lossy(value).escape_debug().to_string()
+    Stranger::Host(text::escape(host.unwrap_or_default()))
 }
 
 #[cfg(test)]

@@ -5,9 +5,11 @@ use super::alarm::Alarms;
 use super::auth::Guard;
 use super::site::Site;
 use crate::cache::Cache;
+use crate::cache::eviction::Touch;
 use crate::cache::permit::FillPermit;
 use crate::config::ServeOptions;
 use crate::exchange::revalidate::Checked;
+use crate::exchange::{Refers, Terms};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::metrics::labels::Revalidation;
@@ -39,6 +41,19 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// What an exchange stands on `now`, on a plane that sends open files as `refers` says.
+    pub fn terms<'a>(&'a self, touch: &'a Touch, now: u64, refers: Option<&'a Refers>) -> Terms<'a> {
+        Terms {
+            cache: &self.cache,
+            touch,
+            revalidate: self.options.revalidate,
+            exchanged: self.origin.exchanged(),
+            fallback: self.options.fallback.as_deref().map(str::as_bytes),
+            now,
+            refers,
+        }
+    }
+
     /// Descriptors that the cache may use now: connections, and some that may come at once, go first.
     pub fn descriptors_for_cache(&self) -> usize {
         let connections = (self.connections.open() * 2).max(self.descriptors / 4);

@@ -20,7 +20,7 @@ use crate::cache::flight::{Flight, OpenFile, Progress};
 use crate::exchange::plan::{Plan, Source};
 use crate::exchange::revalidate::{self, Checked};
 use crate::exchange::vouch::{SecondReading, Vouch};
-use crate::exchange::{Action, Ask, Exchange, Terms};
+use crate::exchange::{Action, Ask, Exchange};
 use crate::http::cache_status::CacheStatus;
 use crate::http::encoding::Preferred;
 use crate::http::multipart::Multipart;
@@ -76,15 +76,7 @@ impl Lane {
     /// Goes on with an exchange until there is something to do but wait.
     async fn next_action(&self, exchange: &mut Exchange, ask: &Ask<'_>) -> Action {
         poll_fn(|cx| {
-            let terms = Terms {
-                cache: &self.shared.cache,
-                touch: &self.touch,
-                revalidate: self.shared.options.revalidate,
-                exchanged: self.shared.origin.exchanged(),
-                fallback: self.shared.options.fallback.as_deref().map(str::as_bytes),
-                now: monotonic(),
-                refers: None,
-            };
+            let terms = self.shared.terms(&self.touch, monotonic(), None);
             match exchange.advance(&terms, ask, || Waiter::Task(cx.waker().clone())) {
                 Action::Wait => Poll::Pending,
                 action => Poll::Ready(action),

@@ -19,7 +19,9 @@ use crate::cache::eviction::Touch;
 use crate::exchange::refusal::Refusal;
 use crate::exchange::route;
 use crate::http::conditional::Conditions;
-use crate::http::host::Authority;
+use crate::http::host;
+use crate::http::request::BadRequest;
+use crate::http::response::Problem;
 use crate::http::target::Target;
 use crate::net::peer::Peer;
 use crate::origin::Visibility;
@@ -73,16 +75,13 @@ impl Lane {
     /// The answer; as an error where it is a refusal, which saves a level of nesting and means nothing more.
     async fn dispatch(self: &Rc<Self>, peer: Peer, parts: &Parts, body: Incoming) -> Result<Answer, Answer> {
         let mut hosts = parts.headers.get_all(header::HOST).iter();
-        let is_host = |value: &HeaderValue| value.is_empty() || Authority::parse(value.as_bytes()).is_some();
         let is_one = match (hosts.next(), hosts.next()) {
-            (Some(host), None) => is_host(host),
+            (Some(host), None) => host::is_valid(host.as_bytes()),
             (None, _) => parts.version != Version::HTTP_11,
             (Some(_), Some(_)) => false,
         };
         if !is_one {
-            return Err(Answer::bad_head(
-                "the request must have exactly one Host field: a host, with a port or without",
-            ));
+            return Err(Answer::bad_head(&Problem::of_bad_request(BadRequest::Host, 0, 0).text));
         }
         if parts.headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
             return Err(Answer::bad_head("the request has more than one Authorization field"));

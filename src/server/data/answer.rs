@@ -7,7 +7,7 @@ use super::worker::Worker;
 use crate::cache::entry::Lease;
 use crate::cache::flight::{Flight, OpenFile};
 use crate::exchange::plan::{Plan, Source};
-use crate::exchange::{Action, Ask, Exchange, Terms, route};
+use crate::exchange::{Action, Ask, Exchange, route};
 use crate::http::cache_status::CacheStatus;
 use crate::http::encoding::Preferred;
 use crate::http::host;
@@ -137,7 +137,7 @@ impl<K: Kernel> Worker<K> {
     fn answer(&mut self, index: u32, request: &Request<'_>) -> io::Result<Answer> {
         // Who lacks the token, or takes the server for another, is told so by the control plane.
         let guard = &self.shared.guard;
-        if request.wants_full_lane
+        if request.wants_control_plane
             || !guard.admits_read(request.authorization)
             || !guard.hosts().admits(host::effective(request.target, request.host))
         {
@@ -177,15 +177,7 @@ impl<K: Kernel> Worker<K> {
         let setting = self.shared.options.transmit;
         let refers = move |file: &OpenFile, lease: &Lease| deliver::refers_to(setting, file, lease);
         loop {
-            let terms = Terms {
-                cache: &self.shared.cache,
-                touch: &self.touch,
-                revalidate: self.shared.options.revalidate,
-                exchanged: self.shared.origin.exchanged(),
-                fallback: self.shared.options.fallback.as_deref().map(str::as_bytes),
-                now: self.now,
-                refers: Some(&refers),
-            };
+            let terms = self.shared.terms(&self.touch, self.now, Some(&refers));
             match exchange.advance(&terms, &ask, || Waiter::Ring { worker, message: token.pack() }) {
                 Action::Wait => {
                     self.wait_for(index, request, exchange);
