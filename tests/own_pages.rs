@@ -76,6 +76,25 @@ fn the_metrics_count_what_happened() {
 }
 
 #[test]
+fn the_latency_of_what_is_answered_at_once_counts_from_its_request() {
+    let root = tempfile::tempdir().unwrap();
+    for number in 0..40 {
+        fs::write(root.path().join(number.to_string()), bytes(number, 64 << 10)).unwrap();
+    }
+    let server = Server::start(root.path(), &["--arena", "1MiB", "--eviction", "lru", "--settled", "0s"]);
+    let mut client = server.connect();
+    // Files that come round before they are closed are misses that wait for nothing.
+    for number in (0..40).chain(0..40).chain(0..40) {
+        client.get(&format!("/{number}")).expect(200);
+    }
+    assert!(server.sample("forebay_fills_total{event=\"reopened\"}") > 0);
+    let page = server.get("/.forebay/metrics").text();
+    let sum = page.lines().find_map(|line| line.strip_prefix("forebay_head_seconds_sum{class=\"miss\"} "));
+    let seconds: f64 = sum.unwrap().parse().unwrap();
+    assert!(seconds < 60.0, "{seconds} s, as if it had begun with the machine");
+}
+
+#[test]
 fn what_is_no_page_is_not_found() {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir(root.path().join(".forebay")).unwrap();

@@ -242,7 +242,11 @@ impl<K: Kernel> Worker<K> {
 
     fn record_miss(&mut self, index: u32) {
         let connection = &mut self.connections[index as usize];
-        let started = std::mem::replace(&mut connection.started, 0);
+        // What is answered without waiting began in this turn.
+        let started = match std::mem::replace(&mut connection.started, 0) {
+            0 => self.now,
+            started => started,
+        };
         self.metrics.miss_latency.record(self.kernel.now().saturating_sub(started));
     }
 
