@@ -11,6 +11,7 @@ pub mod directory;
 pub mod identity;
 pub mod names;
 mod place;
+pub mod remote;
 pub mod root;
 pub mod staging;
 pub mod upload;
