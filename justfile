@@ -35,3 +35,7 @@ ci:
 # Build the documentation as a site
 book:
     mdbook build docs
+
+# Run every command that the documents show
+documents:
+    cargo test --locked -p loadgen --test documents

@@ -305,6 +305,7 @@ const FOREIGN: &[&str] = &[
     "--now",
     "--user",
     "--tag",
+    "--compressed",
 ];
 
 #[test]

@@ -10,6 +10,7 @@ pub mod list;
 pub mod output;
 pub mod put;
 pub mod remote;
+pub mod run;
 pub mod serve;
 pub mod shell;
 pub mod simulate;

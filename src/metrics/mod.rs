@@ -303,6 +303,19 @@ mod tests {
     }
 
     #[test]
+    fn each_label_is_documented() {
+        let page = include_str!("../../docs/metrics.md");
+        let text = Metrics::new(1).render(&ArenaGauges::default());
+        let series = samples(&text).into_keys().filter_map(|series| {
+            let (_, labels) = series.trim_end_matches('}').split_once('{')?;
+            let labels = labels.split(",le=").next().unwrap_or(labels);
+            (!labels.starts_with("version=")).then(|| format!("`{labels}`"))
+        });
+        let missing: BTreeSet<String> = series.filter(|labels| !page.contains(labels)).collect();
+        assert!(missing.is_empty(), "docs/metrics.md must explain every series: {missing:?}");
+    }
+
+    #[test]
     fn threads_are_summed() {
         let metrics = Metrics::new(2);
         metrics.workers[0].answered(Class::Hit, 200);

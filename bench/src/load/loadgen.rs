@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::{fs, process::Command};
 
-/// The parts of the report that are used here; `loadgen/README.md` documents all of it.
+/// The parts of the report that are used here; `docs/json.md` documents all of it.
 #[derive(Debug, Deserialize)]
 struct Report {
     elapsed_seconds: f64,

@@ -1,4 +1,4 @@
-//! The data of a run as JSON. Its keys are a contract; `loadgen/README.md` documents them.
+//! The data of a run as JSON. Its keys are a contract; `docs/json.md` documents them.
 
 use crate::{
     exec::{Ended, Outcome},
