@@ -49,6 +49,8 @@ pub struct ServeOptions {
     pub drain: Duration,
     /// A single path component: the file that stands for its directory.
     pub index: Option<String>,
+    /// Whether directories without such a file are listed.
+    pub listings: bool,
     /// Whether precompressed variants are sent to those who prefer them.
     pub precompressed: bool,
     /// Which names and links are served.
@@ -97,7 +99,8 @@ impl Default for ServeOptions {
             max_headers: 64,
             max_connections: 20_000,
             drain: Duration::from_secs(10),
-            index: None,
+            index: Some("index.html".into()),
+            listings: true,
             precompressed: true,
             policy: Policy::default(),
             rules: None,

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, UNIX_EPOCH};
 
-use support::Server;
+use support::{Client, Server, request, until};
 
 #[test]
 fn a_directory_is_listed_in_the_format_that_is_asked_for() {
@@ -31,7 +31,7 @@ fn a_directory_is_listed_in_the_format_that_is_asked_for() {
 
     let json = server.ask("GET /dir/\r\nAccept: application/json", b"").expect(200);
     assert_eq!(json.field("content-type"), Some("application/json"));
-    assert_eq!(json.field("vary"), Some("accept"));
+    assert_eq!(json.field("vary"), Some("Accept"));
     let entries = json.json();
     let names: Vec<&str> = entries.as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["a\u{fffd}\n", "b <&>\"'.txt", "link", "sub"]);
@@ -87,7 +87,7 @@ fn what_is_no_directory_is_not_listed() {
     server.ask("HEAD /a%20b", b"").expect(301);
     server.get("/a%20b/").expect(200);
     let refused = server.ask("POST /a%20b/", b"").expect(405);
-    assert_eq!(refused.field("allow"), Some("GET, HEAD"));
+    assert_eq!(refused.field("allow"), Some("GET, HEAD, OPTIONS"));
 }
 
 #[test]
@@ -113,21 +113,141 @@ fn a_huge_directory_comes_whole_and_sorted() {
     assert_eq!(plain.text().lines().count(), COUNT);
 }
 
+/// A directory of 50,000 files, the names of which are found in this order.
+fn huge() -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    for number in 0..HUGE {
+        fs::write(root.path().join(format!("{number:06}")), "").unwrap();
+    }
+    root
+}
+
+const HUGE: usize = 50_000;
+
+#[test]
+fn a_huge_directory_is_sent_before_it_is_looked_at_to_its_end() {
+    let root = huge();
+    let server = Server::start(root.path(), &[]);
+    // The first reading, so that what it takes to list at all is there already.
+    server.ask("GET /\r\nAccept: application/json", b"").expect(200);
+    let before = server.memory("RssAnon");
+    let mut clients: Vec<Client> = (0..20).map(|_| Client::narrow(server.address(), 4096)).collect();
+    for client in &mut clients {
+        client.send(request("GET", "/", &[]));
+        assert_eq!(client.head().status, 200);
+    }
+    // All have begun, and wait for their clients. What goes now was not looked at yet.
+    for number in HUGE - 1000..HUGE {
+        fs::remove_file(root.path().join(format!("{number:06}"))).unwrap();
+    }
+    let names = 20 * HUGE as u64 * (6 + 8);
+    let grown = server.memory("RssAnon").saturating_sub(before);
+    assert!(grown < names + (20 << 20), "{grown} bytes for 20 listings, of which {names} for the names");
+    let text = String::from_utf8(clients[0].chunked().unwrap()).unwrap();
+    let is_listed = |number: usize| text.contains(&format!("href=\"./{number:06}\""));
+    assert!(is_listed(0) && is_listed(1000));
+    assert!(text.ends_with("</html>\n"));
+    assert!((HUGE - 1000..HUGE).all(|number| !is_listed(number)), "they were looked at before the page was sent");
+}
+
+#[test]
+fn people_see_directories_first_and_programs_the_order_of_names() {
+    let root = tempfile::tempdir().unwrap();
+    for dir in ["b", "z"] {
+        fs::create_dir(root.path().join(dir)).unwrap();
+    }
+    for file in ["a", "c"] {
+        fs::write(root.path().join(file), "").unwrap();
+    }
+    let server = Server::start(root.path(), &[]);
+    let page = server.ask("GET /\r\nAccept: text/html", b"").text();
+    let places: Vec<usize> = ["b/", "z/", "a", "c"].map(|name| page.find(&format!("\"./{name}\"")).unwrap()).into();
+    assert!(places.is_sorted(), "{page}");
+    let plain = server.ask("GET /\r\nAccept: text/plain", b"").text();
+    let names: Vec<&str> = plain.lines().map(|line| line.rsplit(' ').next().unwrap()).collect();
+    assert_eq!(names, ["a", "b/", "c", "z/"]);
+}
+
 #[test]
 fn an_index_file_stands_for_its_directory() {
     let root = tempfile::tempdir().unwrap();
-    for dir in ["with", "without", "odd/index.html"] {
+    let long = format!("{0}/{0}", "long".repeat(40));
+    for dir in ["with", "without", "odd/index.html", &long] {
         fs::create_dir_all(root.path().join(dir)).unwrap();
     }
     fs::write(root.path().join("with/index.html"), "<p>hello").unwrap();
-    let server = Server::start(root.path(), &["--index", "index.html"]);
-    let page = server.get("/with/").expect(200);
-    assert_eq!((page.text().as_str(), page.field("content-type")), ("<p>hello", Some("text/html; charset=utf-8")));
-    assert!(page.field("cache-status").is_some());
-    let again = server.get("/with/").expect(200);
-    assert_eq!(again.field("cache-status"), Some("forebay; hit"));
-    let etag = again.field("etag").unwrap();
-    server.ask(&format!("GET /with/\r\nIf-None-Match: {etag}"), b"").expect(304);
+    fs::write(root.path().join("with/index.html.br"), "in brotli").unwrap();
+    fs::write(root.path().join("with/other.htm"), "other").unwrap();
+    fs::write(root.path().join("index.html"), "<p>root").unwrap();
+    fs::write(root.path().join(&long).join("index.html"), "<p>long").unwrap();
+    let server = Server::start(root.path(), &[]);
+    let control = || {
+        let mut client = server.connect();
+        client.get("/.forebay/health").expect(200);
+        client
+    };
+    for mut client in [server.connect(), control()] {
+        for _ in 0..2 {
+            let page = client.get("/with/").expect(200);
+            assert_eq!(page.text(), "<p>hello");
+            assert_eq!(page.field("content-type"), Some("text/html; charset=utf-8"));
+            assert_eq!(page.field("vary"), Some("Accept, Accept-Encoding"));
+        }
+        let again = client.get("/with/").expect(200);
+        assert!(again.is_hit(), "{}", again.cache_status());
+        let etag = again.field("etag").unwrap();
+        client.request("GET", "/with/", &[("If-None-Match", etag)]).expect(304);
+        assert_eq!(client.request("GET", "/with/", &[("Accept-Encoding", "br")]).text(), "in brotli");
+        assert_eq!(client.request("GET", "/with/", &[("Range", "bytes=3-4")]).expect(206).text(), "he");
+        assert_eq!(client.request("HEAD", "/with/", &[]).expect(200).length(), 8);
+        assert_eq!(
+            (client.get("/").text(), client.get(&format!("/{long}/")).text()),
+            ("<p>root".into(), "<p>long".into())
+        );
+        // One of the two connections, and the one that asks for the number.
+        until("pages are the data plane's", || server.sample("forebay_control_connections") == 2);
+        // Whoever takes no page is told what the directory holds.
+        let json = client.request("GET", "/with/", &[("Accept", "application/json")]).expect(200);
+        assert_eq!(json.json()[2]["name"], "other.htm");
+    }
     assert!(server.ask("GET /without/\r\nAccept: text/plain", b"").expect(200).body.is_empty());
     assert!(server.get("/odd/").text().contains("index.html/"));
+    assert!(server.get("/without/").text().contains("<table>"));
+    assert_eq!(server.get("/nowhere/").expect(404).text(), "there is no such directory\n");
+    // It may have another name, or none.
+    let other = Server::start(root.path(), &["--index", "other.htm"]);
+    assert_eq!(other.get("/with/").text(), "other");
+    let none = Server::start(root.path(), &["--index", ""]);
+    assert!(none.get("/with/").text().contains("./index.html\""));
+    // It comes and goes within --revalidate.
+    let server = Server::start(root.path(), &["--revalidate", "20ms"]);
+    let mut client = server.connect();
+    fs::write(root.path().join("without/index.html"), "<p>new").unwrap();
+    until("it is served", || client.get("/without/").text() == "<p>new");
+    fs::remove_file(root.path().join("without/index.html")).unwrap();
+    until("the directory is listed again", || client.get("/without/").text().contains("<table>"));
+}
+
+#[test]
+fn directories_need_not_be_listed() {
+    let root = tempfile::tempdir().unwrap();
+    for dir in ["with", "without"] {
+        fs::create_dir(root.path().join(dir)).unwrap();
+    }
+    fs::write(root.path().join("with/index.html"), "<p>hello").unwrap();
+    let server = Server::start(root.path(), &["--no-listing"]);
+    assert_eq!(server.get("/with/").expect(200).text(), "<p>hello");
+    for fields in ["", "\r\nAccept: application/json", "\r\nAccept: text/plain", "\r\nAccept: image/png"] {
+        let refused = server.ask(&format!("GET /without/{fields}"), b"").expect(403);
+        assert!(refused.text().contains("--no-listing"), "{}", refused.text());
+    }
+    for (target, status) in [("/nowhere/", 404), ("/with/index.html/", 404), ("/without", 301), ("/.git/", 404)] {
+        server.get(target).expect(status);
+    }
+    let listed = std::process::Command::new(env!("CARGO_BIN_EXE_forebay"))
+        .args(["list", &server.address().to_string(), "without/"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&listed.stderr).into_owned();
+    assert!(listed.status.code() == Some(1) && said.contains("directories are not listed here"), "{said}");
 }

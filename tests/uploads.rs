@@ -58,7 +58,7 @@ fn writes_are_off_unless_allowed() {
     let server = Server::start(root.path(), &[]);
     for response in [server.put("/a", b"new"), server.delete("/a")] {
         let response = response.expect(405);
-        assert_eq!(response.field("allow"), Some("GET, HEAD"));
+        assert_eq!(response.field("allow"), Some("GET, HEAD, OPTIONS"));
         assert!(response.text().contains("--allow-writes"), "{}", response.text());
     }
     assert_eq!(fs::read(root.path().join("a")).unwrap(), b"old");

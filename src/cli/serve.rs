@@ -106,9 +106,13 @@ pub struct ServeArgs {
           value_parser = units::duration(Duration::ZERO, DAY))]
     pub drain: Duration,
 
-    /// Name of a file that stands for its directory, such as index.html [default: a listing is made]
-    #[arg(long, env = "FOREBAY_INDEX", value_name = "FILE", value_parser = file_name)]
-    pub index: Option<String>,
+    /// Name of the file that stands for its directory; with '' every directory is listed
+    #[arg(long, env = "FOREBAY_INDEX", value_name = "FILE", default_value = "index.html", value_parser = file_name)]
+    pub index: String,
+
+    /// Answer 403 instead of listing a directory that has no such file
+    #[arg(long, env = "FOREBAY_NO_LISTING", value_parser = BoolishValueParser::new())]
+    pub no_listing: bool,
 
     /// Send files as they are, and never NAME.br, NAME.zst or NAME.gz in place of NAME
     #[arg(long, env = "FOREBAY_NO_PRECOMPRESSED", value_parser = BoolishValueParser::new())]
@@ -221,7 +225,8 @@ impl ServeArgs {
             max_headers: usize::from(self.max_headers),
             max_connections: self.max_connections as usize,
             drain: self.drain,
-            index: self.index,
+            index: (!self.index.is_empty()).then_some(self.index),
+            listings: !self.no_listing,
             precompressed: !self.no_precompressed,
             policy: Policy { symlinks: self.symlinks, hidden: self.hidden },
             rules: self.rules,
@@ -272,10 +277,10 @@ fn host_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// A single path component.
+/// A single path component, or nothing.
 fn file_name(text: &str) -> Result<String, String> {
     match text {
-        "" | "." | ".." => Err("it must be the name of a file, such as index.html".to_owned()),
+        "." | ".." => Err("it must be the name of a file, such as index.html".to_owned()),
         _ if text.contains('/') => Err("it must be a name without a directory, such as index.html".to_owned()),
         _ => Ok(text.to_owned()),
     }

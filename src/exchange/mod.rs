@@ -13,6 +13,7 @@
 //! 6. **Plan** ([`plan`]): head, range of the body, and where its bytes come from; or a [`Refusal`].
 //! 7. **Negotiate** ([`variants`]): a precompressed variant of the file is sent instead, if there is one and it is preferred.
 
+pub mod joined;
 pub mod plan;
 pub mod refusal;
 pub mod revalidate;
@@ -45,6 +46,8 @@ pub struct Ask<'a> {
     pub method: Method,
     /// The file's name, normalised.
     pub name: &'a [u8],
+    /// The file stands for its directory, which is listed where there is none.
+    pub is_index: bool,
     pub conditions: &'a Conditions<'a>,
     /// The codings that the client prefers; `None` where nothing is negotiated.
     pub preferred: Option<Preferred>,
@@ -114,7 +117,7 @@ pub enum Action {
     Deliver(Plan),
     /// Send this instead of a file.
     Refuse(Refusal),
-    /// The name is a directory's.
+    /// The name is a directory's, or there is no file that stands for the directory.
     Directory,
 }
 
@@ -137,6 +140,12 @@ impl Exchange {
 
     /// Goes on as far as possible. `waiter` is registered when the answer is [`Action::Wait`].
     pub fn advance(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, waiter: impl Fn() -> Waiter) -> Action {
+        if ask.is_index {
+            return match self.advance_with(terms, ask, &waiter) {
+                Action::Refuse(Refusal::NotFound { .. }) => Action::Directory,
+                action => action,
+            };
+        }
         let Some(fallback) = terms.fallback else { return self.advance_with(terms, ask, &waiter) };
         if !self.fell_back {
             match self.advance_with(terms, ask, &waiter) {

@@ -79,7 +79,8 @@ impl Plan {
             Verdict::Unsatisfiable => (Content::Unsatisfiable, 0..0),
         };
         let body = if ask.method == Method::Head { 0..0 } else { body };
-        Plan { cache_status, content, body, parts, source, negotiated: Negotiated::No, described: None }
+        let negotiated = Negotiated { by_type: ask.is_index, ..Negotiated::default() };
+        Plan { cache_status, content, body, parts, source, negotiated, described: None }
     }
 
     /// The version that is sent.

@@ -1,6 +1,8 @@
 //! Where a request goes, by its target alone: the same on both planes.
 
+use super::joined::Joined;
 use super::refusal::Refusal;
+use crate::http::accept::Accept;
 use crate::http::cache_status::Forward;
 use crate::http::target::Target;
 use crate::origin::Policy;
@@ -16,6 +18,13 @@ pub fn read(raw: &[u8], policy: Policy) -> Result<Target<'_>, Refusal> {
         }
         target => Ok(target),
     }
+}
+
+/// The name of the file that stands for a directory, if `index` is the last part of its name and the client takes pages: whoever
+/// asks for JSON or plain text alone wants to know what the directory holds.
+pub fn index(directory: &[u8], index: Option<&str>, accept: Accept<'_>) -> Option<Joined> {
+    let index = index.filter(|_| accept.rank("text", "html").is_some())?.as_bytes();
+    Some(if directory.is_empty() { Joined::new(&[index]) } else { Joined::new(&[directory, b"/", index]) })
 }
 
 #[cfg(test)]
@@ -37,5 +46,17 @@ mod tests {
         for target in [&b"/.git/config"[..], b"/a/.git/"] {
             assert!(read(target, plain).is_err() && read(target, hidden).is_ok());
         }
+    }
+
+    #[test]
+    fn a_page_stands_for_its_directory_where_pages_are_taken() {
+        let name = |directory: &str, accept: Option<&str>| {
+            let accept = Accept(accept.map(str::as_bytes));
+            index(directory.as_bytes(), Some("i.html"), accept).map(|name| name.bytes().to_vec())
+        };
+        assert_eq!(name("", None).as_deref(), Some(&b"i.html"[..]));
+        assert_eq!(name("a/b", Some("*/*")).as_deref(), Some(&b"a/b/i.html"[..]));
+        assert_eq!(name("a", Some("application/json, text/plain")), None);
+        assert!(index(b"a", None, Accept(None)).is_none());
     }
 }

@@ -4,6 +4,7 @@
 //! version, whose response describes the original in a coding. Which of them are missing is known by the original's entry until that is
 //! compared with the origin again, so variants appear with the original's checks, and change and go with their own.
 
+use super::joined::Joined;
 use super::plan::{Plan, Source};
 use super::{Action, Ask, Exchange, Terms};
 use crate::cache::entry::Lease;
@@ -34,7 +35,7 @@ impl Exchange {
         // What is a variant itself has none.
         let is_variant = Coding::ALL.iter().any(|coding| ask.name.ends_with(coding.suffix().as_bytes()));
         let Some(preferred) = ask.preferred.filter(|_| !is_variant) else { return Action::Deliver(plan) };
-        plan.negotiated = Negotiated::Identity;
+        plan.negotiated.by_coding = true;
         // A body of several parts would be in the coding as a whole.
         let has_parts = ask.conditions.range.is_some_and(|range| range.contains(&b','));
         if has_parts || preferred.codings().is_empty() {
@@ -84,7 +85,7 @@ impl Seeking {
         while let Some(&coding) = preferred.codings().get(self.done) {
             let original = self.plan.source.lease();
             if !original.is_some_and(|lease| lease.is_missing(coding.number())) {
-                let name = Sibling::new(ask.name, coding);
+                let name = Joined::new(&[ask.name, coding.suffix().as_bytes()]);
                 match self.variant.find(terms, &Ask { name: name.bytes(), preferred: None, ..*ask }, waiter) {
                     Action::Deliver(variant) if variant.is_variant_of(&self.plan) => {
                         return Some(Action::Deliver(variant.in_coding(coding, &self.plan)));
@@ -114,7 +115,7 @@ impl Plan {
 
     /// This response, as one about the original in a coding.
     fn in_coding(mut self, coding: Coding, original: &Plan) -> Plan {
-        self.negotiated = Negotiated::Coded(coding);
+        self.negotiated = Negotiated { coding: Some(coding), ..original.negotiated };
         self.described = Some(self.representation().encoding(original.representation()));
         self
     }
@@ -126,49 +127,6 @@ impl Source {
         match self {
             Source::Arena { lease, .. } | Source::File { fill: Some((lease, _)), .. } => Some(lease),
             Source::File { fill: None, .. } => None,
-        }
-    }
-}
-
-/// The name of a variant. Names of usual length are put together without allocating.
-struct Sibling {
-    short: [u8; SHORT],
-    len: usize,
-    /// The name, if it is longer than that.
-    long: Vec<u8>,
-}
-
-/// Bytes of a usual name, with a suffix.
-const SHORT: usize = 256;
-
-impl Sibling {
-    fn new(name: &[u8], coding: Coding) -> Sibling {
-        let suffix = coding.suffix().as_bytes();
-        let len = name.len() + suffix.len();
-        if len > SHORT {
-            return Sibling { short: [0; SHORT], len, long: [name, suffix].concat() };
-        }
-        let mut short = [0; SHORT];
-        short[..name.len()].copy_from_slice(name);
-        short[name.len()..len].copy_from_slice(suffix);
-        Sibling { short, len, long: Vec::new() }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        if self.len > SHORT { &self.long } else { &self.short[..self.len] }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn siblings_of_any_length_are_named() {
-        for len in [1, SHORT - 4, SHORT - 3, SHORT - 2, 4000] {
-            let name = vec![b'n'; len];
-            let sibling = Sibling::new(&name, Coding::Brotli);
-            assert_eq!(sibling.bytes(), [&name[..], b".br"].concat());
         }
     }
 }

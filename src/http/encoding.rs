@@ -45,27 +45,30 @@ impl Coding {
 }
 
 /// How the content of a response was negotiated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Negotiated {
-    /// Not at all.
-    No,
-    /// The file as it is, which another request might get in a coding.
-    Identity,
-    /// The file in a coding.
-    Coded(Coding),
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Negotiated {
+    /// The coding that the file is sent in.
+    pub coding: Option<Coding>,
+    /// Another request might get it in another coding.
+    pub by_coding: bool,
+    /// Another request might get something of another type.
+    pub by_type: bool,
 }
 
 impl Negotiated {
     /// Appends the fields that say so, each with its CRLF.
     pub fn write_fields(self, out: &mut Vec<u8>) {
-        if let Negotiated::Coded(coding) = self {
+        if let Some(coding) = self.coding {
             out.extend_from_slice(b"Content-Encoding: ");
             out.extend_from_slice(coding.token().as_bytes());
             out.extend_from_slice(b"\r\n");
         }
-        if self != Negotiated::No {
-            out.extend_from_slice(b"Vary: Accept-Encoding\r\n");
-        }
+        out.extend_from_slice(match (self.by_coding, self.by_type) {
+            (false, false) => b"",
+            (true, false) => b"Vary: Accept-Encoding\r\n",
+            (false, true) => b"Vary: Accept\r\n",
+            (true, true) => b"Vary: Accept, Accept-Encoding\r\n",
+        });
     }
 }
 
@@ -110,11 +113,14 @@ impl Preferred {
     }
 }
 
-/// The name of an item of Accept-Encoding, and its weight; `None` where the weight is none.
-fn split_weight(item: &[u8]) -> (&[u8], Option<u16>) {
+/// The name of an item of Accept-Encoding or Accept, and its weight; `None` where the weight is none.
+pub(super) fn split_weight(item: &[u8]) -> (&[u8], Option<u16>) {
     let mut parts = item.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
     let name = parts.next().unwrap_or_default();
-    let is_weight = |part: &&[u8]| part.first().is_some_and(|byte| byte.eq_ignore_ascii_case(&b'q'));
+    let is_weight = |part: &&[u8]| {
+        let (name, _) = part.split_at(part.iter().position(|&byte| byte == b'=').unwrap_or(part.len()));
+        name.trim_ascii_end().eq_ignore_ascii_case(b"q")
+    };
     let Some(part) = parts.find(is_weight) else { return (name, Some(WHOLE)) };
     let value = part[1..].trim_ascii_start().strip_prefix(b"=").map(<[u8]>::trim_ascii_start);
     (name, value.and_then(thousandths))
@@ -201,8 +207,13 @@ mod tests {
             negotiated.write_fields(&mut out);
             String::from_utf8(out).unwrap()
         };
-        assert_eq!(said(Negotiated::No), "");
-        assert_eq!(said(Negotiated::Identity), "Vary: Accept-Encoding\r\n");
-        assert_eq!(said(Negotiated::Coded(Coding::Zstd)), "Content-Encoding: zstd\r\nVary: Accept-Encoding\r\n");
+        let no = Negotiated::default();
+        assert_eq!(said(no), "");
+        let identity = Negotiated { by_coding: true, ..no };
+        assert_eq!(said(identity), "Vary: Accept-Encoding\r\n");
+        let coded = Negotiated { coding: Some(Coding::Zstd), ..identity };
+        assert_eq!(said(coded), "Content-Encoding: zstd\r\nVary: Accept-Encoding\r\n");
+        assert_eq!(said(Negotiated { by_type: true, ..no }), "Vary: Accept\r\n");
+        assert_eq!(said(Negotiated { by_type: true, ..identity }), "Vary: Accept, Accept-Encoding\r\n");
     }
 }

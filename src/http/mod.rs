@@ -2,6 +2,7 @@
 //!
 //! Both planes use these: the data plane on the bytes it received, the control plane on what hyper parsed.
 
+pub mod accept;
 pub mod cache_status;
 pub mod chunked;
 pub mod conditional;

@@ -270,7 +270,7 @@ mod tests {
             &mut out,
             content,
             &sample(12345, 784_111_777),
-            Negotiated::No,
+            Negotiated::default(),
             status,
             &Date::now(),
             Persistence::KeepAlive,

@@ -33,7 +33,7 @@ pub enum Target<'a> {
 /// Why a target names nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    #[error("the request target must be a path or an http URL")]
+    #[error("the request target must be a path, or an http or https URL")]
     Form,
     #[error("the request target has a % that is not followed by two hexadecimal digits")]
     Percent,
@@ -46,7 +46,7 @@ pub enum Malformed {
 }
 
 impl<'a> Target<'a> {
-    /// Parses a request target in origin form (`/a/b?query`) or absolute form (`http://host/a/b`). The query is not part
+    /// Parses a request target in origin form (`/a/b?query`) or absolute form (`http://host/a/b`, or `https://`). The query is not part
     /// of a file's name and is passed over.
     ///
     /// # Errors
@@ -75,8 +75,11 @@ fn path_of(raw: &[u8]) -> Result<&[u8], Malformed> {
     let path = if raw.first() == Some(&b'/') {
         raw
     } else {
-        let scheme = raw.get(..7).filter(|start| start.eq_ignore_ascii_case(b"http://"));
-        let rest = &raw[scheme.ok_or(Malformed::Form)?.len()..];
+        // Whoever speaks TLS in front of the server may leave the target as it was.
+        let has_scheme =
+            |scheme: &&str| raw.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme.as_bytes()));
+        let scheme = ["http://", "https://"].into_iter().find(has_scheme).ok_or(Malformed::Form)?;
+        let rest = &raw[scheme.len()..];
         match rest.iter().position(|&byte| matches!(byte, b'/' | b'?' | b'#')) {
             Some(0) => return Err(Malformed::Form), // no authority
             Some(at) if rest[at] == b'/' => &rest[at..],
@@ -163,6 +166,8 @@ mod tests {
             "/a/b?x=/../y",
             "http://h:1/a/b",
             "HTTP://h/a/b#f",
+            "https://h/a/b?q",
+            "HttpS://h:443/a/b",
         ] {
             assert_eq!(file(raw), b"a/b", "{raw}");
         }
@@ -188,6 +193,8 @@ mod tests {
             ("host:443", Malformed::Form),
             ("", Malformed::Form),
             ("http://", Malformed::Form),
+            ("https://", Malformed::Form),
+            ("ftp://h/a", Malformed::Form),
             ("http:///a", Malformed::Form),
             ("/%", Malformed::Percent),
             ("/%4", Malformed::Percent),

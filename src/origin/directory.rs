@@ -31,7 +31,16 @@ pub enum EntryKind {
     Directory,
 }
 
-/// An open directory whose names have been read and sorted, bytewise. Each entry is looked at when it is asked for, so
+/// In which order the entries of a directory come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// By their names, bytewise.
+    ByName,
+    /// Directories first, each kind by its names. Symbolic links stand among the files, since where they lead is not known yet.
+    DirectoriesFirst,
+}
+
+/// An open directory whose names have been read and sorted. Each entry is looked at when it is asked for, so
 /// that a huge directory can be shown piece by piece.
 #[derive(Debug)]
 pub struct Names {
@@ -39,10 +48,27 @@ pub struct Names {
     /// The directory's own name.
     place: Vec<u8>,
     directory: OwnedFd,
-    /// All names, one after the other, and where each begins and ends, in their order: in two blocks, since one for each name would cost
+    /// All names, one after the other, and where each stands, in their order: in two blocks, since one for each name would cost
     /// several times as much, and be kept by the allocator.
     text: Vec<u8>,
-    ends: Vec<(u32, u32)>,
+    spans: Vec<Span>,
+}
+
+/// Where a name stands in the text of all.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    from: u32,
+    /// No name has more bytes (NAME_MAX).
+    length: u8,
+    is_directory: bool,
+}
+
+const _: () = assert!(size_of::<Span>() == 8);
+
+impl Span {
+    fn of<'t>(&self, text: &'t [u8]) -> &'t [u8] {
+        &text[self.from as usize..self.from as usize + usize::from(self.length)]
+    }
 }
 
 impl Origin {
@@ -51,31 +77,33 @@ impl Origin {
     ///
     /// # Errors
     /// As openat2 and getdents have it: ENOENT, ENOTDIR, EACCES …
-    pub fn names(&self, place: &[u8], mut grow: impl FnMut(usize) -> bool) -> io::Result<Option<Names>> {
+    pub fn names(&self, place: &[u8], order: Order, mut grow: impl FnMut(usize) -> bool) -> io::Result<Option<Names>> {
         let root = self.root()?;
         let directory = root.resolve_read(place, READ_FLAGS | OFlags::DIRECTORY)?;
-        let (mut text, mut ends) = (Vec::new(), Vec::new());
+        let (mut text, mut spans) = (Vec::new(), Vec::new());
+        let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
         let mut entries = Dir::read_from(&directory)?;
         while let Some(entry) = entries.read() {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." && self.policy().serves(name) {
-                let from = text.len();
+                let from = u32::try_from(text.len()).map_err(too_large)?;
+                let length = u8::try_from(name.len()).map_err(too_large)?;
                 text.extend_from_slice(name);
-                let end = u32::try_from(text.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-                ends.push((from as u32, end));
-                if ends.len().is_multiple_of(NAMES_AT_ONCE) && !grow(bytes_of(&text, &ends)) {
+                spans.push(Span { from, length, is_directory: entry.file_type() == FileType::Directory });
+                if spans.len().is_multiple_of(NAMES_AT_ONCE) && !grow(bytes_of(&text, &spans)) {
                     return Ok(None);
                 }
             }
         }
-        if !grow(bytes_of(&text, &ends)) {
+        if !grow(bytes_of(&text, &spans)) {
             return Ok(None);
         }
-        ends.sort_unstable_by_key(|&(from, to)| &text[from as usize..to as usize]);
+        let comes_later = |span: &Span| order == Order::DirectoriesFirst && !span.is_directory;
+        spans.sort_unstable_by_key(|span| (comes_later(span), span.of(&text)));
         text.shrink_to_fit();
-        ends.shrink_to_fit();
-        Ok(Some(Names { root, place: place.to_vec(), directory, text, ends }))
+        spans.shrink_to_fit();
+        Ok(Some(Names { root, place: place.to_vec(), directory, text, spans }))
     }
 }
 
@@ -83,21 +111,21 @@ impl Origin {
 const NAMES_AT_ONCE: usize = 1024;
 
 /// Bytes of memory that names take.
-fn bytes_of(text: &[u8], ends: &[(u32, u32)]) -> usize {
-    text.len() + size_of_val(ends)
+fn bytes_of(text: &[u8], spans: &[Span]) -> usize {
+    text.len() + size_of_val(spans)
 }
 
 impl Names {
     /// How many names there are.
     pub fn count(&self) -> usize {
-        self.ends.len()
+        self.spans.len()
     }
 
     /// Looks at the entries numbered `from..to` (as far as there are any), leaving out those that cannot be asked for.
     pub fn entries(&self, from: usize, to: usize) -> Vec<Entry> {
-        let to = to.min(self.ends.len());
-        let ends = self.ends.get(from..to).unwrap_or_default().iter();
-        ends.filter_map(|&(from, to)| self.entry(&self.text[from as usize..to as usize])).collect()
+        let to = to.min(self.spans.len());
+        let spans = self.spans.get(from..to).unwrap_or_default().iter();
+        spans.filter_map(|span| self.entry(span.of(&self.text))).collect()
     }
 
     /// Looks at one entry; None for what cannot be asked for: special files, links that lead nowhere or out of the
@@ -149,7 +177,7 @@ mod tests {
         rustix::fs::mkfifoat(rustix::fs::CWD, root.join("pipe"), rustix::fs::Mode::RUSR).unwrap();
 
         let origin = super::super::tests::open(&root);
-        let names = origin.names(b"", |_| true).unwrap().unwrap();
+        let names = origin.names(b"", Order::ByName, |_| true).unwrap().unwrap();
         let all = names.entries(0, usize::MAX);
         let shown: Vec<(&[u8], EntryKind)> = all.iter().map(|e| (&e.name[..], e.kind)).collect();
         assert_eq!(
@@ -161,13 +189,16 @@ mod tests {
                 (b"sub", EntryKind::Directory),
             ]
         );
+        let ordered = origin.names(b"", Order::DirectoriesFirst, |_| true).unwrap().unwrap().entries(0, usize::MAX);
+        assert_eq!(ordered.iter().map(|e| &e.name[..]).collect::<Vec<_>>(), [&b"sub"[..], b"a\xff\n", b"b", b"link"]);
         let mut pieces = Vec::new();
         for from in 0..names.count() {
             pieces.extend(names.entries(from, from + 1));
         }
         assert_eq!(pieces, all);
         let listed = |policy, place: &[u8]| {
-            let names = super::super::tests::open_with(&root, policy).names(place, |_| true).unwrap().unwrap();
+            let names =
+                super::super::tests::open_with(&root, policy).names(place, Order::ByName, |_| true).unwrap().unwrap();
             names
                 .entries(0, 9)
                 .into_iter()
@@ -182,7 +213,10 @@ mod tests {
         assert_eq!(listed(Policy { hidden: true, ..Policy::default() }, b"sub"), [".hidden", ".well-known", "file"]);
         assert!(!listed(Policy { symlinks: Symlinks::None, hidden: false }, b"").contains(&"link".to_owned()));
         assert!(listed(Policy { symlinks: Symlinks::Follow, hidden: false }, b"").contains(&"out".to_owned()));
-        assert!(origin.names(b"b", |_| true).is_err() && origin.names(b"no", |_| true).is_err());
-        assert!(origin.names(b"", |_| false).unwrap().is_none(), "no room");
+        assert!(
+            origin.names(b"b", Order::ByName, |_| true).is_err()
+                && origin.names(b"no", Order::ByName, |_| true).is_err()
+        );
+        assert!(origin.names(b"", Order::ByName, |_| false).unwrap().is_none(), "no room");
     }
 }

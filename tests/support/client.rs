@@ -201,7 +201,7 @@ impl Client {
     }
 
     /// A chunked body without extensions and trailers.
-    fn chunked(&mut self) -> io::Result<Vec<u8>> {
+    pub fn chunked(&mut self) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         loop {
             let mut line = Vec::new();

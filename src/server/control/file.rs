@@ -44,13 +44,19 @@ struct Span {
 impl Lane {
     /// Answers a GET or HEAD of the file `name`.
     pub async fn file(self: &Rc<Self>, name: &[u8], parts: &Parts) -> Result<Answer, Answer> {
+        self.read(name, false, parts).await?.ok_or_else(|| redirect(name, parts.uri.query()))
+    }
+
+    /// Answers a GET or HEAD of the file `name`, which may stand for its directory; `None` if it is a directory itself, or there is
+    /// no file that stands for one.
+    pub async fn read(self: &Rc<Self>, name: &[u8], is_index: bool, parts: &Parts) -> Result<Option<Answer>, Answer> {
         let conditions = OwnedConditions::of(parts);
         let conditions = conditions.as_ref();
         let method = if parts.method == Method::HEAD { ReadMethod::Head } else { ReadMethod::Get };
         let accept_encoding = field(&parts.headers, header::ACCEPT_ENCODING);
         let negotiates = self.shared.options.precompressed;
         let preferred = negotiates.then(|| Preferred::of(accept_encoding.as_deref()));
-        let ask = Ask { method, name, conditions: &conditions, preferred };
+        let ask = Ask { method, name, is_index, conditions: &conditions, preferred };
         let mut exchange = Exchange::default();
         loop {
             match self.next_action(&mut exchange, &ask).await {
@@ -63,12 +69,12 @@ impl Lane {
                     tokio_uring::spawn(async move { lane.check(lease).await.map(drop).unwrap_or_default() });
                 }
                 Action::Fill(permit) => self.shared.mail.delegate(permit),
-                Action::Deliver(plan) => return self.deliver(plan),
+                Action::Deliver(plan) => return self.deliver(plan).map(Some),
                 Action::Refuse(refusal) => {
                     let query = parts.uri.query().map(str::as_bytes);
                     return Err(self.shared.site.said().answer(&refusal, query).into());
                 }
-                Action::Directory => return Err(redirect(name, parts.uri.query())),
+                Action::Directory => return Ok(None),
             }
         }
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
@@ -19,8 +19,10 @@ use super::policy;
 use super::room::Room;
 use super::route::{Lane, blocking, field};
 use crate::cache::flight::Failure;
+use crate::exchange::route;
+use crate::http::accept::Accept;
 use crate::http::target;
-use crate::origin::directory::{Entry, EntryKind, Names};
+use crate::origin::directory::{Entry, EntryKind, Names, Order};
 use crate::origin::{Found, RootAbsent};
 
 /// Entries looked at at a time.
@@ -56,70 +58,48 @@ impl Format {
         }
     }
 
-    /// What an Accept field prefers (RFC 9110, 12.5.1): the highest weight; among equals what is named more exactly, then
-    /// what is named first. None: nothing that is offered.
-    fn preferred(headers: &HeaderMap) -> Option<Format> {
-        let Some(accept) = field(headers, header::ACCEPT) else { return Some(Format::Html) };
-        let accept = String::from_utf8_lossy(&accept).to_ascii_lowercase();
-        let ranges: Vec<Range<'_>> = accept.split(',').filter_map(Range::parse).collect();
-        // An Accept field without a single range that can be read says nothing.
-        if ranges.is_empty() {
-            return Some(Format::Html);
-        }
+    /// What the client prefers; `None`: nothing that is offered.
+    fn preferred(accept: Accept<'_>) -> Option<Format> {
         let rank = |format: Format| {
-            let (position, range) = ranges
-                .iter()
-                .enumerate()
-                .filter(|(_, range)| range.matches(format))
-                .max_by_key(|(position, range)| (range.exactness(), usize::MAX - position))?;
-            (range.weight > 0).then_some((range.weight, range.exactness(), usize::MAX - position))
+            let (kind, subkind) = format.media_type();
+            accept.rank(kind, subkind)
         };
         // max_by_key takes the last of equals, and the order of preference is from the first.
         Format::ALL.into_iter().rev().filter(|&format| rank(format).is_some()).max_by_key(|&format| rank(format))
     }
-}
 
-/// One media range of an Accept field.
-struct Range<'a> {
-    kind: &'a str,
-    subkind: &'a str,
-    /// Thousandths.
-    weight: u16,
-}
-
-impl<'a> Range<'a> {
-    fn parse(text: &'a str) -> Option<Range<'a>> {
-        let mut parts = text.split(';').map(str::trim);
-        let (kind, subkind) = parts.next()?.split_once('/')?;
-        let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1000), |q| {
-            let q: f32 = q.parse().ok()?;
-            (0.0..=1.0).contains(&q).then_some((q * 1000.0) as u16)
-        })?;
-        Some(Range { kind, subkind, weight })
-    }
-
-    fn matches(&self, format: Format) -> bool {
-        let (kind, subkind) = format.media_type();
-        (self.kind == "*" || self.kind == kind) && (self.subkind == "*" || self.subkind == subkind)
-    }
-
-    fn exactness(&self) -> u8 {
-        u8::from(self.kind != "*") + u8::from(self.subkind != "*")
+    /// How the entries follow each other: for people directories come first, programs may rely on the order of names.
+    fn order(self) -> Order {
+        match self {
+            Format::Html => Order::DirectoriesFirst,
+            Format::Plain | Format::Json => Order::ByName,
+        }
     }
 }
 
 impl Lane {
     /// Answers a GET or HEAD of the directory `name`.
     pub async fn directory(self: &Rc<Self>, name: &[u8], parts: &Parts) -> Result<Answer, Answer> {
-        if let Some(index) = self.index_file(name).await? {
-            return self.file(&index, parts).await;
+        let accept = field(&parts.headers, header::ACCEPT);
+        let accept = Accept(accept.as_deref());
+        if let Some(index) = route::index(name, self.shared.options.index.as_deref(), accept)
+            && let Some(answer) = self.read(index.bytes(), true, parts).await?
+        {
+            return Ok(answer);
         }
-        let format = Format::preferred(&parts.headers).ok_or_else(|| {
+        let query = parts.uri.query().map(str::as_bytes);
+        if let Some(moved) = self.shared.site.said().moved(name, query) {
+            return Err(moved.into());
+        }
+        if !self.shared.options.listings {
+            return Err(self.unlisted(name).await?);
+        }
+        let format = Format::preferred(accept).ok_or_else(|| {
             let text = "a directory is listed as text/plain, text/html or application/json";
             Answer::problem(StatusCode::NOT_ACCEPTABLE, text)
         })?;
         let (shared, owned, mut room) = (self.shared.clone(), name.to_vec(), self.listings.room());
-        let read = move || (shared.origin.names(&owned, |bytes| room.grow(bytes)), room);
+        let read = move || (shared.origin.names(&owned, format.order(), |bytes| room.grow(bytes)), room);
         let (names, room) = blocking(read).await?;
         let names = names.map_err(|error| refusal(&error))?.ok_or_else(|| {
             let text = "too many large directories are being listed; try again";
@@ -134,19 +114,23 @@ impl Lane {
         };
         Ok(Answer::new(StatusCode::OK, content)
             .with(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()))
-            .with(header::VARY, HeaderValue::from_static("accept"))
+            .with(header::VARY, HeaderValue::from_static("Accept"))
             .with(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))
             .with(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))
             .with(header::CONTENT_SECURITY_POLICY, LISTING_POLICY.clone()))
     }
 
-    /// The name of the file that stands for the directory, if there is one.
-    async fn index_file(&self, name: &[u8]) -> Result<Option<Vec<u8>>, Answer> {
-        let Some(index) = &self.shared.options.index else { return Ok(None) };
-        let index = if name.is_empty() { index.as_bytes().to_vec() } else { [name, b"/", index.as_bytes()].concat() };
-        let shared = self.shared.clone();
-        let (found, index) = blocking(move || (shared.origin.look(&index), index)).await?;
-        Ok(matches!(found, Ok(Found::File(_))).then_some(index))
+    /// The answer where directories are not listed: as for any name if there is none, else that it is forbidden.
+    async fn unlisted(&self, name: &[u8]) -> Result<Answer, Answer> {
+        let (shared, name) = (self.shared.clone(), name.to_vec());
+        Ok(match blocking(move || shared.origin.look(&name)).await? {
+            Ok(Found::Directory) => {
+                let text = "directories are not listed here: the server was started with --no-listing";
+                Answer::problem(StatusCode::FORBIDDEN, text)
+            }
+            Ok(Found::File(_) | Found::Special) => refusal(&io::Error::from_raw_os_error(libc::ENOTDIR)),
+            Err(error) => refusal(&error),
+        })
     }
 }
 
@@ -239,10 +223,13 @@ impl Format {
             }
             Format::Html => {
                 let name = escape_html(&String::from_utf8_lossy(&entry.name));
-                let exact = size.map_or(String::new(), |size| size.to_string());
-                let rough = size.map_or(String::new(), rough_size);
                 let _ = write!(out, "\n<tr><td><a href=\"{}{slash}\">{name}{slash}</a></td>", href(&entry.name));
-                let _ = write!(out, "<td data-size=\"{exact}\" title=\"{exact} bytes\">{rough}</td>");
+                let _ = match size {
+                    Some(size) => {
+                        write!(out, "<td data-size=\"{size}\" title=\"{size} bytes\">{}</td>", rough_size(size))
+                    }
+                    None => write!(out, "<td></td>"),
+                };
                 let _ = write!(out, "<td>{}</td></tr>", time.replace('T', " "));
             }
         }
@@ -336,15 +323,13 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     fn preferred(accept: &str) -> Option<Format> {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT, HeaderValue::from_str(accept).unwrap());
-        Format::preferred(&headers)
+        Format::preferred(Accept(Some(accept.as_bytes())))
     }
 
     #[test]
     fn accept_chooses_the_format() {
         use Format::{Html, Json, Plain};
-        assert_eq!(Format::preferred(&HeaderMap::new()), Some(Html));
+        assert_eq!(Format::preferred(Accept(None)), Some(Html));
         for (accept, expected) in [
             ("*/*", Some(Html)),
             ("application/json", Some(Json)),

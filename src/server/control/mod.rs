@@ -6,12 +6,14 @@
 //!
 //! - `socket`: the connection; what was received is read first
 //! - `route`: which request goes where, and who may
+//! - `methods`: which methods a target has
 //! - `file`, `listing`, `upload`, `pages`: the answers
 //! - `answer`: what they have in common, and what is counted and logged of them
 
 mod answer;
 mod file;
 mod listing;
+mod methods;
 mod pages;
 mod policy;
 mod rates;

@@ -87,65 +87,63 @@ impl Lane {
             return Err(Answer::bad_head("the request has more than one Authorization field"));
         }
         self.shared.guard.hosts().admit(host_of(parts)).map_err(strange)?;
-        let path = parts.uri.path().as_bytes();
-        let target = match parts.method {
-            Method::GET | Method::HEAD => route::read(path, self.shared.origin.policy()),
-            _ => Target::parse(path).map_err(Refusal::Malformed),
-        };
-        let said = self.shared.site.said();
-        let query = parts.uri.query().map(str::as_bytes);
-        let target = target.map_err(|refusal| said.answer(&refusal, query))?;
-        if matches!(parts.method, Method::GET | Method::HEAD) {
-            self.admit_read(&target, &parts.headers)?;
-        }
-        match (&parts.method, target) {
-            (&Method::GET | &Method::HEAD, Target::Reserved(page)) => self.page(&page).await,
-            (&Method::GET | &Method::HEAD, Target::Directory(name)) => match said.moved(&name, query) {
-                Some(moved) => Err(moved.into()),
-                None => match (self.directory(&name, parts).await, &self.shared.options.fallback) {
-                    (Err(answer), Some(fallback)) if answer.status == StatusCode::NOT_FOUND => {
-                        self.file(fallback.as_bytes(), parts).await
-                    }
-                    (result, _) => result,
-                },
-            },
-            (&Method::GET | &Method::HEAD, Target::File(name)) => self.file(&name, parts).await,
-            (&Method::PUT | &Method::DELETE, target) => {
-                let name = self.admit_write(target, peer, parts)?;
+        match parts.method {
+            Method::GET | Method::HEAD => self.read_target(parts).await,
+            Method::PUT | Method::DELETE => {
+                let name = self.admit_write(self.target(parts)?, peer, parts).await?;
                 match parts.method {
                     Method::PUT => self.put(&name, parts, body).await,
                     _ => self.delete(&name, parts).await,
                 }
             }
-            (&Method::OPTIONS, Target::File(name) | Target::Directory(name))
-                if parts.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) =>
-            {
-                let Some(lines) = said.rules.preflight(&name) else {
-                    let text = "no rule lets pages of other origins use this (cors in --rules)";
-                    return Err(Answer::problem(StatusCode::FORBIDDEN, text));
-                };
-                Ok(Answer::new(StatusCode::NO_CONTENT, Content::Empty).with_lines(lines.as_bytes()))
-            }
-            (method, target) => {
-                let text = format!("{method} is not a method that is served here");
-                Err(self.not_allowed(matches!(target, Target::File(_)), text))
+            Method::OPTIONS => self.options(parts).await,
+            _ => {
+                let target = self.target(parts).ok();
+                if let Some(target) = &target {
+                    self.admit_read(target, &parts.headers)?;
+                }
+                let text = format!("{} is not a method that is served here", parts.method);
+                Err(self.not_allowed(target.as_ref(), text).await)
             }
         }
     }
 
+    /// The target of a request that is no read.
+    pub fn target<'p>(&self, parts: &'p Parts) -> Result<Target<'p>, Answer> {
+        let target = Target::parse(parts.uri.path().as_bytes()).map_err(Refusal::Malformed);
+        target.map_err(|refusal| self.shared.site.said().answer(&refusal, None).into())
+    }
+
+    async fn read_target(self: &Rc<Self>, parts: &Parts) -> Result<Answer, Answer> {
+        let query = parts.uri.query().map(str::as_bytes);
+        let target = route::read(parts.uri.path().as_bytes(), self.shared.origin.policy());
+        let target = target.map_err(|refusal| self.shared.site.said().answer(&refusal, query))?;
+        self.admit_read(&target, &parts.headers)?;
+        match target {
+            Target::Reserved(page) => self.page(&page).await,
+            Target::Directory(name) => match (self.directory(&name, parts).await, &self.shared.options.fallback) {
+                (Err(answer), Some(fallback)) if answer.status == StatusCode::NOT_FOUND => {
+                    self.file(fallback.as_bytes(), parts).await
+                }
+                (result, _) => result,
+            },
+            Target::File(name) => self.file(&name, parts).await,
+        }
+    }
+
     /// Reads need the token where that is configured; not so the page that asks for it, nor the word that the server lives.
-    fn admit_read(&self, target: &Target<'_>, headers: &HeaderMap) -> Result<(), Answer> {
+    pub fn admit_read(&self, target: &Target<'_>, headers: &HeaderMap) -> Result<(), Answer> {
         let is_open = matches!(target, Target::Reserved(page) if matches!(&page[..], b"" | b"health"));
         let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         if is_open || self.shared.guard.admits_read(authorization) { Ok(()) } else { Err(unauthorized(authorization)) }
     }
 
     /// Whether there are writes, the client may, and the target is one: then its name.
-    fn admit_write(&self, target: Target<'_>, peer: Peer, parts: &Parts) -> Result<Vec<u8>, Answer> {
+    async fn admit_write(&self, target: Target<'_>, peer: Peer, parts: &Parts) -> Result<Vec<u8>, Answer> {
         let headers = &parts.headers;
         if !self.shared.options.allow_writes {
             let text = "uploads and deletes are off; start the server with --allow-writes to have them";
-            return Err(self.not_allowed(false, text.into()));
+            return Err(self.not_allowed(Some(&target), text).await);
         }
         let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         if !self.shared.guard.admits_write(authorization) {
@@ -169,17 +167,13 @@ impl Lane {
                 )),
                 Visibility::Hidden | Visibility::Visible => Ok(name.into_owned()),
             },
-            Target::Reserved(_) => Err(self.not_allowed(false, "names in /.forebay/ are the server's own".into())),
+            Target::Reserved(_) => {
+                Err(self.not_allowed(Some(&target), "names in /.forebay/ are the server's own").await)
+            }
             Target::Directory(_) => {
                 Err(Answer::problem(StatusCode::CONFLICT, "a directory cannot be written; name a file in it"))
             }
         }
-    }
-
-    fn not_allowed(&self, may_be_written: bool, text: String) -> Answer {
-        let allow =
-            if may_be_written && self.shared.options.allow_writes { "GET, HEAD, PUT, DELETE" } else { "GET, HEAD" };
-        Answer::problem(StatusCode::METHOD_NOT_ALLOWED, text).with(header::ALLOW, HeaderValue::from_static(allow))
     }
 }
 

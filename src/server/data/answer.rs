@@ -8,6 +8,7 @@ use crate::cache::entry::Lease;
 use crate::cache::flight::{Flight, OpenFile};
 use crate::exchange::plan::{Plan, Source};
 use crate::exchange::{Action, Ask, Exchange, route};
+use crate::http::accept::Accept;
 use crate::http::cache_status::CacheStatus;
 use crate::http::encoding::Preferred;
 use crate::http::host;
@@ -143,19 +144,32 @@ impl<K: Kernel> Worker<K> {
         {
             return Ok(self.hand_off(index));
         }
-        let name = match route::read(request.target, self.shared.origin.policy()) {
-            Ok(Target::File(name)) => name,
-            Ok(Target::Directory(_) | Target::Reserved(_)) => return Ok(self.hand_off(index)),
+        match route::read(request.target, self.shared.origin.policy()) {
+            Ok(Target::File(name)) => self.read(index, request, &name, false),
+            Ok(Target::Directory(name)) => {
+                match route::index(&name, self.shared.options.index.as_deref(), Accept(request.accept)) {
+                    Some(name) => self.read(index, request, name.bytes(), true),
+                    None => Ok(self.hand_off(index)),
+                }
+            }
+            Ok(Target::Reserved(_)) => Ok(self.hand_off(index)),
             Err(refusal) => {
                 let problem = self.shared.site.said().answer(&refusal, query_of(request.target));
                 self.answer_problem(index, &problem, Some(request), false);
-                return Ok(Answer::Given);
+                Ok(Answer::Given)
             }
-        };
+        }
+    }
+
+    /// Answers the oldest request with the file `name`, which may stand for its directory.
+    fn read(&mut self, index: u32, request: &Request<'_>, name: &[u8], is_index: bool) -> io::Result<Answer> {
+        let negotiates = self.shared.options.precompressed;
+        let preferred = negotiates.then(|| Preferred::of(request.accept_encoding));
+        let ask = Ask { method: request.method, name, is_index, conditions: &request.conditions, preferred };
         let connection = &mut self.connections[index as usize];
         match std::mem::replace(&mut connection.wait, Wait::None) {
-            Wait::None => self.advance(index, request, &name, Exchange::default()),
-            Wait::Exchange(exchange) => self.advance(index, request, &name, exchange),
+            Wait::None => self.advance(index, request, &ask, Exchange::default()),
+            Wait::Exchange(exchange) => self.advance(index, request, &ask, exchange),
             // Woken for another reason.
             Wait::Handoff => Ok(self.hand_off(index)),
         }
@@ -166,19 +180,16 @@ impl<K: Kernel> Worker<K> {
         &mut self,
         index: u32,
         request: &Request<'_>,
-        name: &[u8],
+        ask: &Ask<'_>,
         mut exchange: Exchange,
     ) -> io::Result<Answer> {
-        let negotiates = self.shared.options.precompressed;
-        let preferred = negotiates.then(|| Preferred::of(request.accept_encoding));
-        let ask = Ask { method: request.method, name, conditions: &request.conditions, preferred };
         let token = Token::new(Kind::Wake, self.connections[index as usize].generation, index);
         let worker = self.number;
         let setting = self.shared.options.transmit;
         let refers = move |file: &OpenFile, lease: &Lease| deliver::refers_to(setting, file, lease);
         loop {
             let terms = self.shared.terms(&self.touch, self.now, Some(&refers));
-            match exchange.advance(&terms, &ask, || Waiter::Ring { worker, message: token.pack() }) {
+            match exchange.advance(&terms, ask, || Waiter::Ring { worker, message: token.pack() }) {
                 Action::Wait => {
                     self.wait_for(index, request, exchange);
                     return Ok(Answer::Waits);
@@ -197,7 +208,7 @@ impl<K: Kernel> Worker<K> {
                     let (status, cache_status) = (plan.content.status(), plan.cache_status.as_str());
                     tracing::trace!(
                         "worker {worker}: connection {index}: {} {status} {cache_status}",
-                        text::escape(name)
+                        text::escape(ask.name)
                     );
                     self.deliver(index, request, plan);
                     return Ok(Answer::Given);
