@@ -246,3 +246,31 @@ pub const BIND_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Between two tries to bind.
 pub const BIND_PAUSE: Duration = Duration::from_millis(20);
+
+/// Bytes of a part of an upload to an object store, and up to which it is one request: each upload holds one part in memory, so that
+/// a part can be sent again. S3 takes no parts below 5 MiB, and no more than 10,000.
+pub const STORE_PART_BYTES: u64 = 8 << 20;
+
+/// Parts of one upload to an object store; a longer body has larger parts, if its length is known.
+pub const STORE_PARTS: u64 = 10_000;
+
+/// Bytes of parts in memory of all uploads to object stores; further uploads wait, and their clients with them.
+pub const STORE_UPLOAD_BYTES: u64 = 4 * STORE_PART_BYTES;
+
+/// Requests that wait for a connection to an object store; with more of them the next is answered 503.
+pub const STORE_WAITING: usize = 1024;
+
+/// How long a connection to an object store is kept when it is not used: stores close them after a few seconds more.
+pub const STORE_KEEP: Duration = Duration::from_secs(15);
+
+/// Bytes of the head of a store's answer.
+pub const STORE_HEAD_BYTES: usize = 64 << 10;
+
+/// Bytes of what a store answers that is no object: errors, and pages of listings, which have 1,000 names of 1 KiB each at most.
+pub const STORE_TEXT_BYTES: u64 = 8 << 20;
+
+/// How often a request that an object store failed is sent again, and for how long.
+pub const STORE_RETRIES: usize = 2;
+pub const STORE_RETRY_TIME: Duration = Duration::from_secs(10);
+
+const _: () = assert!(STORE_PART_BYTES >= 5 << 20 && STORE_UPLOAD_BYTES >= STORE_PART_BYTES);

@@ -98,10 +98,19 @@ impl Conditions<'_> {
     }
 }
 
+/// How entity tags are compared (RFC 9110, 8.8.3.2).
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Comparison {
+pub enum Comparison {
     Strong,
     Weak,
+}
+
+/// Whether a list of entity tags (or `*`) names `etag`, which may be weak where it comes from another server.
+pub fn names(list: &[u8], etag: &[u8], comparison: Comparison) -> bool {
+    match etag.strip_prefix(b"W/") {
+        Some(opaque) => comparison == Comparison::Weak && any_tag(list, opaque, comparison),
+        None => any_tag(list, etag, comparison),
+    }
 }
 
 /// Whether a list of entity tags (or `*`) holds `etag`, which is strong.
@@ -124,7 +133,7 @@ fn any_tag(list: &[u8], etag: &[u8], comparison: Comparison) -> bool {
 }
 
 /// An HTTP date in seconds since 1970; None when it is none (the field is then ignored).
-fn seconds(date: &[u8]) -> Option<i64> {
+pub fn seconds(date: &[u8]) -> Option<i64> {
     let time = httpdate::parse_http_date(std::str::from_utf8(date).ok()?.trim()).ok()?;
     let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
     i64::try_from(since.as_secs()).ok()

@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports)] // each test program uses its part
 
 pub mod client;
+pub mod stores;
 pub mod upstream;
 
 pub use client::{Client, Head, Response, request, request_with_body};

@@ -3,6 +3,9 @@
 //! Both are asked in HTTP's own terms, and answer so: a store's answer is described by the fields that an HTTP server would
 //! send. Whoever asks decides what is kept of the answer; nothing here knows the cache.
 
+pub mod store;
+pub mod tls;
+
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;

@@ -1,0 +1,582 @@
+//! Object stores as origins: what a store answers, in HTTP's terms.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay::origin::remote::store::{Patience, Store, StoreOptions};
+use forebay::origin::remote::{Answer, Body, Fault, empty};
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::body::Frame;
+use support::stores::{self, BUCKET, Backing};
+use support::upstream::{self, Reply, Then};
+use support::{assert_same, bytes};
+
+fn options(endpoint: &str) -> StoreOptions {
+    StoreOptions {
+        endpoint: Some(endpoint.to_owned()),
+        environment: stores::environment(),
+        authorities: None,
+        patience: Patience {
+            connect: Duration::from_secs(5),
+            answer: Duration::from_secs(30),
+            idle: Duration::from_secs(30),
+        },
+        connections: 8,
+    }
+}
+
+fn open(backing: &Backing) -> Store {
+    Store::open(&format!("s3://{BUCKET}/some/prefix"), &options(&backing.endpoint)).unwrap()
+}
+
+fn whole(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// An answer that was read to its end.
+struct Read {
+    status: u16,
+    fields: hyper::HeaderMap,
+    body: Bytes,
+}
+
+impl std::fmt::Debug for Read {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let start = String::from_utf8_lossy(&self.body[..self.body.len().min(200)]);
+        write!(f, "{} {:?} {} bytes: {start:?}", self.status, self.fields, self.body.len())
+    }
+}
+
+impl Read {
+    #[track_caller]
+    fn field(&self, name: &str) -> &str {
+        self.fields.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    #[track_caller]
+    fn expect(self, status: u16) -> Read {
+        assert_eq!(self.status, status, "{self:?}");
+        self
+    }
+}
+
+async fn read(answer: Answer) -> Result<Read, Fault> {
+    let (head, body) = answer.into_parts();
+    Ok(Read { status: head.status.as_u16(), fields: head.headers, body: body.collect().await?.to_bytes() })
+}
+
+async fn ask(store: &Store, method: &str, target: &str, fields: &[(&str, &str)], body: Body) -> Result<Read, Fault> {
+    let request = Request::builder().method(method).uri(target);
+    let request = fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    read(store.send(request.body(body).unwrap()).await?).await
+}
+
+async fn get(store: &Store, target: &str, fields: &[(&str, &str)]) -> Read {
+    ask(store, "GET", target, fields, empty()).await.unwrap()
+}
+
+async fn put(store: &Store, target: &str, fields: &[(&str, &str)], body: &[u8]) -> Read {
+    ask(store, "PUT", target, fields, whole(body.to_vec())).await.unwrap()
+}
+
+/// What holds for every store, be it true to its protocol or not.
+async fn reads_as_from_an_http_server(store: &Store) {
+    let content = bytes(1, 100_000);
+    let created = put(store, "/dir/file.txt", &[("content-language", "de")], &content).await.expect(201);
+    let tag = created.field("etag").to_owned();
+    assert!(tag.starts_with('"') && tag.ends_with('"') && tag.len() > 2, "{tag}");
+
+    let found = get(store, "/dir/file.txt?query=is&ignored", &[]).await.expect(200);
+    assert_same(&found.body, &content, "the object");
+    assert_eq!((found.field("content-length"), found.field("etag")), ("100000", &*tag));
+    assert_eq!((found.field("accept-ranges"), found.field("content-range")), ("bytes", ""));
+    assert_eq!(found.field("content-type"), "text/plain; charset=utf-8");
+    let modified = found.field("last-modified").to_owned();
+    httpdate::parse_http_date(&modified).unwrap();
+
+    let head = ask(store, "HEAD", "/dir/file.txt", &[], empty()).await.unwrap().expect(200);
+    assert_eq!((head.field("content-length"), head.field("etag"), head.body.len()), ("100000", &*tag, 0));
+
+    let weak = format!("W/{tag}");
+    for (fields, status) in [
+        (vec![("if-none-match", &*tag)], 304),
+        (vec![("if-none-match", &*weak)], 304),
+        (vec![("if-none-match", "*")], 304),
+        (vec![("if-none-match", "\"other\"")], 200),
+        (vec![("if-modified-since", &*modified)], 304),
+        (vec![("if-modified-since", "Sun, 06 Nov 1994 08:49:37 GMT")], 200),
+        (vec![("if-unmodified-since", "Sun, 06 Nov 1994 08:49:37 GMT")], 412),
+        (vec![("if-unmodified-since", &*modified)], 200),
+        (vec![("if-match", &*tag)], 200),
+        (vec![("if-match", "\"other\"")], 412),
+        (vec![("if-match", "\"other\""), ("range", "bytes=0-9")], 412),
+        (vec![("if-match", &*tag), ("range", "bytes=0-9")], 206),
+        (vec![("if-range", &*tag), ("range", "bytes=0-9")], 206),
+        (vec![("if-range", "\"other\""), ("range", "bytes=0-9")], 200),
+        (vec![("if-none-match", &*tag), ("range", "bytes=0-9")], 304),
+    ] {
+        let answer = get(store, "/dir/file.txt", &fields).await;
+        assert_eq!(answer.status, status, "{fields:?}: {answer:?}");
+        match status {
+            200 => assert_same(&answer.body, &content, "the whole"),
+            206 => assert_same(&answer.body, &content[..10], "the part"),
+            304 => assert_eq!((answer.field("etag"), answer.body.len()), (&*tag, 0), "{fields:?}"),
+            _ => {}
+        }
+    }
+    for (range, from, to) in [
+        ("bytes=0-0", 0, 1),
+        ("bytes=5-99", 5, 100),
+        ("bytes=99990-", 99_990, 100_000),
+        ("bytes=99990-200000", 99_990, 100_000),
+        ("bytes=-7", 99_993, 100_000),
+        ("bytes=0-99999", 0, 100_000),
+    ] {
+        let part = get(store, "/dir/file.txt", &[("range", range)]).await.expect(206);
+        assert_same(&part.body, &content[from..to], range);
+        assert_eq!(part.field("content-range"), format!("bytes {from}-{}/100000", to - 1));
+        assert_eq!(part.field("content-length"), (to - from).to_string());
+    }
+    let outside = get(store, "/dir/file.txt", &[("range", "bytes=100000-")]).await.expect(416);
+    assert_eq!(outside.field("content-range"), "bytes */100000");
+    for whole in ["bytes=0-1,5-6", "bytes=5-1", "lines=1-2"] {
+        get(store, "/dir/file.txt", &[("range", whole)]).await.expect(200);
+    }
+    put(store, "/empty", &[], b"").await.expect(201);
+    let empty = get(store, "/empty", &[("range", "bytes=0-")]).await.expect(200);
+    assert_eq!((empty.field("content-length"), empty.body.len()), ("0", 0));
+    for absent in ["/dir", "/dir/", "/", "/none", "/dir//file.txt", "/dir/%2e%2e/x", "/%ff", "/a%00b"] {
+        get(store, absent, &[]).await.expect(404);
+    }
+}
+
+/// Names as people give them.
+async fn any_name_is_a_name(store: &Store) {
+    for name in
+        ["with space", "plus+and&and=", "percent%25", "ünï/cödé", "quote'", "a~b(c)!", "[x]{y}", "semi;colon,at@"]
+    {
+        let target = support::target(name);
+        let content = name.as_bytes();
+        put(store, &target, &[], content).await.expect(201);
+        assert_same(&get(store, &target, &[]).await.expect(200).body, content, name);
+        ask(store, "DELETE", &target, &[], empty()).await.unwrap().expect(204);
+        get(store, &target, &[]).await.expect(404);
+    }
+}
+
+async fn writes_as_to_an_http_server(store: &Store) {
+    let created =
+        put(store, "/w", &[("content-type", "a/b"), ("cache-control", "max-age=5")], b"one").await.expect(201);
+    let first = created.field("etag").to_owned();
+    let found = get(store, "/w", &[]).await.expect(200);
+    assert_eq!((found.field("content-type"), found.field("cache-control")), ("a/b", "max-age=5"));
+    let second = put(store, "/w", &[], b"two").await.expect(204).field("etag").to_owned();
+    assert_ne!(first, second);
+    for (condition, tag, status) in [
+        ("if-none-match", "*", 412),
+        ("if-match", &*first, 412),
+        ("if-match", "\"other\"", 412),
+        ("if-match", &*second, 204),
+    ] {
+        let before = get(store, "/w", &[]).await.body;
+        put(store, "/w", &[(condition, tag)], b"three").await.expect(status);
+        let after = get(store, "/w", &[]).await.body;
+        assert_eq!(after, if status == 412 { before } else { Bytes::from_static(b"three") }, "{condition}: {tag}");
+    }
+    put(store, "/fresh", &[("if-none-match", "*")], b"new").await.expect(201);
+    put(store, "/none", &[("if-match", "*")], b"new").await.expect(412);
+    get(store, "/none", &[]).await.expect(404);
+    for (condition, status) in [("\"other\"", 412), ("*", 204), ("*", 404)] {
+        let deleted = ask(store, "DELETE", "/fresh", &[("if-match", condition)], empty()).await.unwrap();
+        deleted.expect(status);
+    }
+    ask(store, "DELETE", "/fresh", &[], empty()).await.unwrap().expect(404);
+}
+
+/// Sizes on both sides of what is one request, of known length and not.
+async fn large_objects_go_in_parts(store: &Store) {
+    const PART: usize = 8 << 20;
+    for (seed, size) in [(1, PART - 1), (2, PART), (3, PART + 1), (4, 2 * PART), (5, 2 * PART + 12_345)] {
+        let content = Bytes::from(bytes(seed, size));
+        let target = format!("/large{seed}");
+        for (length, status) in [(Some(size.to_string()), 201), (None, 204)] {
+            let pieces = pieces(content.clone());
+            let fields: Vec<_> = length.iter().map(|length| ("content-length", &**length)).collect();
+            ask(store, "PUT", &target, &fields, pieces).await.unwrap().expect(status);
+            assert_same(&get(store, &target, &[]).await.expect(200).body, &content, &target);
+        }
+    }
+    let before = get(store, "/large5", &[]).await.expect(200);
+    let other = bytes(9, 2 * PART);
+    put(store, "/large5", &[("if-none-match", "*")], &other).await.expect(412);
+    put(store, "/large5", &[("if-match", "\"other\"")], &other).await.expect(412);
+    assert_same(&get(store, "/large5", &[]).await.body, &before.body, "what was there");
+    put(store, "/large5", &[("if-match", before.field("etag"))], &other).await.expect(204);
+    assert_same(&get(store, "/large5", &[]).await.body, &other, "what was put");
+}
+
+/// The bytes in uneven pieces.
+fn pieces(content: Bytes) -> Body {
+    Pieces { content, next: 1, fault: None }.boxed_unsync()
+}
+
+struct Pieces {
+    content: Bytes,
+    next: usize,
+    /// How the body ends.
+    fault: Option<Fault>,
+}
+
+impl hyper::body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let length = self.next.min(self.content.len());
+        self.next = self.next * 7 % 300_007;
+        let piece = self.content.split_to(length);
+        std::task::Poll::Ready(match piece.is_empty() {
+            true => self.fault.take().map(Err),
+            false => Some(Ok(Frame::data(piece))),
+        })
+    }
+}
+
+async fn everything(backing: &Backing) {
+    let store = open(backing);
+    reads_as_from_an_http_server(&store).await;
+    any_name_is_a_name(&store).await;
+    writes_as_to_an_http_server(&store).await;
+    large_objects_go_in_parts(&store).await;
+    directories_are_listed(&store).await;
+}
+
+async fn directories_are_listed(store: &Store) {
+    for name in ["/list/a", "/list/b%20c", "/list/sub/x", "/list/sub/y", "/list/sub2/deep/z", "/lister"] {
+        put(store, name, &[], name.as_bytes()).await;
+    }
+    let page = store.list(b"list", None).await.unwrap().unwrap();
+    let mut listed: Vec<_> =
+        page.listed.iter().map(|one| (&*one.name, one.object.as_ref().map(|object| object.size))).collect();
+    listed.sort();
+    assert_eq!(listed, [("a", Some(7)), ("b c", Some(11)), ("sub", None), ("sub2", None)]);
+    assert_eq!(page.next, None);
+    let now = std::time::SystemTime::now();
+    let age = |modified: std::time::SystemTime| now.duration_since(modified).unwrap_or_default();
+    assert!(
+        page.listed.iter().filter_map(|one| one.object.as_ref()).all(|object| age(object.modified).as_secs() < 300)
+    );
+    let none = store.list(b"nothing/here", None).await.unwrap().unwrap();
+    assert!(none.listed.is_empty() && none.next.is_none());
+    let root = store.list(b"", None).await.unwrap().unwrap();
+    assert!(root.listed.iter().any(|one| one.name == "list" && one.object.is_none()), "{root:?}");
+}
+
+#[tokio::test]
+async fn moto_is_an_origin() {
+    let Some(backing) = stores::moto() else { return };
+    everything(&backing).await;
+}
+
+#[tokio::test]
+async fn a_store_that_ignores_conditions_is_an_origin() {
+    let Some(backing) = stores::rclone() else { return };
+    everything(&backing).await;
+}
+
+#[tokio::test]
+async fn long_listings_come_in_pages() {
+    let Some(backing) = stores::moto() else { return };
+    let store = open(&backing);
+    for number in 0..1005 {
+        put(&store, &format!("/many/{number:04}"), &[], b"").await.expect(201);
+    }
+    let first = store.list(b"many", None).await.unwrap().unwrap();
+    let second = store.list(b"many", first.next.clone()).await.unwrap().unwrap();
+    assert_eq!((first.listed.len(), second.listed.len(), &second.next), (1000, 5, &None));
+    let names: Vec<_> = first.listed.iter().chain(&second.listed).map(|one| one.name.clone()).collect();
+    assert_eq!(names, (0..1005).map(|number| format!("{number:04}")).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn an_upload_that_breaks_off_leaves_the_old_object_and_nothing_else() {
+    let Some(backing) = stores::moto() else { return };
+    let store = open(&backing);
+    put(&store, "/kept", &[], b"old").await.expect(201);
+    let fault = Fault::Request("the client is gone".to_owned());
+    for length in [1000, 20 << 20] {
+        let body = Pieces { content: bytes(7, length).into(), next: 1, fault: Some(fault.clone()) }.boxed_unsync();
+        let refused = ask(&store, "PUT", "/kept", &[], body).await;
+        assert_eq!(refused.unwrap_err(), fault);
+    }
+    // Who asked may be gone altogether, too.
+    let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
+    let forever = async move {
+        let content: Bytes = bytes(7, 20 << 20).into();
+        let _sender = sender;
+        let stalls = Stalls { content: Some(content), _held: _sender };
+        ask(&store, "PUT", "/kept", &[], stalls.boxed_unsync()).await
+    };
+    tokio::select! {
+        _ = forever => panic!("the body never ends"),
+        _ = uploads(&backing, 1) => {}
+    }
+    receiver.await.unwrap_err();
+    uploads(&backing, 0).await;
+    assert_eq!(get(&open(&backing), "/kept", &[]).await.body, "old");
+}
+
+/// Much, and then nothing for ever.
+struct Stalls {
+    content: Option<Bytes>,
+    _held: tokio::sync::oneshot::Sender<()>,
+}
+
+impl hyper::body::Body for Stalls {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        match self.content.take() {
+            Some(content) => std::task::Poll::Ready(Some(Ok(Frame::data(content)))),
+            None => std::task::Poll::Pending,
+        }
+    }
+}
+
+/// Waits until the store has so many multipart uploads under way.
+async fn uploads(backing: &Backing, count: usize) {
+    let deadline = tokio::time::Instant::now() + support::PATIENCE;
+    loop {
+        let endpoint = backing.endpoint.clone();
+        let request = format!("GET /{BUCKET}?uploads HTTP/1.1\r\nHost: s3\r\n\r\n");
+        let listed = tokio::task::spawn_blocking(move || stores::raw(&endpoint, &request)).await.unwrap();
+        if listed.matches("<UploadId>").count() == count {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{count} uploads are expected: {listed}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A scripted store: what it answers to a request for its one object.
+async fn scripted(
+    script: impl Fn(&upstream::Request) -> Reply + Send + Sync + 'static,
+    fields: &[(&str, &str)],
+) -> (Result<Read, Fault>, Vec<upstream::Request>) {
+    let server = upstream::Server::start(script);
+    let mut options = options(&format!("http://{}", server.addr()));
+    options.patience.answer = Duration::from_millis(700);
+    options.patience.idle = Duration::from_millis(700);
+    let store = Store::open(&format!("s3://{BUCKET}"), &options).unwrap();
+    (ask(&store, "GET", "/object", fields, empty()).await, server.requests())
+}
+
+const CONTENT: &[u8] = b"0123456789";
+
+fn error(status: &str, code: &str, fields: &[(&str, &str)]) -> Reply {
+    Reply::new(status, fields, format!("<Error><Code>{code}</Code><Message>text</Message></Error>").as_bytes())
+}
+
+#[tokio::test]
+async fn what_a_store_refuses_is_said_in_http_s_terms() {
+    for (status, code, expected, text) in [
+        ("403 Forbidden", "InvalidAccessKeyId", 403, "(InvalidAccessKeyId)"),
+        ("401 Unauthorized", "Whatever", 403, "(Whatever)"),
+        ("400 Bad Request", "ExpiredToken", 403, "(ExpiredToken)"),
+        ("400 Bad Request", "InvalidRequest", 502, "400 Bad Request (InvalidRequest)"),
+        ("404 Not Found", "NoSuchKey", 404, "no such object"),
+        ("404 Not Found", "NoSuchBucket", 404, "no such bucket"),
+        ("412 Precondition Failed", "PreconditionFailed", 412, "condition"),
+        ("503 Slow Down", "SlowDown", 503, "(SlowDown)"),
+        ("429 Too Many Requests", "Throttling", 429, "(Throttling)"),
+        ("500 Internal Server Error", "InternalError", 502, "500 Internal Server Error (InternalError)"),
+        ("504 Gateway Timeout", "Slow", 504, "too slow"),
+        ("500 Internal Server Error", "no\r\nword", 502, "(no reason given)"),
+    ] {
+        let (answer, _) = scripted(move |_| error(status, code, &[]), &[]).await;
+        let answer = answer.unwrap().expect(expected);
+        assert!(String::from_utf8_lossy(&answer.body).contains(text), "{answer:?}");
+        let retry_after = if matches!(expected, 429 | 503) { "1" } else { "" };
+        assert_eq!(answer.field("retry-after"), retry_after, "{status}");
+    }
+    let (answer, requests) = scripted(|_| error("503 Slow Down", "SlowDown", &[("Retry-After", "17")]), &[]).await;
+    assert_eq!(answer.unwrap().expect(503).field("retry-after"), "17");
+    assert_eq!(requests.len(), 3, "what may pass is tried again, and not for ever");
+    let elsewhere = [("x-amz-bucket-region", "eu-west-3")];
+    let (answer, _) = scripted(move |_| error("301 Moved Permanently", "PermanentRedirect", &elsewhere), &[]).await;
+    let answer = answer.unwrap().expect(502);
+    assert!(String::from_utf8_lossy(&answer.body).contains("eu-west-3, which AWS_REGION must name"), "{answer:?}");
+}
+
+fn object(tag: &str, body: &[u8]) -> Reply {
+    Reply::new("200 OK", &[("ETag", tag), ("Last-Modified", upstream::LAST_MODIFIED)], body)
+}
+
+#[tokio::test]
+async fn a_store_that_breaks_off_breaks_the_answer_off() {
+    // It never sends the end, whoever asks again.
+    let (answer, requests) = scripted(|_| object("\"a\"", CONTENT).cut(4), &[]).await;
+    assert!(matches!(answer, Err(Fault::Broken(_))), "{answer:?}");
+    assert!(requests.len() <= 4, "{requests:?}");
+    // It has another object when it is asked for the rest.
+    let changed = |request: &upstream::Request| match request.field("range") {
+        None => object("\"a\"", CONTENT).cut(4),
+        Some(_) => {
+            Reply::new("206 Partial Content", &[("ETag", "\"b\""), ("Content-Range", "bytes 4-9/10")], b"abcdef")
+        }
+    };
+    let (answer, _) = scripted(changed, &[]).await;
+    assert!(matches!(answer, Err(Fault::Broken(_))), "{answer:?}");
+    // It has the rest when it is asked again: that is the object.
+    let resumed = |request: &upstream::Request| match request.field("range") {
+        None => object("\"a\"", CONTENT).cut(4),
+        Some(_) => {
+            Reply::new("206 Partial Content", &[("ETag", "\"a\""), ("Content-Range", "bytes 4-9/10")], b"456789")
+        }
+    };
+    let (answer, _) = scripted(resumed, &[]).await;
+    assert_same(&answer.unwrap().expect(200).body, CONTENT, "the object in two pieces");
+    let (answer, _) = scripted(|_| object("\"a\"", CONTENT).cut(4).then(Then::Stall), &[]).await;
+    assert!(matches!(answer, Err(Fault::TimedOut { .. } | Fault::Broken(_))), "{answer:?}");
+    let (answer, _) = scripted(|_| Reply { bytes: Vec::new(), then: Then::Stall }, &[]).await;
+    assert_eq!(answer.as_ref().unwrap_err().status(), 504, "{answer:?}");
+    for garbage in [&b"SSH-2.0-OpenSSH\r\n"[..], b"HTTP/1.1 200 OK\r\nContent-Le", b""] {
+        let (answer, _) = scripted(|_| Reply { bytes: garbage.to_vec(), then: Then::Close }, &[]).await;
+        assert_eq!(answer.as_ref().unwrap_err().status(), 502, "{answer:?}");
+    }
+    // An error as long as it likes takes no memory.
+    let long = |_: &upstream::Request| Reply::new("400 Bad Request", &[], &vec![b'x'; 9 << 20]);
+    let (answer, _) = scripted(long, &[]).await;
+    assert_eq!(answer.map_or_else(|fault| fault.status(), |answer| answer.status), 502);
+}
+
+#[tokio::test]
+async fn conditions_that_a_store_ignores_hold_all_the_same() {
+    let range = ("range", "bytes=2-4");
+    for (fields, status, body) in [
+        (vec![("if-none-match", "\"x\", \"a\"")], 304, &b""[..]),
+        (vec![("if-none-match", "\"x\"")], 200, CONTENT),
+        (vec![("if-modified-since", upstream::LAST_MODIFIED)], 304, b""),
+        (vec![("if-match", "\"x\"")], 412, b"the object is not as the request's condition wants it\n"),
+        (vec![("if-match", "\"x\""), range], 412, b"the object is not as the request's condition wants it\n"),
+        // It knows no ranges, either; then all of it is an answer, if it is the right version.
+        (vec![range], 200, CONTENT),
+        (vec![("if-match", "\"a\""), range], 200, CONTENT),
+    ] {
+        let (answer, _) = scripted(|_| object("\"a\"", CONTENT), &fields).await;
+        let answer = answer.unwrap().expect(status);
+        assert_eq!((&*answer.body, answer.field("content-range")), (body, ""), "{fields:?}");
+    }
+    // A part that is not what was asked for is no answer.
+    let wrong = |_: &upstream::Request| {
+        Reply::new("206 Partial Content", &[("ETag", "\"a\""), ("Content-Range", "bytes 0-2/10")], b"012")
+    };
+    let (answer, _) = scripted(wrong, &[range]).await;
+    assert!(matches!(answer, Err(Fault::Broken(_))), "{answer:?}");
+    // A tag without quotes gets some.
+    let (answer, _) = scripted(|_| object("a", CONTENT), &[]).await;
+    assert_eq!(answer.unwrap().field("etag"), "\"a\"");
+}
+
+#[tokio::test]
+async fn what_an_object_carries_is_passed_on() {
+    for (sent, expected) in [
+        (vec![], "text/css; charset=utf-8"),
+        (vec![("Content-Type", "binary/octet-stream")], "text/css; charset=utf-8"),
+        (vec![("Content-Type", "application/octet-stream")], "application/octet-stream"),
+    ] {
+        let server = upstream::Server::start(move |_| {
+            let fields = [
+                &sent[..],
+                &[("ETag", "\"a\""), ("Content-Encoding", "aws-chunked, gzip"), ("Content-Disposition", "attachment")],
+                &[("Cache-Control", "max-age=60"), ("x-amz-meta-secret", "1"), ("Set-Cookie", "a=b")],
+            ];
+            Reply::new("200 OK", &fields.concat(), CONTENT)
+        });
+        let store = Store::open("s3://b", &options(&format!("http://{}", server.addr()))).unwrap();
+        let answer = get(&store, "/a.css", &[]).await.expect(200);
+        assert_eq!(answer.field("content-type"), expected);
+        assert_eq!(answer.field("content-encoding"), "gzip");
+        assert_eq!((answer.field("content-disposition"), answer.field("cache-control")), ("attachment", "max-age=60"));
+        assert_eq!((answer.field("x-amz-meta-secret"), answer.field("set-cookie")), ("", ""));
+        let requests = server.requests();
+        assert_eq!(requests[0].target, "/b/a.css", "named in the path");
+        assert!(requests[0].field("authorization").unwrap().starts_with("AWS4-HMAC-SHA256 Credential=key/"));
+    }
+}
+
+#[tokio::test]
+async fn credentials_that_cannot_be_had_are_the_reason_that_is_given() {
+    let broker = upstream::Server::start(|_| Reply::text("404 Not Found", "no role"));
+    let mut options = options("http://127.0.0.1:9");
+    options.environment = vec![("AWS_METADATA_ENDPOINT".into(), format!("http://{}", broker.addr()))];
+    let store = Store::open("s3://b", &options).unwrap();
+    let answer = ask(&store, "GET", "/a", &[], empty()).await;
+    assert!(matches!(&answer, Err(Fault::Credentials(_))), "{answer:?}");
+    drop(broker);
+    let answer = ask(&store, "GET", "/a", &[], empty()).await;
+    assert!(matches!(&answer, Err(Fault::Credentials(_))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_store_that_is_not_there_is_unreachable() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let store = Store::open("s3://b", &options(&format!("http://{free}"))).unwrap();
+    let answer = ask(&store, "GET", "/a", &[], empty()).await;
+    assert!(matches!(&answer, Err(Fault::Unreachable(_))), "{answer:?}");
+}
+
+#[test]
+fn addresses_that_are_none_say_what_to_write() {
+    let options = options("http://127.0.0.1:9");
+    for address in ["s3://", "s3:///a", "ftp://a", "bucket", "s3://a@b/c", "s3://a/../b", "s3://a//b", "s3://a?b"] {
+        let error = Store::open(address, &options).unwrap_err().to_string();
+        assert!(error.contains("write s3://BUCKET/PREFIX"), "{address}: {error}");
+    }
+    let error = Store::open("gs://bucket", &options).unwrap_err().to_string();
+    assert!(error.contains("for s3:// only"), "{error}");
+    for endpoint in ["127.0.0.1:9", "ftp://a", "http://a/?b", ""] {
+        let options = StoreOptions { endpoint: Some(endpoint.to_owned()), ..options.clone() };
+        let error = Store::open("s3://a", &options).unwrap_err().to_string();
+        assert!(error.contains("http://HOST:PORT"), "{endpoint}: {error}");
+    }
+    let options = StoreOptions { authorities: Some("/dev/null".into()), ..options };
+    let error = Store::open("s3://a", &options).unwrap_err().to_string();
+    assert!(error.contains("/dev/null holds no certificate"), "{error}");
+}
+
+#[tokio::test]
+async fn connections_are_bounded_and_those_who_wait_are_served() {
+    let backing = Arc::new(AtomicUsize::new(0));
+    let most = Arc::new(AtomicUsize::new(0));
+    let (now, peak) = (backing.clone(), most.clone());
+    let server = upstream::Server::start(move |_| {
+        peak.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(20));
+        now.fetch_sub(1, Ordering::SeqCst);
+        object("\"a\"", CONTENT)
+    });
+    let options = StoreOptions { connections: 2, ..options(&format!("http://{}", server.addr())) };
+    let store = Arc::new(Store::open("s3://b", &options).unwrap());
+    let mut reads = tokio::task::JoinSet::new();
+    for number in 0..12 {
+        let store = store.clone();
+        reads.spawn(async move { get(&store, &format!("/{number}"), &[]).await.expect(200).body });
+    }
+    while let Some(read) = reads.join_next().await {
+        assert_eq!(read.unwrap(), CONTENT);
+    }
+    assert!((1..=2).contains(&most.load(Ordering::SeqCst)), "{most:?} at the same time");
+}

@@ -1,0 +1,109 @@
+//! Real object stores: moto as the reference of S3, rclone as one that ignores conditions, azurite for Azure.
+//!
+//! They are Python and Node programs, which `.ci/run` installs in the folder that FOREBAY_TEST_STORES names. Without it the
+//! tests that need them say so and are skipped.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+
+use super::PATIENCE;
+
+/// A store that runs.
+pub struct Backing {
+    child: Child,
+    /// `http://127.0.0.1:port`
+    pub endpoint: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Backing {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The bucket that every one of them has.
+pub const BUCKET: &str = "bucket";
+
+/// moto: S3 as its makers' documentation has it, in memory.
+pub fn moto() -> Option<Backing> {
+    let mut command = Command::new(program("bin/moto_server")?);
+    command.args(["-H", "127.0.0.1", "-p", "0"]);
+    let store = start(command, tempfile::tempdir().unwrap(), "Running on ")?;
+    let answer = raw(&store.endpoint, &format!("PUT /{BUCKET} HTTP/1.1\r\nHost: s3\r\nContent-Length: 0\r\n\r\n"));
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    Some(store)
+}
+
+/// rclone: S3 in front of a directory, without conditions.
+pub fn rclone() -> Option<Backing> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join(BUCKET)).unwrap();
+    let mut command = Command::new(program("bin/rclone")?);
+    command.args(["serve", "s3", "--addr", "127.0.0.1:0", "--auth-key", "key,secret", "--config", "/dev/null"]);
+    command.arg(folder.path());
+    start(command, folder, "Starting s3 server on [")
+}
+
+/// azurite: Azure's blobs, without what its makers send home.
+pub fn azurite() -> Option<Backing> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new("node");
+    command.arg(program("node_modules/.bin/azurite-blob")?).args(["--blobPort", "0", "--skipApiVersionCheck"]);
+    command.args(["--disableTelemetry", "--silent", "--location"]).arg(folder.path());
+    start(command, folder, "successfully listens on ")
+}
+
+/// The variables by which a server reaches a store of S3.
+pub fn environment() -> Vec<(String, String)> {
+    [("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "secret"), ("AWS_REGION", "us-east-1")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec()
+}
+
+fn program(name: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os("FOREBAY_TEST_STORES").map(PathBuf::from);
+    let found = folder.map(|folder| folder.join(name)).filter(|path| path.exists());
+    if found.is_none() {
+        // Past what the test harness captures.
+        let _ = std::io::stderr().write_all(format!("SKIPPED: {name} is not in FOREBAY_TEST_STORES\n").as_bytes());
+    }
+    found
+}
+
+/// Starts a store, and waits until it says where it listens.
+fn start(mut command: Command, folder: tempfile::TempDir, before: &'static str) -> Option<Backing> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir(folder.path());
+    let mut child = command.spawn().expect("the store's program can be started");
+    let (says, said) = mpsc::channel();
+    let outputs: [Box<dyn Read + Send>; 2] =
+        [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
+    for output in outputs {
+        let says = says.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if let Some((_, rest)) = line.split_once(before) {
+                    let end = rest.find([']', ' ', '\u{1b}']).unwrap_or(rest.len());
+                    let _ = says.send(rest[..end].trim_end_matches('/').to_owned());
+                }
+            }
+        });
+    }
+    let endpoint = said.recv_timeout(PATIENCE).expect("the store says where it listens");
+    Some(Backing { child, endpoint, _folder: folder })
+}
+
+/// Sends a request as it is, and reads the answer's head.
+pub fn raw(endpoint: &str, request: &str) -> String {
+    let address = endpoint.strip_prefix("http://").unwrap();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = request.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
