@@ -274,3 +274,19 @@ pub const STORE_RETRIES: usize = 2;
 pub const STORE_RETRY_TIME: Duration = Duration::from_secs(10);
 
 const _: () = assert!(STORE_PART_BYTES >= 5 << 20 && STORE_UPLOAD_BYTES >= STORE_PART_BYTES);
+
+/// Fields of an answer of an HTTP origin. hyper refuses one with more.
+pub const ORIGIN_FIELDS: usize = 256;
+
+/// Bytes that are read of an origin's answer at a time at least, and that each connection to it may hold.
+pub const ORIGIN_BUFFER_BYTES: usize = 64 << 10;
+
+/// How long a connection to an origin is kept that nobody uses: most servers close theirs after 5 to 75 seconds, and one that is closed
+/// meanwhile costs a try.
+pub const ORIGIN_KEEP: Duration = Duration::from_secs(60);
+
+/// How long an origin may take to accept what was sent after it has answered; then its connection is closed.
+pub const ORIGIN_SETTLE: Duration = Duration::from_secs(1);
+
+/// Before an origin is asked the second time; twice that before the third.
+pub const ORIGIN_RETRY_PAUSE: Duration = Duration::from_millis(50);

@@ -4,10 +4,12 @@
 
 pub mod accept;
 pub mod cache_status;
+pub mod caching;
 pub mod chunked;
 pub mod conditional;
 pub mod date;
 pub mod encoding;
+pub mod hop;
 pub mod host;
 pub mod media;
 pub mod multipart;

@@ -3,6 +3,7 @@
 //! Both are asked in HTTP's own terms, and answer so: a store's answer is described by the fields that an HTTP server would
 //! send. Whoever asks decides what is kept of the answer; nothing here knows the cache.
 
+pub mod http;
 pub mod store;
 pub mod tls;
 
@@ -40,6 +41,12 @@ pub enum Fault {
     /// The origin does not accept what this server proves itself with.
     #[error("the origin refuses this server's credentials: {0}")]
     Credentials(String),
+    /// The request came through this server before.
+    #[error("the request has come back to this server: its origin leads to itself")]
+    Looped,
+    /// What is asked for cannot be asked of the origin.
+    #[error("the origin cannot be asked for this: {0}")]
+    Target(&'static str),
     /// The client's part of the request broke off.
     #[error("the request broke off: {0}")]
     Request(String),
@@ -52,7 +59,8 @@ impl Fault {
             Fault::Unreachable(_) | Fault::Broken(_) | Fault::Credentials(_) => 502,
             Fault::TimedOut { .. } => 504,
             Fault::Busy => 503,
-            Fault::Request(_) => 400,
+            Fault::Looped => 508,
+            Fault::Request(_) | Fault::Target(_) => 400,
         }
     }
 }
