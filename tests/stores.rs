@@ -125,7 +125,12 @@ async fn reads_as_from_an_http_server(store: &Store) {
         match status {
             200 => assert_same(&answer.body, &content, "the whole"),
             206 => assert_same(&answer.body, &content[..10], "the part"),
-            304 => assert_eq!((answer.field("etag"), answer.body.len()), (&*tag, 0), "{fields:?}"),
+            304 => {
+                // Azure answers without a tag, and which one it would be is known only if one was named.
+                let is_named = fields[0].1.contains(&*tag);
+                assert!(answer.field("etag") == tag || answer.field("etag").is_empty() && !is_named, "{fields:?}");
+                assert_eq!(answer.body.len(), 0);
+            }
             _ => {}
         }
     }
@@ -156,16 +161,15 @@ async fn reads_as_from_an_http_server(store: &Store) {
 }
 
 /// Names as people give them.
+const NAMES: &[&str] =
+    &["with space", "plus+and&and=", "percent%25", "ünï/cödé", "quote'", "a~b(c)!", "[x]{y}", "semi;colon,at@"];
+
 async fn any_name_is_a_name(store: &Store) {
-    for name in
-        ["with space", "plus+and&and=", "percent%25", "ünï/cödé", "quote'", "a~b(c)!", "[x]{y}", "semi;colon,at@"]
-    {
+    for name in NAMES {
         let target = support::target(name);
         let content = name.as_bytes();
         put(store, &target, &[], content).await.expect(201);
         assert_same(&get(store, &target, &[]).await.expect(200).body, content, name);
-        ask(store, "DELETE", &target, &[], empty()).await.unwrap().expect(204);
-        get(store, &target, &[]).await.expect(404);
     }
 }
 
@@ -191,11 +195,6 @@ async fn writes_as_to_an_http_server(store: &Store) {
     put(store, "/fresh", &[("if-none-match", "*")], b"new").await.expect(201);
     put(store, "/none", &[("if-match", "*")], b"new").await.expect(412);
     get(store, "/none", &[]).await.expect(404);
-    for (condition, status) in [("\"other\"", 412), ("*", 204), ("*", 404)] {
-        let deleted = ask(store, "DELETE", "/fresh", &[("if-match", condition)], empty()).await.unwrap();
-        deleted.expect(status);
-    }
-    ask(store, "DELETE", "/fresh", &[], empty()).await.unwrap().expect(404);
 }
 
 /// Sizes on both sides of what is one request, of known length and not.
@@ -250,13 +249,25 @@ impl hyper::body::Body for Pieces {
     }
 }
 
-async fn everything(backing: &Backing) {
-    let store = open(backing);
-    reads_as_from_an_http_server(&store).await;
-    any_name_is_a_name(&store).await;
-    writes_as_to_an_http_server(&store).await;
-    large_objects_go_in_parts(&store).await;
-    directories_are_listed(&store).await;
+async fn everything(store: &Store) {
+    reads_as_from_an_http_server(store).await;
+    any_name_is_a_name(store).await;
+    writes_as_to_an_http_server(store).await;
+    large_objects_go_in_parts(store).await;
+    directories_are_listed(store).await;
+}
+
+async fn objects_are_deleted(store: &Store) {
+    put(store, "/fresh", &[], b"new").await;
+    for (condition, status) in [("\"other\"", 412), ("*", 204), ("*", 404)] {
+        let deleted = ask(store, "DELETE", "/fresh", &[("if-match", condition)], empty()).await.unwrap();
+        deleted.expect(status);
+    }
+    ask(store, "DELETE", "/fresh", &[], empty()).await.unwrap().expect(404);
+    for name in NAMES {
+        ask(store, "DELETE", &support::target(name), &[], empty()).await.unwrap().expect(204);
+        get(store, &support::target(name), &[]).await.expect(404);
+    }
 }
 
 async fn directories_are_listed(store: &Store) {
@@ -283,13 +294,23 @@ async fn directories_are_listed(store: &Store) {
 #[tokio::test]
 async fn moto_is_an_origin() {
     let Some(backing) = stores::moto() else { return };
-    everything(&backing).await;
+    everything(&open(&backing)).await;
+    objects_are_deleted(&open(&backing)).await;
 }
 
 #[tokio::test]
 async fn a_store_that_ignores_conditions_is_an_origin() {
     let Some(backing) = stores::rclone() else { return };
-    everything(&backing).await;
+    everything(&open(&backing)).await;
+    objects_are_deleted(&open(&backing)).await;
+}
+
+#[tokio::test]
+async fn azure_is_an_origin() {
+    let Some(backing) = stores::azurite() else { return };
+    let options = StoreOptions { endpoint: None, environment: stores::azure_environment(&backing), ..options("") };
+    // Deletes excepted: azurite does not accept the crate's signature of them where the path names the account, as it has to.
+    everything(&Store::open(&format!("az://{BUCKET}/some/prefix"), &options).unwrap()).await;
 }
 
 #[tokio::test]

@@ -8,6 +8,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use sha2::{Digest, Sha256};
+
 use super::PATIENCE;
 
 /// A store that runs.
@@ -54,7 +58,45 @@ pub fn azurite() -> Option<Backing> {
     let mut command = Command::new("node");
     command.arg(program("node_modules/.bin/azurite-blob")?).args(["--blobPort", "0", "--skipApiVersionCheck"]);
     command.args(["--disableTelemetry", "--silent", "--location"]).arg(folder.path());
-    start(command, folder, "successfully listens on ")
+    let store = start(command, folder, "successfully listens on ")?;
+    make_container(&store);
+    Some(store)
+}
+
+/// The account that every azurite has; its key is public.
+const ACCOUNT: &str = "devstoreaccount1";
+const ACCOUNT_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+/// Makes the container, which takes a signature (shared key).
+fn make_container(store: &Backing) {
+    let (date, version) = (httpdate::fmt_http_date(std::time::SystemTime::now()), "2021-08-06");
+    let fields = format!("x-ms-date:{date}\nx-ms-version:{version}\n");
+    let signed = format!("PUT{}{fields}/{ACCOUNT}/{ACCOUNT}/{BUCKET}\nrestype:container", "\n".repeat(12));
+    let signature = BASE64_STANDARD.encode(hmac(&BASE64_STANDARD.decode(ACCOUNT_KEY).unwrap(), signed.as_bytes()));
+    let request = format!(
+        "PUT /{ACCOUNT}/{BUCKET}?restype=container HTTP/1.1\r\nHost: azurite\r\nContent-Length: 0\r\n\
+         x-ms-date: {date}\r\nx-ms-version: {version}\r\nAuthorization: SharedKey {ACCOUNT}:{signature}\r\n\r\n"
+    );
+    let answer = raw(&store.endpoint, &request);
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+}
+
+/// HMAC-SHA-256 (RFC 2104) with a key of a block at most.
+fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
+    let pad = |with: u8| (0..64).map(|at| key.get(at).unwrap_or(&0) ^ with).collect::<Vec<u8>>();
+    let inner = Sha256::digest([&pad(0x36), text].concat());
+    Sha256::digest([&pad(0x5c)[..], &inner].concat()).to_vec()
+}
+
+/// The variables by which a server reaches azurite.
+pub fn azure_environment(store: &Backing) -> Vec<(String, String)> {
+    [
+        ("AZURE_STORAGE_ACCOUNT_NAME", ACCOUNT.to_owned()),
+        ("AZURE_STORAGE_ACCOUNT_KEY", ACCOUNT_KEY.to_owned()),
+        ("AZURE_STORAGE_ENDPOINT", format!("{}/{ACCOUNT}", store.endpoint)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .to_vec()
 }
 
 /// The variables by which a server reaches a store of S3.

@@ -83,10 +83,17 @@ pub struct Store {
     objects: Arc<dyn ObjectStore>,
     pages: Arc<dyn Pages>,
     prefix: Path,
-    /// It serves the last bytes of an object to those who do not know its length.
-    has_suffixes: bool,
+    kind: Kind,
     /// Memory for the parts of uploads, in units of a part.
     parts: Arc<Semaphore>,
+}
+
+/// Whose protocol a store speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    S3,
+    Gcs,
+    Azure,
 }
 
 /// A store whose names are listed page by page.
@@ -105,19 +112,19 @@ impl Store {
             return Err(not_one());
         }
         match (scheme, &options.endpoint) {
-            ("s3", _) => open_s3(bucket, options).map(|store| Store::new(store, prefix, true)),
-            ("gs", None) => open_gcs(bucket, options).map(|store| Store::new(store, prefix, true)),
-            ("az", None) => open_azure(bucket, options).map(|store| Store::new(store, prefix, false)),
+            ("s3", _) => open_s3(bucket, options).map(|store| Store::new(store, prefix, Kind::S3)),
+            ("gs", None) => open_gcs(bucket, options).map(|store| Store::new(store, prefix, Kind::Gcs)),
+            ("az", None) => open_azure(bucket, options).map(|store| Store::new(store, prefix, Kind::Azure)),
             ("gs" | "az", Some(endpoint)) => Err(NoStore::Endpoint(endpoint.clone())),
             _ => Err(not_one()),
         }
     }
 
-    fn new<S: ObjectStore + Pages>(store: S, prefix: Path, has_suffixes: bool) -> Store {
+    fn new<S: ObjectStore + Pages>(store: S, prefix: Path, kind: Kind) -> Store {
         let objects = Arc::new(store);
         let pages = objects.clone();
         let parts = (limits::STORE_UPLOAD_BYTES / limits::STORE_PART_BYTES) as usize;
-        Store { objects, pages, prefix, has_suffixes, parts: Arc::new(Semaphore::new(parts)) }
+        Store { objects, pages, prefix, kind, parts: Arc::new(Semaphore::new(parts)) }
     }
 
     /// Answers a request as an HTTP server that had the store's objects would. The query is ignored.

@@ -15,12 +15,12 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use object_store::path::Path;
-use object_store::{Attribute, Attributes, GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta};
+use object_store::{Attribute, Attributes, Error, GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta};
 
 use super::super::{Answer, Fault};
-use super::Store;
 use super::answer::{CONDITION_FAILED, bare, of_error, text};
 use super::transport::{Operation, fault_in};
+use super::{Kind, Store};
 use crate::http::conditional::{Comparison, names, seconds};
 use crate::http::media;
 
@@ -64,10 +64,12 @@ impl<'a> Wanted<'a> {
 
     /// What the store is asked. A condition on a date counts only where there is none on a tag.
     fn options(&self) -> GetOptions {
+        // Azure refuses `*`, which is decided by what it answers.
+        let tags = |tags: Option<&str>| tags.filter(|tags| tags.trim() != "*").map(str::to_owned);
         let time = |date: Option<&str>| date.and_then(|date| httpdate::parse_http_date(date).ok());
         GetOptions {
-            if_match: self.if_match.map(str::to_owned),
-            if_none_match: self.if_none_match.map(str::to_owned),
+            if_match: tags(self.if_match),
+            if_none_match: tags(self.if_none_match),
             if_modified_since: time(self.if_modified_since).filter(|_| self.if_none_match.is_none()).map(Into::into),
             if_unmodified_since: time(self.if_unmodified_since).filter(|_| self.if_match.is_none()).map(Into::into),
             range: self.range.clone(),
@@ -93,6 +95,17 @@ impl<'a> Wanted<'a> {
             (None, None) => false,
         };
         is_known.then_some(StatusCode::NOT_MODIFIED)
+    }
+
+    /// Azure does not say which version has not been modified. If one was asked about, it is that.
+    fn name_version(&self, answer: &mut Answer) {
+        let tags = self.if_none_match.map_or("", str::trim);
+        if !answer.headers().contains_key(header::ETAG)
+            && tags != "*"
+            && let Some(tag) = entity_tag(tags.strip_prefix("W/").unwrap_or(tags))
+        {
+            answer.headers_mut().insert(header::ETAG, tag);
+        }
     }
 
     /// Whether a part of the object is of use to who asks (RFC 9110, 13.1.5).
@@ -173,11 +186,12 @@ impl Described {
 /// A store's tag as HTTP has it. Some stores leave out the quotes.
 pub(super) fn entity_tag(tag: &str) -> Option<HeaderValue> {
     let opaque = tag.strip_prefix("W/").unwrap_or(tag);
-    let is_quoted = opaque.len() >= 2 && opaque.starts_with('"') && opaque.ends_with('"');
-    match is_quoted {
-        true => HeaderValue::from_str(tag).ok(),
-        false if opaque.is_empty() || opaque.contains('"') => None,
-        false => HeaderValue::try_from(format!("\"{opaque}\"")).ok(),
+    let quoted = opaque.strip_prefix('"').and_then(|opaque| opaque.strip_suffix('"'));
+    match quoted {
+        Some(inner) if inner.contains('"') => None,
+        Some(_) => HeaderValue::from_str(tag).ok(),
+        None if opaque.is_empty() || opaque.contains('"') => None,
+        None => HeaderValue::try_from(format!("\"{opaque}\"")).ok(),
     }
 }
 
@@ -192,8 +206,9 @@ impl Store {
         let Some(key) = self.key(head) else { return Ok(text(StatusCode::NOT_FOUND, "no object can have this name")) };
         let wanted = Wanted::of(head);
         let mut options = GetOptions { head: head.method == Method::HEAD, ..wanted.options() };
+        // Azure does not serve the last bytes to those who do not know how many there are.
         if let Some(GetRange::Suffix(length)) = options.range
-            && !self.has_suffixes
+            && self.kind == Kind::Azure
         {
             match self.look(&key).await? {
                 Ok(object) => options.range = Some(GetRange::Offset(object.size.saturating_sub(length))),
@@ -210,16 +225,26 @@ impl Store {
                     return Ok(answered(result, object, Part::of(&options), verdict));
                 }
             }
-            Err(error) if options.range.is_none() || fault_in(&error).is_some() => return of_error(&error, &operation),
+            Err(error @ Error::NotModified { .. }) => {
+                let mut answer = of_error(&error, &operation)?;
+                wanted.name_version(&mut answer);
+                return Ok(answer);
+            }
+            Err(error) if options.range.is_none() || fault_in(&error).is_some() || !may_be_outside(heard) => {
+                return of_error(&error, &operation);
+            }
             // The store knows no ranges: all of it is an answer, too.
             Err(_) if heard == Some(StatusCode::OK) => {}
-            Err(_) if heard == Some(StatusCode::RANGE_NOT_SATISFIABLE) => match self.look(&key).await? {
+            // Outside of the object, perhaps; azurite answers that with an odd part.
+            Err(error) => match self.look(&key).await? {
                 // An object without bytes has none that could be left out.
                 Ok(object) if object.size == 0 => {}
-                Ok(object) => return Ok(unsatisfiable(object.size)),
+                Ok(object) if options.range.as_ref().is_some_and(|range| range.as_range(object.size).is_err()) => {
+                    return Ok(unsatisfiable(object.size));
+                }
+                Ok(_) => return of_error(&error, &operation),
                 Err(answer) => return Ok(answer),
             },
-            Err(error) => return of_error(&error, &operation),
         }
         let (operation, result) = self.get(&key, GetOptions { range: None, ..options }).await;
         match result {
@@ -246,6 +271,11 @@ impl Store {
         let result = operation.scope(self.objects.get_opts(key, options)).await;
         (operation, result)
     }
+}
+
+/// Whether the range of a request that failed with this status may lie outside of the object, or not be known to the store.
+fn may_be_outside(heard: Option<StatusCode>) -> bool {
+    matches!(heard, Some(StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE))
 }
 
 /// How much of an object was asked for.

@@ -19,10 +19,10 @@ use object_store::{
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::{Answer, Body, Fault};
-use super::Store;
 use super::answer::{CONDITION_FAILED, bare, of_error, text};
 use super::read::entity_tag;
 use super::transport::Operation;
+use super::{Kind, Store};
 use crate::http::conditional::{Comparison, names};
 use crate::http::media;
 use crate::limits;
@@ -42,7 +42,7 @@ enum Condition {
     /// There must be none.
     Absent,
     /// It must be this version.
-    Version(String),
+    Version(UpdateVersion),
 }
 
 impl Condition {
@@ -50,43 +50,56 @@ impl Condition {
     /// (lists of tags, weak ones, `If-Match: *`) is decided here, and becomes a condition on what was found.
     fn of(fields: &HeaderMap, present: Option<&ObjectMeta>) -> Option<Condition> {
         let field = |name: HeaderName| fields.get(name).map(HeaderValue::as_bytes);
-        let tag = present.and_then(|object| object.e_tag.as_deref());
-        let named = |list: &[u8], comparison| match tag.and_then(entity_tag) {
+        let tag = present.and_then(|object| object.e_tag.as_deref()).and_then(entity_tag);
+        let named = |list: &[u8], comparison| match &tag {
             Some(tag) => names(list, tag.as_bytes(), comparison),
             None => present.is_some() && list.trim_ascii() == b"*",
         };
-        if let Some(list) = field(header::IF_MATCH) {
-            return named(list, Comparison::Strong).then(|| tag.map_or(Condition::None, Condition::version));
-        }
-        match (field(header::IF_NONE_MATCH), present) {
-            (None, _) => Some(Condition::None),
-            (Some(_), None) => Some(Condition::Absent),
-            (Some(list), Some(_)) if named(list, Comparison::Weak) => None,
-            (Some(_), Some(_)) => Some(tag.map_or(Condition::None, Condition::version)),
+        let found = || present.map_or(Condition::Absent, Condition::version);
+        match (field(header::IF_MATCH), field(header::IF_NONE_MATCH)) {
+            (Some(list), _) => named(list, Comparison::Strong).then(found),
+            (None, Some(list)) => (!named(list, Comparison::Weak)).then(found),
+            (None, None) => Some(Condition::None),
         }
     }
 
-    fn version(tag: &str) -> Condition {
-        Condition::Version(tag.to_owned())
+    fn version(object: &ObjectMeta) -> Condition {
+        Condition::Version(UpdateVersion { e_tag: object.e_tag.clone(), version: object.version.clone() })
     }
 
     fn mode(&self) -> PutMode {
         match self {
             Condition::None => PutMode::Overwrite,
             Condition::Absent => PutMode::Create,
-            Condition::Version(tag) => PutMode::Update(UpdateVersion { e_tag: Some(tag.clone()), version: None }),
+            Condition::Version(version) => PutMode::Update(version.clone()),
         }
     }
 
-    /// The same for the last request of a multipart upload.
-    fn field(&self) -> Option<(HeaderName, HeaderValue)> {
+    /// The same as a field of the last request of a multipart upload, if that can have one.
+    fn field(&self, kind: Kind) -> Option<(HeaderName, HeaderValue)> {
+        let (name, value) = match (kind, self) {
+            // The field would have to be signed.
+            (Kind::Azure, _) | (_, Condition::None) => return None,
+            (Kind::Gcs, Condition::Absent) => (GENERATION, "0"),
+            (Kind::Gcs, Condition::Version(version)) => (GENERATION, version.version.as_deref()?),
+            (Kind::S3, Condition::Absent) => (header::IF_NONE_MATCH, "*"),
+            (Kind::S3, Condition::Version(version)) => (header::IF_MATCH, version.e_tag.as_deref()?),
+        };
+        HeaderValue::from_str(value).ok().map(|value| (name, value))
+    }
+
+    /// Whether it holds where `present` is there now.
+    fn holds(&self, present: Option<&ObjectMeta>) -> bool {
         match self {
-            Condition::None => None,
-            Condition::Absent => Some((header::IF_NONE_MATCH, HeaderValue::from_static("*"))),
-            Condition::Version(tag) => HeaderValue::from_str(tag).ok().map(|tag| (header::IF_MATCH, tag)),
+            Condition::None => true,
+            Condition::Absent => present.is_none(),
+            Condition::Version(version) => present.is_some_and(|object| object.e_tag == version.e_tag),
         }
     }
 }
+
+/// How Google's store is told which version is meant.
+const GENERATION: HeaderName = HeaderName::from_static("x-goog-if-generation-match");
 
 /// A body in parts of one size, the last excepted.
 struct Parts {
@@ -165,9 +178,8 @@ impl Store {
         let Some(key) = self.key(head) else {
             return Ok(text(StatusCode::BAD_REQUEST, "no object can have this name"));
         };
-        let present = match self.look(&key).await? {
-            Ok(object) => Some(object),
-            Err(answer) if answer.status() == StatusCode::NOT_FOUND => None,
+        let present = match self.present(&key).await? {
+            Ok(present) => present,
             Err(answer) => return Ok(answer),
         };
         let Some(condition) = Condition::of(&head.headers, present.as_ref()) else {
@@ -196,6 +208,15 @@ impl Store {
         })
     }
 
+    /// What is there now. The inner error is an answer instead.
+    async fn present(&self, key: &Path) -> Result<Result<Option<ObjectMeta>, Answer>, Fault> {
+        Ok(match self.look(key).await? {
+            Ok(object) => Ok(Some(object)),
+            Err(answer) if answer.status() == StatusCode::NOT_FOUND => Ok(None),
+            Err(answer) => Err(answer),
+        })
+    }
+
     async fn put_at_once(
         &self,
         key: &Path,
@@ -217,7 +238,7 @@ impl Store {
         attributes: Attributes,
         condition: &Condition,
     ) -> Result<Result<PutResult, Answer>, Fault> {
-        let operation = Operation::completed_if(condition.field());
+        let operation = Operation::completed_if(condition.field(self.kind));
         let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
         let mut upload = match operation.scope(self.objects.put_multipart_opts(key, options)).await {
             Ok(parts) => Upload(Some(parts)),
@@ -231,6 +252,16 @@ impl Store {
                 return of_error(&error, &operation).map(Err);
             }
             if parts.is_over {
+                // Once more, where the store is not asked in the same step, or ignores it.
+                if !matches!(condition, Condition::None) {
+                    let present = match self.present(key).await? {
+                        Ok(present) => present,
+                        Err(answer) => return Ok(Err(answer)),
+                    };
+                    if !condition.holds(present.as_ref()) {
+                        return Ok(Err(text(StatusCode::PRECONDITION_FAILED, CONDITION_FAILED)));
+                    }
+                }
                 return outcome(operation.scope(upload.complete()).await, &operation);
             }
             part = parts.next().await?;
