@@ -257,14 +257,8 @@ pub const STORE_PARTS: u64 = 10_000;
 /// Bytes of parts in memory of all uploads to object stores; further uploads wait, and their clients with them.
 pub const STORE_UPLOAD_BYTES: u64 = 4 * STORE_PART_BYTES;
 
-/// Requests that wait for a connection to an object store; with more of them the next is answered 503.
-pub const STORE_WAITING: usize = 1024;
-
-/// How long a connection to an object store is kept when it is not used: stores close them after a few seconds more.
-pub const STORE_KEEP: Duration = Duration::from_secs(15);
-
-/// Bytes of the head of a store's answer.
-pub const STORE_HEAD_BYTES: usize = 64 << 10;
+/// Servers to which connections are kept for one object store: itself, and those who give credentials.
+pub const STORE_SERVERS: usize = 8;
 
 /// Bytes of what a store answers that is no object: errors, and pages of listings, which have 1,000 names of 1 KiB each at most.
 pub const STORE_TEXT_BYTES: u64 = 8 << 20;

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay::origin::remote::store::{Patience, Store, StoreOptions};
+use forebay::origin::remote::http::Bounds;
+use forebay::origin::remote::store::{Store, StoreOptions};
 use forebay::origin::remote::{Answer, Body, Fault, empty};
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
@@ -21,12 +22,7 @@ fn options(endpoint: &str) -> StoreOptions {
         endpoint: Some(endpoint.to_owned()),
         environment: stores::environment(),
         authorities: None,
-        patience: Patience {
-            connect: Duration::from_secs(5),
-            answer: Duration::from_secs(30),
-            idle: Duration::from_secs(30),
-        },
-        connections: 8,
+        bounds: Bounds { connections: 8, ..Bounds::default() },
     }
 }
 
@@ -398,8 +394,8 @@ async fn scripted(
 ) -> (Result<Read, Fault>, Vec<upstream::Request>) {
     let server = upstream::Server::start(script);
     let mut options = options(&format!("http://{}", server.addr()));
-    options.patience.answer = Duration::from_millis(700);
-    options.patience.idle = Duration::from_millis(700);
+    options.bounds.first_byte_timeout = Duration::from_millis(700);
+    options.bounds.idle_timeout = Duration::from_millis(700);
     let store = Store::open(&format!("s3://{BUCKET}"), &options).unwrap();
     (ask(&store, "GET", "/object", fields, empty()).await, server.requests())
 }
@@ -589,7 +585,8 @@ async fn connections_are_bounded_and_those_who_wait_are_served() {
         now.fetch_sub(1, Ordering::SeqCst);
         object("\"a\"", CONTENT)
     });
-    let options = StoreOptions { connections: 2, ..options(&format!("http://{}", server.addr())) };
+    let mut options = options(&format!("http://{}", server.addr()));
+    options.bounds.connections = 2;
     let store = Arc::new(Store::open("s3://b", &options).unwrap());
     let mut reads = tokio::task::JoinSet::new();
     for number in 0..12 {

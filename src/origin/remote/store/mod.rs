@@ -16,7 +16,6 @@ mod write;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
@@ -30,23 +29,13 @@ use object_store::path::Path;
 use object_store::{BackoffConfig, RetryConfig};
 use tokio::sync::Semaphore;
 
+use super::http::Bounds;
 use super::tls::{self, NoAuthorities};
 use super::{Answer, Ask, Fault};
 use crate::limits;
 use transport::Transport;
 
 pub use listing::{Listed, Page};
-
-/// How long a store may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// To accept a connection.
-    pub connect: Duration,
-    /// To begin its answer, and to have a connection free.
-    pub answer: Duration,
-    /// Between two pieces of an answer.
-    pub idle: Duration,
-}
 
 /// How a store is reached.
 #[derive(Debug, Clone)]
@@ -57,9 +46,8 @@ pub struct StoreOptions {
     pub environment: Vec<(String, String)>,
     /// A file of certificates that are believed instead of those that the system trusts.
     pub authorities: Option<PathBuf>,
-    pub patience: Patience,
-    /// Connections to the store.
-    pub connections: usize,
+    /// What asking it may cost. What may be tried again is, whatever this says: the crate decides that.
+    pub bounds: Bounds,
 }
 
 /// Why a store cannot be used at all.
@@ -181,9 +169,11 @@ fn configure<Key: std::str::FromStr, Builder>(
     })
 }
 
-fn transport(options: &StoreOptions, anonymous: bool) -> Result<Transport, NoStore> {
+fn transport(options: &StoreOptions, is_anonymous: bool) -> Result<Transport, NoStore> {
     let tls = tls::client(options.authorities.as_deref())?;
-    Ok(Transport::new(tls, options.patience, options.connections, anonymous))
+    // The crate tries again itself.
+    let bounds = Bounds { retries: 0, ..options.bounds.clone() };
+    Ok(Transport::new(tls, bounds, is_anonymous))
 }
 
 fn open_s3(bucket: &str, options: &StoreOptions) -> Result<object_store::aws::AmazonS3, NoStore> {
@@ -207,12 +197,12 @@ fn open_s3(bucket: &str, options: &StoreOptions) -> Result<object_store::aws::Am
         // names for their buckets.
         builder = builder.with_virtual_hosted_style_request(endpoint.is_none() && !bucket.contains('.'));
     }
-    let anonymous = given_as_true(builder.get_config_value(&AmazonS3ConfigKey::SkipSignature));
+    let is_anonymous = given_as_true(builder.get_config_value(&AmazonS3ConfigKey::SkipSignature));
     builder
         .with_bucket_name(bucket)
         .with_disable_bulk_delete(true)
         .with_retry(retries())
-        .with_http_connector(transport(options, anonymous)?)
+        .with_http_connector(transport(options, is_anonymous)?)
         .build()
         .map_err(NoStore::Setup)
 }
@@ -221,11 +211,11 @@ fn open_gcs(bucket: &str, options: &StoreOptions) -> Result<object_store::gcp::G
     let builder = configure(options, "GOOGLE_", GoogleCloudStorageBuilder::new(), |builder, key, value| {
         builder.with_config(key, value)
     });
-    let anonymous = given_as_true(builder.get_config_value(&GoogleConfigKey::SkipSignature));
+    let is_anonymous = given_as_true(builder.get_config_value(&GoogleConfigKey::SkipSignature));
     builder
         .with_bucket_name(bucket)
         .with_retry(retries())
-        .with_http_connector(transport(options, anonymous)?)
+        .with_http_connector(transport(options, is_anonymous)?)
         .build()
         .map_err(NoStore::Setup)
 }
@@ -234,11 +224,11 @@ fn open_azure(container: &str, options: &StoreOptions) -> Result<object_store::a
     let builder = configure(options, "AZURE_", MicrosoftAzureBuilder::new(), |builder, key, value| {
         builder.with_config(key, value)
     });
-    let anonymous = given_as_true(builder.get_config_value(&AzureConfigKey::SkipSignature));
+    let is_anonymous = given_as_true(builder.get_config_value(&AzureConfigKey::SkipSignature));
     builder
         .with_container_name(container)
         .with_retry(retries())
-        .with_http_connector(transport(options, anonymous)?)
+        .with_http_connector(transport(options, is_anonymous)?)
         .build()
         .map_err(NoStore::Setup)
 }

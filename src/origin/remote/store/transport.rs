@@ -1,4 +1,4 @@
-//! The HTTP client by which the crate asks stores, and whoever gives it credentials.
+//! The HTTP client by which the crate asks stores, and whoever gives it credentials: connections are those of [`Pool`].
 //!
 //! The crate tells its callers little of what a store answered. So this client notes the last answer of each operation
 //! ([`Heard`]), and puts a [`Fault`] at the bottom of the errors that it makes.
@@ -6,26 +6,20 @@
 use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector as Sockets;
-use hyper_util::client::legacy::{Client, Error as ClientError};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use object_store::client as crated;
-use object_store::client::{HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody};
+use object_store::client::{HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep};
+use rustls::ClientConfig;
 
-use super::super::Fault;
-use super::Patience;
+use super::super::http::{Bounds, Endpoint, Pool};
+use super::super::{Ask, Body, Fault};
 use crate::limits;
 
 tokio::task_local! {
@@ -74,76 +68,110 @@ impl Operation {
     }
 }
 
-/// The client. It keeps connections, and bounds how many there are.
-#[derive(Debug, Clone)]
-pub(super) struct Transport {
-    client: Client<HttpsConnector<Sockets>, HttpRequestBody>,
-    patience: Patience,
-    connections: Arc<Semaphore>,
-    waiting: Arc<AtomicUsize>,
+/// The client. It keeps connections, and bounds how many there are to each server.
+#[derive(Clone)]
+pub(super) struct Transport(Arc<Shared>);
+
+struct Shared {
+    bounds: Bounds,
+    /// How connections are made safe, where they are.
+    tls: ClientConfig,
+    /// The store, and whoever gives credentials: by scheme and authority.
+    pools: Mutex<Vec<(Server, Pool)>>,
     /// The store is asked without credentials.
-    anonymous: bool,
+    is_anonymous: bool,
+}
+
+/// A server: whether TLS is spoken, its name, and its port.
+#[derive(Clone, PartialEq, Eq)]
+struct Server {
+    is_safe: bool,
+    host: String,
+    port: u16,
+}
+
+impl Server {
+    fn of(uri: &Uri) -> Option<Server> {
+        let is_safe = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return None,
+        };
+        let host = uri.host()?.trim_start_matches('[').trim_end_matches(']').to_owned();
+        Some(Server { is_safe, host, port: uri.port_u16().unwrap_or(if is_safe { 443 } else { 80 }) })
+    }
 }
 
 impl Transport {
-    pub fn new(tls: rustls::ClientConfig, patience: Patience, connections: usize, anonymous: bool) -> Transport {
-        let mut sockets = Sockets::new();
-        sockets.enforce_http(false);
-        sockets.set_nodelay(true);
-        sockets.set_connect_timeout(Some(patience.connect));
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(sockets);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(limits::STORE_KEEP)
-            .pool_max_idle_per_host(connections)
-            .http1_max_buf_size(limits::STORE_HEAD_BYTES)
-            .build(connector);
-        let connections = Arc::new(Semaphore::new(connections));
-        Transport { client, patience, connections, waiting: Arc::default(), anonymous }
+    pub fn new(tls: ClientConfig, bounds: Bounds, is_anonymous: bool) -> Transport {
+        Transport(Arc::new(Shared { bounds, tls, pools: Mutex::default(), is_anonymous }))
     }
 
-    /// Waits for one of the connections; not for ever, and not behind too many.
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, HttpError> {
-        if let Ok(permit) = self.connections.clone().try_acquire_owned() {
-            return Ok(permit);
+    /// The connections to a server.
+    fn pool(&self, uri: &Uri) -> Result<Pool, Fault> {
+        let server = Server::of(uri).ok_or(Fault::Target("it is no address of a server"))?;
+        let mut pools = self.0.pools.lock();
+        if let Some((_, pool)) = pools.iter().find(|(known, _)| *known == server) {
+            return Ok(pool.clone());
         }
-        let place = Place::take(&self.waiting).ok_or_else(|| because(HttpErrorKind::Unknown, Fault::Busy))?;
-        let permit = tokio::time::timeout(self.patience.answer, self.connections.clone().acquire_owned()).await;
-        drop(place);
-        permit.ok().and_then(Result::ok).ok_or_else(|| because(HttpErrorKind::Unknown, Fault::Busy))
+        let tls = server.is_safe.then(|| self.0.tls.clone());
+        let endpoint = Endpoint::new(&server.host, server.port, tls)
+            .map_err(|error| Fault::Unreachable(format!("{}: {error}", server.host)))?;
+        let pool = Pool::new(endpoint, self.0.bounds.clone());
+        if pools.len() >= limits::STORE_SERVERS {
+            pools.remove(0);
+        }
+        pools.push((server, pool.clone()));
+        Ok(pool)
     }
 
-    async fn ask(self, mut request: HttpRequest, operation: Operation) -> Result<HttpResponse, HttpError> {
-        if let Some((name, value)) = &operation.on_completion
-            && is_completion(request.method(), request.uri())
-        {
-            request.headers_mut().insert(name.clone(), value.clone());
-        }
-        let by_store = self.anonymous || is_signed(&request);
+    async fn ask(self, request: HttpRequest, operation: Operation) -> Result<HttpResponse, HttpError> {
+        let by_store = self.0.is_anonymous || is_signed(&request);
         let asks_for_part = request.headers().contains_key(header::RANGE);
-        let permit = self.permit().await?;
-        let limit = self.patience.answer;
-        let answered = match tokio::time::timeout(limit, self.client.request(request)).await {
-            Ok(answered) => answered.map_err(failure),
-            Err(_elapsed) => Err((HttpErrorKind::Timeout, Fault::TimedOut { waited_for: "answered", limit })),
+        let answered = match self.pool(request.uri()) {
+            Ok(pool) => pool.send(in_origin_form(request, &operation)?).await,
+            Err(fault) => Err(fault),
         };
-        let response = answered.map_err(|(kind, fault)| match by_store {
-            true => because(kind, fault),
-            false => because(kind, Fault::Credentials(format!("whoever gives them does not answer: {fault}"))),
+        let answer = answered.map_err(|fault| match by_store {
+            true => failure(fault),
+            false => {
+                let reason = format!("whoever gives them does not answer: {fault}");
+                HttpError::new(failure(fault).kind(), Fault::Credentials(reason))
+            }
         })?;
-        let (mut parts, body) = response.into_parts();
+        let (mut parts, body) = answer.into_parts();
         // Some stores send a part with the status of a whole.
         if asks_for_part && parts.status == StatusCode::OK && parts.headers.contains_key(header::CONTENT_RANGE) {
             parts.status = StatusCode::PARTIAL_CONTENT;
         }
         *operation.heard.lock() = Some(Heard { by_store, status: parts.status, fields: parts.headers.clone() });
-        let bound = match operation.is_object && parts.status.is_success() {
+        let left = match operation.is_object && parts.status.is_success() {
             true => u64::MAX,
             false => limits::STORE_TEXT_BYTES,
         };
-        let body = Watched::new(body, self.patience.idle, bound, permit);
-        Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
+        Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(Bounded { body: Mutex::new(body), left })))
+    }
+}
+
+/// The request as it is sent: its target without the server, which Host names.
+fn in_origin_form(request: HttpRequest, operation: &Operation) -> Result<Ask, HttpError> {
+    let (mut parts, body) = request.into_parts();
+    if let Some((name, value)) = &operation.on_completion
+        && is_completion(&parts.method, &parts.uri)
+    {
+        parts.headers.insert(name.clone(), value.clone());
+    }
+    let is_one = || failure(Fault::Target("it is no address of a server"));
+    let host = parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    parts.headers.insert(header::HOST, host.ok_or_else(is_one)?);
+    parts.uri = parts.uri.path_and_query().map_or("/", |target| target.as_str()).parse().map_err(|_| is_one())?;
+    let broken = |error: HttpError| Fault::Request(error.to_string());
+    Ok(Ask::from_parts(parts, body.map_err(broken).boxed_unsync()))
+}
+
+impl std::fmt::Debug for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Transport")
     }
 }
 
@@ -171,106 +199,10 @@ impl crated::HttpService for Transport {
 /// Whether this is the last request of a multipart upload, in the terms of S3 and GCS, or of Azure.
 fn is_completion(method: &Method, uri: &Uri) -> bool {
     let query = uri.query().unwrap_or_default();
-    let has = |wanted: &str| query.split('&').any(|pair| pair == wanted);
     match *method {
         Method::POST => query.split('&').any(|pair| pair.starts_with("uploadId=")),
-        Method::PUT => has("comp=blocklist"),
+        Method::PUT => query.split('&').any(|pair| pair == "comp=blocklist"),
         _ => false,
-    }
-}
-
-/// A place among those who wait.
-struct Place<'a>(&'a AtomicUsize);
-
-impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicUsize) -> Option<Place<'a>> {
-        let place = Place(waiting);
-        (waiting.fetch_add(1, Ordering::Relaxed) < limits::STORE_WAITING).then_some(place)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The body of an answer: it may not pause for too long, is cut where it has no reason to be that long, and holds its
-/// connection until it ends.
-struct Watched {
-    body: Incoming,
-    pause: Pin<Box<Sleep>>,
-    limit: Duration,
-    bound: u64,
-    permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Watched {
-    fn new(body: Incoming, limit: Duration, bound: u64, permit: OwnedSemaphorePermit) -> Watched {
-        // Nobody waits for the rest of a body that has ended.
-        let permit = (!body.is_end_stream()).then_some(permit);
-        Watched { body, pause: Box::pin(tokio::time::sleep(limit)), limit, bound, permit }
-    }
-
-    fn end(&mut self, error: Option<HttpError>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
-        self.permit = None;
-        Poll::Ready(error.map(Err))
-    }
-}
-
-impl Body for Watched {
-    type Data = Bytes;
-    type Error = HttpError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
-        match Pin::new(&mut self.body).poll_frame(context) {
-            Poll::Ready(Some(Ok(frame))) => {
-                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-                if length > self.bound {
-                    let text = format!("it is longer than {} bytes", limits::STORE_TEXT_BYTES);
-                    return self.end(Some(because(HttpErrorKind::Decode, Fault::Broken(text))));
-                }
-                self.bound -= length;
-                let next = Instant::now() + self.limit;
-                self.pause.as_mut().reset(next);
-                if self.body.is_end_stream() {
-                    self.permit = None;
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => {
-                let fault = Fault::Broken(format!("it ended early: {error}"));
-                self.end(Some(because(HttpErrorKind::Interrupted, fault)))
-            }
-            Poll::Ready(None) => self.end(None),
-            Poll::Pending => match self.pause.as_mut().poll(context) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(()) => {
-                    let fault = Fault::TimedOut { waited_for: "sent the next bytes", limit: self.limit };
-                    self.end(Some(because(HttpErrorKind::Timeout, fault)))
-                }
-            },
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// Why a request was not answered.
-fn failure(error: ClientError) -> (HttpErrorKind, Fault) {
-    let text = causes(&error);
-    match error.is_connect() {
-        true => (HttpErrorKind::Connect, Fault::Unreachable(text)),
-        false => (HttpErrorKind::Interrupted, Fault::Broken(text)),
     }
 }
 
@@ -280,17 +212,54 @@ fn is_signed(request: &HttpRequest) -> bool {
     request.headers().contains_key(header::AUTHORIZATION) || query.split('&').any(|pair| pair.starts_with("sig="))
 }
 
-fn because(kind: HttpErrorKind, fault: Fault) -> HttpError {
-    HttpError::new(kind, fault)
+/// The body of an answer, of which only so many bytes may come. The crate wants bodies that threads may share, which
+/// nobody does.
+struct Bounded {
+    body: Mutex<Body>,
+    left: u64,
 }
 
-/// The innermost reason of an error: those around it say only where it came from.
-fn causes(error: &dyn Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
+impl HttpBody for Bounded {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        let frame = std::task::ready!(Pin::new(self.body.get_mut()).poll_frame(context));
+        let length = match &frame {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
+            Some(Err(_)) | None => 0,
+        };
+        if length > self.left {
+            let text = format!("it is longer than {} bytes", limits::STORE_TEXT_BYTES);
+            return Poll::Ready(Some(Err(HttpError::new(HttpErrorKind::Decode, Fault::Broken(text)))));
+        }
+        self.left -= length;
+        Poll::Ready(frame.map(|frame| frame.map_err(failure)))
     }
-    innermost.to_string()
+
+    fn is_end_stream(&self) -> bool {
+        self.body.lock().is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.lock().size_hint()
+    }
+}
+
+/// The crate's error for a fault, by which it decides whether to try again.
+fn failure(fault: Fault) -> HttpError {
+    let kind = match fault {
+        Fault::Unreachable(_) => HttpErrorKind::Connect,
+        Fault::TimedOut { .. } => HttpErrorKind::Timeout,
+        Fault::Broken(_) => HttpErrorKind::Interrupted,
+        Fault::Busy | Fault::Credentials(_) | Fault::Looped | Fault::Target(_) | Fault::Request(_) => {
+            HttpErrorKind::Unknown
+        }
+    };
+    HttpError::new(kind, fault)
 }
 
 /// The fault at the bottom of an error of the crate, if this client made it.
