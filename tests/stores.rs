@@ -130,6 +130,11 @@ async fn reads_as_from_an_http_server(store: &Store) {
             _ => {}
         }
     }
+}
+
+/// Ranges, and names under which there is nothing.
+async fn ranges_are_answered_as_by_an_http_server(store: &Store) {
+    let content = bytes(1, 100_000);
     for (range, from, to) in [
         ("bytes=0-0", 0, 1),
         ("bytes=5-99", 5, 100),
@@ -247,6 +252,7 @@ impl hyper::body::Body for Pieces {
 
 async fn everything(store: &Store) {
     reads_as_from_an_http_server(store).await;
+    ranges_are_answered_as_by_an_http_server(store).await;
     any_name_is_a_name(store).await;
     writes_as_to_an_http_server(store).await;
     large_objects_go_in_parts(store).await;
