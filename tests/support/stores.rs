@@ -10,6 +10,12 @@ use std::sync::mpsc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use forebay::origin::remote::http::Bounds;
+use forebay::origin::remote::store::{Store, StoreOptions};
+use forebay::origin::remote::{Answer, Body, Fault, empty};
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
 use sha2::{Digest, Sha256};
 
 use super::PATIENCE;
@@ -148,4 +154,73 @@ pub fn raw(endpoint: &str, request: &str) -> String {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+pub fn options(endpoint: &str) -> StoreOptions {
+    StoreOptions {
+        endpoint: Some(endpoint.to_owned()),
+        environment: environment(),
+        authorities: None,
+        bounds: Bounds { connections: 8, ..Bounds::default() },
+    }
+}
+
+pub fn open(backing: &Backing) -> Store {
+    Store::open(&format!("s3://{BUCKET}/some/prefix"), &options(&backing.endpoint)).unwrap()
+}
+
+pub fn whole(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// An answer that was read to its end.
+pub struct Answered {
+    pub status: u16,
+    pub fields: hyper::HeaderMap,
+    pub body: Bytes,
+}
+
+impl std::fmt::Debug for Answered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let start = String::from_utf8_lossy(&self.body[..self.body.len().min(200)]);
+        write!(f, "{} {:?} {} bytes: {start:?}", self.status, self.fields, self.body.len())
+    }
+}
+
+impl Answered {
+    #[track_caller]
+    pub fn field(&self, name: &str) -> &str {
+        self.fields.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Answered {
+        assert_eq!(self.status, status, "{self:?}");
+        self
+    }
+}
+
+pub async fn read(answer: Answer) -> Result<Answered, Fault> {
+    let (head, body) = answer.into_parts();
+    Ok(Answered { status: head.status.as_u16(), fields: head.headers, body: body.collect().await?.to_bytes() })
+}
+
+pub async fn ask(
+    store: &Store,
+    method: &str,
+    target: &str,
+    fields: &[(&str, &str)],
+    body: Body,
+) -> Result<Answered, Fault> {
+    let request = Request::builder().method(method).uri(target);
+    let request = fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    read(store.send(request.body(body).unwrap()).await?).await
+}
+
+pub async fn get(store: &Store, target: &str, fields: &[(&str, &str)]) -> Answered {
+    ask(store, "GET", target, fields, empty()).await.unwrap()
+}
+
+pub async fn put(store: &Store, target: &str, fields: &[(&str, &str)], body: &[u8]) -> Answered {
+    ask(store, "PUT", target, fields, whole(body.to_vec())).await.unwrap()
 }
