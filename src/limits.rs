@@ -77,6 +77,10 @@ pub const FOLLOW_PERIOD: Duration = Duration::from_millis(250);
 /// How often a thread does that at most; where the revalidation interval asks for more, everybody who needs the root looks.
 pub const FOLLOW_PERIOD_MIN: Duration = Duration::from_millis(5);
 
+/// Names that are remembered to be missing where there is a fallback for them: 128 KiB. Of two that share a place, the one that was
+/// looked for last is.
+pub const MISSING_NAMES: usize = 4096;
+
 /// Ranges of one request; with more of them it is answered with the whole file.
 pub const RANGES: usize = 64;
 

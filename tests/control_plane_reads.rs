@@ -6,13 +6,6 @@ use std::fs;
 
 use support::{Client, Response, Server, bytes, until};
 
-/// A connection that is on the control plane.
-fn control_plane(server: &Server) -> Client {
-    let mut client = server.connect();
-    client.ask("GET /.forebay/health", b"").expect(200);
-    client
-}
-
 /// What both planes must say alike.
 fn essence(response: &Response) -> (u16, Vec<(String, String)>, Vec<u8>) {
     let differs = ["date", "connection"];
@@ -31,7 +24,7 @@ fn both_lanes_answer_alike() {
         fs::write(root.path().join(name), bytes(length as u64, length)).unwrap();
     }
     let server = Server::start(root.path(), &["--arena", "1MiB", "--revalidate", "1h"]);
-    let mut full = control_plane(&server);
+    let mut full = server.control_plane();
     for name in ["empty", "small.txt", "packed.html", "large.bin", "huge.bin"] {
         server.get(&format!("/{name}")).expect(200);
         let etag = server.get(&format!("/{name}")).field("etag").unwrap().to_owned();
@@ -57,7 +50,7 @@ fn both_lanes_answer_alike() {
         }
     }
     for target in ["/no", "/%2e%2e/x", "/a%00"] {
-        let (fast, slow) = (server.get(target), control_plane(&server).ask(&format!("GET {target}"), b""));
+        let (fast, slow) = (server.get(target), server.control_plane().ask(&format!("GET {target}"), b""));
         assert!(essence(&fast) == essence(&slow), "{target}: {fast:?} {slow:?}");
     }
 }
@@ -66,7 +59,7 @@ fn both_lanes_answer_alike() {
 fn a_miss_on_the_control_plane_fills_the_cache_for_both() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path(), &["--revalidate", "1h"]);
-    let mut full = control_plane(&server);
+    let mut full = server.control_plane();
     for (name, length) in [("a", 0), ("b", 5_000), ("c", 2 << 20), ("d", 20 << 20)] {
         let body = bytes(7, length);
         fs::write(root.path().join(name), &body).unwrap();
@@ -92,7 +85,7 @@ fn a_stampede_on_both_lanes_reads_the_file_once() {
         for number in 0..24 {
             let (server, body) = (&server, &body);
             scope.spawn(move || {
-                let mut client = if number % 2 == 0 { control_plane(server) } else { server.connect() };
+                let mut client = if number % 2 == 0 { server.control_plane() } else { server.connect() };
                 assert!(client.ask("GET /a", b"").expect(200).body == *body);
             });
         }
@@ -106,7 +99,7 @@ fn the_control_plane_follows_the_disk() {
     let path = root.path().join("a");
     fs::write(&path, "one").unwrap();
     let server = Server::start(root.path(), &["--revalidate", "50ms"]);
-    let mut full = control_plane(&server);
+    let mut full = server.control_plane();
     assert_eq!(full.ask("GET /a", b"").text(), "one");
     let next = root.path().join("next");
     fs::write(&next, "two").unwrap();
@@ -121,14 +114,14 @@ fn a_client_that_leaves_or_stalls_harms_nobody() {
     let root = tempfile::tempdir().unwrap();
     fs::write(root.path().join("huge"), bytes(1, 8 << 20)).unwrap();
     let server = Server::start(root.path(), &["--arena", "1MiB", "--send-timeout", "300ms"]);
-    let mut stalled: Vec<Client> = (0..20).map(|_| control_plane(&server)).collect();
+    let mut stalled: Vec<Client> = (0..20).map(|_| server.control_plane()).collect();
     for client in &mut stalled {
         client.send(b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n");
     }
     for _ in 0..20 {
-        control_plane(&server).send(b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n");
+        server.control_plane().send(b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n");
     }
-    assert_eq!(control_plane(&server).ask("GET /huge", b"").body.len(), 8 << 20);
+    assert_eq!(server.control_plane().ask("GET /huge", b"").body.len(), 8 << 20);
     until("the stalled ones to be given up", || server.sample("forebay_timeouts_total{kind=\"send\"}") >= 20);
     until("the rest to be forgotten", || server.sample("forebay_control_connections") == 1);
 }
@@ -139,7 +132,7 @@ fn a_file_written_while_it_is_streamed_breaks_the_response_off() {
     let path = root.path().join("huge");
     fs::write(&path, bytes(1, 64 << 20)).unwrap();
     let server = Server::start(root.path(), &["--arena", "1MiB"]);
-    let mut client = control_plane(&server);
+    let mut client = server.control_plane();
     client.send(b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\n");
     // The response has begun, and is far from its end: the socket's buffers do not hold 64 MiB.
     until("the response to begin", || {
@@ -188,7 +181,7 @@ fn who_ends_their_side_gets_the_answers_that_are_owed() {
     let body = bytes(1, 3 << 20);
     fs::write(root.path().join("a"), &body).unwrap();
     let server = Server::start(root.path(), &["--arena", "1MiB"]);
-    let mut client = control_plane(&server);
+    let mut client = server.control_plane();
     client.send(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\nAccept: text/plain\r\n\r\n");
     client.finish();
     assert!(client.final_response("PUT").expect(200).body == body);

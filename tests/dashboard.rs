@@ -4,29 +4,13 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
+use support::tools::page_in_browser;
 use support::{Server, bytes};
-
-const BROWSER: &str = "/usr/bin/chromium";
 
 /// The page as it stands after `budget_ms` of the browser's virtual time; None where there is no browser.
 fn dump(address: &str, profile: &Path, width: u32, budget_ms: u32) -> Option<String> {
-    if !Path::new(BROWSER).exists() {
-        eprintln!("SKIPPED: {BROWSER} is not installed");
-        return None;
-    }
-    let output = Command::new("timeout")
-        .args(["120", BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--dump-dom"])
-        .arg(format!("--user-data-dir={}", profile.display()))
-        .arg(format!("--window-size={width},900"))
-        .arg(format!("--virtual-time-budget={budget_ms}"))
-        .arg(format!("http://{address}/.forebay/"))
-        .stderr(Stdio::null())
-        .output()
-        .expect("the browser runs");
-    assert!(output.status.success(), "the browser failed");
-    Some(String::from_utf8(output.stdout).expect("a page"))
+    page_in_browser(&format!("http://{address}/.forebay/"), profile, width, budget_ms)
 }
 
 /// The text of the element with this id.

@@ -4,7 +4,7 @@ mod support;
 
 use std::fs;
 
-use support::{Client, Server};
+use support::Server;
 
 const READS: &str = "GET, HEAD, OPTIONS";
 const WRITES: &str = "GET, HEAD, PUT, DELETE, OPTIONS";
@@ -17,13 +17,6 @@ fn root() -> tempfile::TempDir {
         fs::write(root.path().join(name), "text").unwrap();
     }
     root
-}
-
-/// A connection of each plane.
-fn planes(server: &Server) -> [(&'static str, Client); 2] {
-    let mut control = server.connect();
-    control.get("/.forebay/health").expect(200);
-    [("data", server.connect()), ("control", control)]
 }
 
 #[test]
@@ -53,7 +46,7 @@ fn each_target_says_which_methods_it_has() {
         ("/dir/.forebay/x", READS, READS),
     ] {
         for (server, allow) in [(&reading, READS), (&writing, allow_writing), (&hidden, allow_hidden)] {
-            for (plane, mut client) in planes(server) {
+            for (plane, mut client) in server.planes() {
                 let options = client.request("OPTIONS", target, &[]).expect(204);
                 assert_eq!(options.field("allow"), Some(allow), "{plane} {target}");
                 assert!(options.field("content-length").is_none() && options.field("content-type").is_none());
@@ -106,7 +99,7 @@ fn options_tell_nothing_to_whoever_may_not_read() {
 fn absolute_targets_are_answered_as_their_paths() {
     let root = root();
     let server = Server::start(root.path(), &[]);
-    for (plane, mut client) in planes(&server) {
+    for (plane, mut client) in server.planes() {
         for target in ["http://localhost/a.txt", "https://localhost/a.txt", "HTTPS://localhost:443/a.txt?q"] {
             assert_eq!(client.get(target).expect(200).text(), "text", "{plane} {target}");
         }
@@ -123,7 +116,7 @@ fn absolute_targets_are_answered_as_their_paths() {
 fn no_response_names_the_program() {
     let root = root();
     let server = Server::start(root.path(), &[]);
-    for (plane, mut client) in planes(&server) {
+    for (plane, mut client) in server.planes() {
         for (method, target) in [
             ("GET", "/a.txt"),
             ("GET", "/missing"),

@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use support::{Client, Response, Server, until};
+use support::{Response, Server, until};
 
 struct Site {
     dir: tempfile::TempDir,
@@ -32,13 +32,6 @@ impl Site {
     }
 }
 
-/// A connection of each plane.
-fn planes(server: &Server) -> [(&'static str, Client); 2] {
-    let mut control = server.connect();
-    control.request("HEAD", "/", &[]);
-    [("data", server.connect()), ("control", control)]
-}
-
 #[test]
 fn rules_set_fields_on_misses_hits_parts_and_304s() {
     let site = Site::new(&[("assets/app.css", b"body{}"), ("a.txt", b"text"), ("old.html", b"<p>\xe4")]);
@@ -58,7 +51,7 @@ fn rules_set_fields_on_misses_hits_parts_and_304s() {
     );
     let server = Server::start(&site.root(), &["--rules", &rules, "--header", "*.txt: X-Note: a: b"]);
     for _ in 0..2 {
-        for (plane, mut client) in planes(&server) {
+        for (plane, mut client) in server.planes() {
             let mut responses = vec![client.get("/assets/app.css"), client.request("HEAD", "/assets/app.css", &[])];
             let etag = responses[0].field("etag").unwrap().to_owned();
             responses.push(client.request("GET", "/assets/app.css", &[("If-None-Match", &etag)]));
@@ -108,6 +101,57 @@ fn a_preflight_is_answered_where_a_rule_allows_it() {
 }
 
 #[test]
+fn fields_that_always_hold_go_with_errors_redirects_and_listings() {
+    let site = Site::new(&[("dir/a.txt", b"text")]);
+    let rules = site.file(
+        "rules.toml",
+        r#"
+        [[rule]]
+        match = "/**"
+        always = true
+        set = { Strict-Transport-Security = "max-age=1", Content-Language = "en", Content-Security-Policy = "default-src 'self'" }
+        append = { Vary = "X-A" }
+        cors = { origin = "*" }
+        [[rule]]
+        match = "/**"
+        set = { X-File = "1" }
+        [[rule]]
+        match = "/old"
+        redirect = { to = "/new" }
+        "#,
+    );
+    let server = Server::start(&site.root(), &["--rules", &rules]);
+    for (plane, mut client) in server.planes() {
+        for (target, status) in [
+            ("/dir/a.txt", 200),
+            ("/missing", 404),
+            ("/.git/config", 404),
+            ("/missing/", 404),
+            ("/old", 301),
+            ("/dir", 301),
+            ("/dir/", 200),
+            ("/", 200),
+        ] {
+            for method in ["GET", "HEAD"] {
+                let response = client.request(method, target, &[]).expect(status);
+                let what = format!("{plane} {method} {target} {:?}", response.fields);
+                assert_eq!(response.field("strict-transport-security"), Some("max-age=1"), "{what}");
+                assert_eq!(response.field("access-control-allow-origin"), Some("*"), "{what}");
+                assert_eq!(response.field("content-security-policy"), Some("default-src 'self'"), "{what}");
+                let varies =
+                    response.fields.iter().filter(|(name, value)| name.eq_ignore_ascii_case("vary") && value == "X-A");
+                assert_eq!(varies.count(), 1, "{what}");
+                let is_file = target.ends_with(".txt");
+                assert_eq!(response.field("x-file").is_some(), is_file, "{what}");
+                assert_eq!(response.field("content-language").is_some(), is_file, "{what}");
+            }
+        }
+        // The server's own pages keep their own.
+        assert!(client.get("/.forebay/").field("strict-transport-security").is_none(), "{plane}");
+    }
+}
+
+#[test]
 fn what_has_moved_is_redirected_with_its_query() {
     let site = Site::new(&[("old/still-here", b"x"), ("new/a", b"y")]);
     let rules = site.file(
@@ -116,7 +160,7 @@ fn what_has_moved_is_redirected_with_its_query() {
          [[rule]]\nmatch = \"/blog\"\nredirect = { to = \"https://blog.example/\" }\n",
     );
     let server = Server::start(&site.root(), &["--rules", &rules]);
-    for (plane, mut client) in planes(&server) {
+    for (plane, mut client) in server.planes() {
         for (target, status, location) in [
             ("/old/a", 308, Some("/new/a")),
             ("/old/a%20b?x=1&y=%20", 308, Some("/new/a%20b?x=1&y=%20")),
@@ -135,7 +179,7 @@ fn pages_stand_for_errors() {
     let site = Site::new(&[("a.txt", b"text")]);
     let page = site.file("404.html", "<!doctype html><meta charset=utf-8><p>Not here");
     let server = Server::start(&site.root(), &["--error-page", &format!("404={page}")]);
-    for (plane, mut client) in planes(&server) {
+    for (plane, mut client) in server.planes() {
         for target in ["/no", "/no/", "/.git/config"] {
             let missing = client.get(target);
             assert_eq!((missing.status, missing.field("content-type")), (404, Some("text/html")), "{plane} {target}");
@@ -152,7 +196,7 @@ fn pages_stand_for_errors() {
 fn the_fallback_is_served_where_there_is_no_file() {
     let site = Site::new(&[("index.html", b"<p>app"), ("real.txt", b"real")]);
     let server = Server::start(&site.root(), &["--fallback", "/index.html"]);
-    for (plane, mut client) in planes(&server) {
+    for (plane, mut client) in server.planes() {
         for _ in 0..2 {
             for target in ["/app/route", "/app/route/", "/x?y", "/index.html"] {
                 let response: Response = client.get(target);
@@ -165,6 +209,48 @@ fn the_fallback_is_served_where_there_is_no_file() {
     }
     fs::remove_file(site.root().join("index.html")).unwrap();
     until("the fallback to be gone", || server.get("/app/route").status == 404);
+}
+
+#[test]
+fn what_is_missing_is_not_looked_for_again_and_again() {
+    let site = Site::new(&[("index.html", b"<p>app")]);
+    let options = ["--fallback", "index.html", "--revalidate", "1h", "--allow-writes"];
+    let server = Server::start(&site.root(), &options);
+    let fills = || server.sample("forebay_fills_total{event=\"started\"}");
+    for (plane, mut client) in server.planes() {
+        let route = format!("/route/{plane}");
+        assert_eq!(client.get(&route).text(), "<p>app");
+        let before = fills();
+        for _ in 0..10 {
+            assert_eq!(client.get(&route).expect(200).text(), "<p>app");
+        }
+        assert_eq!(fills(), before, "{plane}");
+        // What is put there is served at once.
+        server.put(&route, b"put").expect(201);
+        assert_eq!(client.get(&route).text(), "put", "{plane}");
+        server.delete(&route).expect(204);
+        assert_eq!(client.get(&route).text(), "<p>app", "{plane}");
+    }
+    // And what appears by other ways, within --revalidate.
+    let server = Server::start(&site.root(), &["--fallback", "index.html", "--revalidate", "20ms"]);
+    let mut client = server.connect();
+    assert_eq!(client.get("/new").text(), "<p>app");
+    fs::write(site.root().join("new"), "new").unwrap();
+    until("the file is served", || client.get("/new").text() == "new");
+}
+
+#[test]
+fn what_has_moved_has_moved_with_a_fallback_too() {
+    let site = Site::new(&[("index.html", b"<p>app"), ("old/still-here", b"x")]);
+    let rules = site.file("rules.toml", "[[rule]]\nmatch = \"/old/**\"\nredirect = { to = \"/new/$1\" }\n");
+    let server = Server::start(&site.root(), &["--rules", &rules, "--fallback", "index.html"]);
+    for (plane, mut client) in server.planes() {
+        for _ in 0..2 {
+            for (target, status) in [("/old/a", 301), ("/old/a/", 301), ("/old/still-here", 200), ("/new/a", 200)] {
+                assert_eq!(client.get(target).status, status, "{plane} {target}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -183,7 +269,7 @@ fn types_and_charsets_are_told_by_name_and_content() {
     ]);
     let server = Server::start(&site.root(), &[]);
     for _ in 0..2 {
-        for (plane, mut client) in planes(&server) {
+        for (plane, mut client) in server.planes() {
             for (name, kind) in [
                 ("declared.html", "text/html"),
                 ("plain.html", "text/html; charset=utf-8"),

@@ -4,7 +4,7 @@ mod support;
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use support::{Client, Response, Server, request, until};
 
 const PLAIN: &[u8] = b"the file as it is, in all its length";
@@ -33,13 +33,6 @@ fn tree() -> tempfile::TempDir {
     root
 }
 
-/// Both planes: the second connection has been handed to the control plane, where it stays.
-fn planes(server: &Server) -> [Client; 2] {
-    let mut control = server.connect();
-    assert_eq!(control.get("/.forebay/health").status, 200);
-    [server.connect(), control]
-}
-
 fn get(client: &mut Client, target: &str, accepts: &str, more: &[(&str, &str)]) -> Response {
     let fields = [&[("Accept-Encoding", accepts)], more].concat();
     client.request("GET", target, &fields)
@@ -53,7 +46,7 @@ fn coding(response: &Response) -> Option<&str> {
 fn the_best_variant_is_sent_and_described_as_the_file_in_a_coding() {
     let root = tree();
     let server = Server::start(root.path(), &["--revalidate", "1h"]);
-    for mut client in planes(&server) {
+    for (_, mut client) in server.planes() {
         for round in 0..3 {
             for (accepts, expected, body) in [
                 ("br;q=1, gzip;q=0.8", Some("br"), BROTLI),
@@ -89,7 +82,7 @@ fn the_best_variant_is_sent_and_described_as_the_file_in_a_coding() {
 fn conditions_and_ranges_are_those_of_the_variant() {
     let root = tree();
     let server = Server::start(root.path(), &["--revalidate", "1h"]);
-    for mut client in planes(&server) {
+    for (_, mut client) in server.planes() {
         let plain = client.get("/a.js").field("ETag").unwrap().to_owned();
         let variant = get(&mut client, "/a.js", "br", &[]).field("ETag").unwrap().to_owned();
         assert!(variant.starts_with('"') && variant != plain);
@@ -115,7 +108,7 @@ fn variants_follow_the_disk() {
     let root = tree();
     let server = Server::start(root.path(), &["--revalidate", "50ms"]);
     let root = root.path();
-    for mut client in planes(&server) {
+    for (_, mut client) in server.planes() {
         write(root, "b", PLAIN, 1000);
         let mut until_body = |what: &str, accepts: &str, body: &[u8]| {
             until(what, || get(&mut client, "/b", accepts, &[]).body == body);
@@ -139,6 +132,46 @@ fn variants_follow_the_disk() {
     }
 }
 
+/// The rule of a public comparison of servers for those that cache: two seconds after a file and its variants were replaced by others of
+/// the same length, nobody gets the old ones.
+#[test]
+fn a_release_of_the_same_lengths_is_served_within_two_seconds() {
+    let root = tree();
+    let server = Server::start(root.path(), &[]);
+    let kinds = [("identity", "a.js", PLAIN), ("br", "a.js.br", BROTLI), ("gzip", "a.js.gz", GZIP)];
+    let mut planes = server.planes();
+    let mut old: Vec<Vec<u8>> = kinds.iter().map(|(_, _, body)| body.to_vec()).collect();
+    for in_place in [false, true] {
+        for (_, client) in &mut planes {
+            for ((accepts, ..), body) in kinds.iter().zip(&old) {
+                until("it is cached", || get(client, "/a.js", accepts, &[]).is_hit());
+                assert_eq!(get(client, "/a.js", accepts, &[]).body, *body);
+            }
+        }
+        let new: Vec<Vec<u8>> = old.iter().map(|body| body.iter().rev().copied().collect()).collect();
+        for ((_, name, _), body) in kinds.iter().zip(&new) {
+            match in_place {
+                false => write(root.path(), name, body, 0),
+                true => fs::write(root.path().join(name), body).unwrap(),
+            }
+        }
+        // Asked for all the time, so that what was found current is found so again and again.
+        let replaced = Instant::now();
+        while replaced.elapsed() < Duration::from_secs(2) {
+            for (_, client) in &mut planes {
+                kinds.iter().for_each(|(accepts, ..)| drop(get(client, "/a.js", accepts, &[])));
+            }
+        }
+        for (plane, client) in &mut planes {
+            for ((accepts, ..), body) in kinds.iter().zip(&new) {
+                let response = get(client, "/a.js", accepts, &[]);
+                assert_eq!(response.body, *body, "{plane} {accepts} in place: {in_place}");
+            }
+        }
+        old = new;
+    }
+}
+
 #[test]
 fn a_variant_is_nothing_without_its_original() {
     let root = tree();
@@ -147,7 +180,7 @@ fn a_variant_is_nothing_without_its_original() {
     write(root.path(), "empty", b"", 1000);
     write(root.path(), "empty.br", b"", 900);
     let server = Server::start(root.path(), &[]);
-    for mut client in planes(&server) {
+    for (_, mut client) in server.planes() {
         assert_eq!(get(&mut client, "/gone", "br", &[]).status, 404);
         assert_eq!(get(&mut client, "/plain.css", "br", &[]).body, PLAIN, "a directory is no variant");
         assert_eq!(get(&mut client, "/empty", "br", &[]).body, b"");
@@ -176,7 +209,7 @@ fn many_at_once_get_what_they_asked_for() {
 fn they_can_be_turned_off() {
     let root = tree();
     let server = Server::start(root.path(), &["--no-precompressed"]);
-    for mut client in planes(&server) {
+    for (_, mut client) in server.planes() {
         let response = get(&mut client, "/a.js", "br, gzip", &[]);
         assert_eq!((coding(&response), response.field("Vary")), (None, None));
         assert_eq!(response.body, PLAIN);

@@ -13,6 +13,7 @@
 //! 6. **Plan** ([`plan`]): head, range of the body, and where its bytes come from; or a [`Refusal`].
 //! 7. **Negotiate** ([`variants`]): a precompressed variant of the file is sent instead, if there is one and it is preferred.
 
+pub mod fallback;
 pub mod joined;
 pub mod plan;
 pub mod refusal;
@@ -32,6 +33,7 @@ use crate::http::conditional::Conditions;
 use crate::http::encoding::Preferred;
 use crate::http::request::Method;
 use crate::wake::Waiter;
+use fallback::Fallback;
 use plan::{Plan, Source};
 use refusal::Refusal;
 use revalidate::Checked;
@@ -62,7 +64,7 @@ pub struct Terms<'a> {
     /// When the origin's root was last exchanged: monotonic nanoseconds.
     pub exchanged: u64,
     /// The file that is served where there is none of the name asked for.
-    pub fallback: Option<&'a [u8]>,
+    pub fallback: Option<&'a Fallback>,
     /// The time of this step: monotonic nanoseconds.
     pub now: u64,
     /// Whether to send an open file while it is being read into the arena, rather than what is in the arena already.
@@ -81,6 +83,8 @@ pub struct Exchange {
     lost: u8,
     /// There is no file of the name asked for, and the fallback is served.
     fell_back: bool,
+    /// When this exchange began to have the file looked for, if it is the one that did.
+    looked: Option<u64>,
     /// The original is found, and a variant of it is looked for.
     seeking: Option<Box<Seeking>>,
 }
@@ -123,7 +127,14 @@ pub enum Action {
 
 impl Default for Exchange {
     fn default() -> Exchange {
-        Exchange { forward: Forward::UriMiss, state: State::New, lost: 0, fell_back: false, seeking: None }
+        Exchange {
+            forward: Forward::UriMiss,
+            state: State::New,
+            lost: 0,
+            fell_back: false,
+            looked: None,
+            seeking: None,
+        }
     }
 }
 
@@ -147,13 +158,27 @@ impl Exchange {
             };
         }
         let Some(fallback) = terms.fallback else { return self.advance_with(terms, ask, &waiter) };
-        if !self.fell_back {
-            match self.advance_with(terms, ask, &waiter) {
-                Action::Refuse(Refusal::NotFound { .. }) => *self = Exchange { fell_back: true, ..Exchange::default() },
-                action => return action,
-            }
+        if self.fell_back {
+            return self.advance_with(terms, &Ask { name: fallback.name(), ..*ask }, &waiter);
         }
-        self.advance_with(terms, &Ask { name: fallback, ..*ask }, &waiter)
+        let is_new = matches!(self.state, State::New) && self.seeking.is_none();
+        if is_new && fallback.is_missing(ask.name, terms.revalidate, terms.exchanged, terms.now) {
+            return Action::Refuse(Refusal::of_failure(ask.name, Failure::NotFound, Forward::UriMiss));
+        }
+        let action = self.advance_with(terms, ask, &waiter);
+        if let (Action::Refuse(Refusal::NotFound { .. }), Some(looked)) = (&action, self.looked) {
+            fallback.note_missing(ask.name, looked);
+        }
+        action
+    }
+
+    /// Whether the fallback is served instead of the file that was refused, from the next step on.
+    pub fn fall_back(&mut self, terms: &Terms<'_>, ask: &Ask<'_>) -> bool {
+        let falls_back = terms.fallback.is_some() && !self.fell_back && !ask.is_index;
+        if falls_back {
+            *self = Exchange { fell_back: true, ..Exchange::default() };
+        }
+        falls_back
     }
 
     fn advance_with(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, waiter: &impl Fn() -> Waiter) -> Action {
@@ -209,7 +234,7 @@ impl Exchange {
                 self.state = State::Following { fill, collapsed: true };
                 None
             }
-            Lookup::Lead(permit) => Some(self.begin(permit)),
+            Lookup::Lead(permit) => Some(self.begin(terms, permit)),
         }
     }
 
@@ -263,10 +288,11 @@ impl Exchange {
 
     /// Reads the file for this request alone, past the cache.
     fn bypass(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, bypass: Bypass) -> Action {
-        self.begin(terms.cache.aside(ask.name, bypass))
+        self.begin(terms, terms.cache.aside(ask.name, bypass))
     }
 
-    fn begin(&mut self, permit: FillPermit) -> Action {
+    fn begin(&mut self, terms: &Terms<'_>, permit: FillPermit) -> Action {
+        self.looked = Some(terms.now);
         self.state = State::Following { fill: permit.fill().clone(), collapsed: false };
         Action::Fill(permit)
     }

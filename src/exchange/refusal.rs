@@ -60,6 +60,17 @@ impl Refusal {
         }
     }
 
+    /// The name that was asked for, if it came to one.
+    pub fn name(&self) -> Option<&[u8]> {
+        match self {
+            Refusal::NotFound { name, .. }
+            | Refusal::Forbidden { name }
+            | Refusal::Changed { name }
+            | Refusal::Origin { name, .. } => Some(name),
+            Refusal::Malformed(_) | Refusal::RootAbsent => None,
+        }
+    }
+
     /// The response: a status, and one line of text that says what was wrong.
     pub fn problem(&self) -> Problem {
         match self {

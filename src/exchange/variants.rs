@@ -8,7 +8,9 @@ use super::joined::Joined;
 use super::plan::{Plan, Source};
 use super::{Action, Ask, Exchange, Terms};
 use crate::cache::entry::Lease;
+use crate::http::conditional::Conditions;
 use crate::http::encoding::{Coding, Negotiated, Preferred};
+use crate::http::response::Content;
 use crate::wake::Waiter;
 
 /// A search for a variant that waits for something.
@@ -36,9 +38,9 @@ impl Exchange {
         let is_variant = Coding::ALL.iter().any(|coding| ask.name.ends_with(coding.suffix().as_bytes()));
         let Some(preferred) = ask.preferred.filter(|_| !is_variant) else { return Action::Deliver(plan) };
         plan.negotiated.by_coding = true;
-        // A body of several parts would be in the coding as a whole.
-        let has_parts = ask.conditions.range.is_some_and(|range| range.contains(&b','));
-        if has_parts || preferred.codings().is_empty() {
+        // A body of several parts would be in the coding as a whole: such are those of the file as it is.
+        let is_part = matches!(plan.content, Content::Part { .. } | Content::Parts { .. } | Content::Unsatisfiable);
+        if (is_part && asks_for_parts(ask.conditions)) || preferred.codings().is_empty() {
             return Action::Deliver(plan);
         }
         let checked = plan.source.lease().map_or(0, |lease| lease.checked());
@@ -82,11 +84,14 @@ impl Seeking {
         preferred: Preferred,
         waiter: &impl Fn() -> Waiter,
     ) -> Option<Action> {
+        let range = ask.conditions.range.filter(|_| !asks_for_parts(ask.conditions));
+        let conditions = Conditions { range, ..*ask.conditions };
         while let Some(&coding) = preferred.codings().get(self.done) {
             let original = self.plan.source.lease();
             if !original.is_some_and(|lease| lease.is_missing(coding.number())) {
                 let name = Joined::new(&[ask.name, coding.suffix().as_bytes()]);
-                match self.variant.find(terms, &Ask { name: name.bytes(), preferred: None, ..*ask }, waiter) {
+                let ask = Ask { name: name.bytes(), preferred: None, conditions: &conditions, ..*ask };
+                match self.variant.find(terms, &ask, waiter) {
                     Action::Deliver(variant) if variant.is_variant_of(&self.plan) => {
                         return Some(Action::Deliver(variant.in_coding(coding, &self.plan)));
                     }
@@ -104,6 +109,11 @@ impl Seeking {
         }
         None
     }
+}
+
+/// Whether the request is for several ranges.
+fn asks_for_parts(conditions: &Conditions<'_>) -> bool {
+    conditions.range.is_some_and(|range| range.contains(&b','))
 }
 
 impl Plan {

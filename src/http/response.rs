@@ -136,7 +136,7 @@ pub fn write_file_fields(
 pub struct Problem {
     pub status: u16,
     pub text: String,
-    /// One further field, with its CRLF (Allow, Location, Retry-After …).
+    /// Further fields (Allow, Location, Retry-After …), each with its CRLF.
     pub field: Option<String>,
     pub cache_status: Option<CacheStatus>,
     /// What is sent instead of the text.
@@ -155,9 +155,10 @@ impl Problem {
         Problem { status, text: text.into(), field: None, cache_status: None, page: None }
     }
 
-    /// With one further field: its name and value, without the CRLF.
+    /// With a further field: its name and value, without the CRLF.
     pub fn with_field(self, field: &str) -> Problem {
-        Problem { field: Some(format!("{field}\r\n")), ..self }
+        let fields = self.field.unwrap_or_default() + field + "\r\n";
+        Problem { field: Some(fields), ..self }
     }
 
     /// The refusal of a head that was not whole after `time`.

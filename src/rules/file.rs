@@ -38,6 +38,8 @@ struct Written {
     append: BTreeMap<String, Spanned<OneOrMore>>,
     #[serde(default)]
     remove: Vec<Spanned<String>>,
+    #[serde(default)]
+    always: bool,
     content_type: Option<Spanned<String>>,
     charset: Option<Spanned<String>>,
     cache_control: Option<Spanned<String>>,
@@ -112,7 +114,7 @@ fn line(text: &str, offset: usize) -> usize {
 type Wrong = (Range<usize>, String);
 
 fn rule(written: &Written) -> Result<Rule, Wrong> {
-    let mut rule = Rule::default();
+    let mut rule = Rule { always: written.always, ..Rule::default() };
     let patterns = &written.r#match;
     for pattern in patterns.get_ref().all() {
         let glob =

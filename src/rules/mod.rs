@@ -25,12 +25,14 @@ struct Rule {
     charset: Option<Charset>,
     edits: Vec<Edit>,
     cors: Option<Cors>,
+    /// The edits are of every response about the name, whether a file is sent or not.
+    always: bool,
     redirect: Option<Redirect>,
 }
 
 /// A change of the header fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Edit {
+pub enum Edit {
     /// In place of all fields of this name.
     Set(String, String),
     /// Beside them.
@@ -103,19 +105,21 @@ impl Rules {
             if let Some(charset) = &rule.charset {
                 media.charset = charset.clone();
             }
-            rule.edits.iter().for_each(|edit| edit.apply(&mut fields));
-            if let Some(cors) = &rule.cors {
-                cors.edits().iter().for_each(|edit| edit.apply(&mut fields));
-            }
+            rule.all_edits().for_each(|edit| edit.apply(&mut fields));
         }
         let mut description = Description { media, fields: String::new(), content_fields: String::new() };
         for (name, value) in fields {
-            let is_content = name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("content-"))
-                && !name.eq_ignore_ascii_case("content-security-policy");
-            let lines = if is_content { &mut description.content_fields } else { &mut description.fields };
+            let lines = if is_content(&name) { &mut description.content_fields } else { &mut description.fields };
             let _ = write!(lines, "{name}: {value}\r\n");
         }
         description
+    }
+
+    /// What is changed in responses about the name that send no file: errors, redirects and listings.
+    pub fn always(&self, name: &[u8]) -> Vec<Edit> {
+        // Looked at first: nearly no rule is so, and patterns cost more.
+        let rules = self.0.iter().filter(|rule| rule.always && rule.globs.iter().any(|glob| glob.matches(name)));
+        rules.flat_map(Rule::all_edits).filter(|edit| !is_content(edit.name())).collect()
     }
 
     /// Where the name has moved, if a rule says so; the last one counts.
@@ -144,8 +148,27 @@ impl Rules {
     }
 }
 
+impl Rule {
+    fn all_edits(&self) -> impl Iterator<Item = Edit> {
+        self.edits.iter().cloned().chain(self.cors.iter().flat_map(Cors::edits))
+    }
+}
+
+/// Whether a field describes a body.
+fn is_content(name: &str) -> bool {
+    name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("content-"))
+        && !name.eq_ignore_ascii_case("content-security-policy")
+}
+
 impl Edit {
-    fn apply(&self, fields: &mut Vec<(String, String)>) {
+    fn name(&self) -> &str {
+        match self {
+            Edit::Set(name, _) | Edit::Append(name, _) | Edit::Remove(name) => name,
+        }
+    }
+
+    /// Changes fields, each a name and a value.
+    pub fn apply(&self, fields: &mut Vec<(String, String)>) {
         match self {
             Edit::Set(name, value) => {
                 fields.retain(|(own, _)| !own.eq_ignore_ascii_case(name));
@@ -242,6 +265,20 @@ mod tests {
         assert_eq!(rules.moved(b"old/a b/c"), Some(Moved { status: 301, location: "/new/a%20b/c".into() }));
         assert_eq!(rules.moved(b"blog").unwrap(), Moved { status: 308, location: "https://blog.example/".into() });
         assert_eq!(rules.moved(b"older"), None);
+    }
+
+    #[test]
+    fn some_rules_hold_for_what_is_no_file_too() {
+        let rules = rules(
+            "[[rule]]\nmatch = \"/**\"\nalways = true\nset = { X-A = \"1\", Content-Language = \"en\" }\n\
+             [[rule]]\nmatch = \"/a/**\"\nset = { X-B = \"2\" }\n\
+             [[rule]]\nmatch = \"/a/**\"\nalways = true\nremove = [\"X-A\"]\ncors = { origin = \"*\" }\n",
+        );
+        let set = |name: &str, value: &str| Edit::Set(name.into(), value.into());
+        assert_eq!(rules.always(b""), [set("X-A", "1")]);
+        let remove = Edit::Remove("X-A".into());
+        assert_eq!(rules.always(b"a/b"), [set("X-A", "1"), remove, set("Access-Control-Allow-Origin", "*")]);
+        assert!(rules.describe(b"a/b").fields.contains("X-B: 2"));
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod systemd;
 use crate::arena::heap;
 use crate::cache::Cache;
 use crate::config::{ServeOptions, Transmit};
+use crate::exchange::fallback::Fallback;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::ring::kernel::{Kind, Token};
@@ -104,6 +105,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
         );
     }
     let connections = Admission::new(connections);
+    let fallback = options.fallback.as_deref().map(Fallback::new);
     let shared = Arc::new(Shared {
         options,
         origin,
@@ -113,6 +115,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
         mail,
         guard,
         site,
+        fallback,
         access_log,
         descriptors,
         alarms: Alarms::default(),

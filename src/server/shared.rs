@@ -8,6 +8,7 @@ use crate::cache::Cache;
 use crate::cache::eviction::Touch;
 use crate::cache::permit::FillPermit;
 use crate::config::ServeOptions;
+use crate::exchange::fallback::Fallback;
 use crate::exchange::revalidate::Checked;
 use crate::exchange::{Refers, Terms};
 use crate::limits;
@@ -34,6 +35,7 @@ pub struct Shared {
     pub mail: Arc<Mail>,
     pub guard: Guard,
     pub site: Site,
+    pub fallback: Option<Fallback>,
     pub access_log: AccessLog,
     /// How many the process may have.
     pub descriptors: usize,
@@ -48,7 +50,7 @@ impl Shared {
             touch,
             revalidate: self.options.revalidate,
             exchanged: self.origin.exchanged(),
-            fallback: self.options.fallback.as_deref().map(str::as_bytes),
+            fallback: self.fallback.as_ref(),
             now,
             refers,
         }

@@ -102,7 +102,26 @@ impl Said {
         {
             return problem;
         }
-        self.dress(refusal.problem())
+        let problem = self.dress(refusal.problem());
+        match refusal.name() {
+            Some(name) => self.with_fields(problem, name),
+            None => problem,
+        }
+    }
+
+    /// With the fields that the rules have for all responses about the name.
+    fn with_fields(&self, mut problem: Problem, name: &[u8]) -> Problem {
+        let mut fields = Vec::new();
+        self.rules.always(name).iter().for_each(|edit| edit.apply(&mut fields));
+        for (name, value) in fields {
+            problem = problem.with_field(&format!("{name}: {value}"));
+        }
+        problem
+    }
+
+    /// Whether the fallback stands for what is refused so: there is no file of the name, and it has not moved.
+    pub fn may_fall_back(&self, refusal: &Refusal) -> bool {
+        matches!(refusal, Refusal::NotFound { name, .. } if self.rules.moved(name).is_none())
     }
 
     /// The redirect of a name that has moved.
@@ -113,7 +132,8 @@ impl Said {
             Some(query) => format!("{}?{query}", moved.location),
             None => moved.location,
         };
-        Some(Problem::new(moved.status, "this has moved").with_field(&format!("Location: {location}")))
+        let problem = Problem::new(moved.status, "this has moved").with_field(&format!("Location: {location}"));
+        Some(self.with_fields(problem, name))
     }
 
     /// What is said of a file that is described so and begins with these bytes.

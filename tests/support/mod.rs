@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod stores;
+pub mod tools;
 pub mod upstream;
 
 pub use client::{Client, Head, Response, request, request_with_body};
@@ -154,6 +155,18 @@ impl Server {
 
     pub fn connect(&self) -> Client {
         Client::connect(&self.places[0])
+    }
+
+    /// A connection that has moved to the control plane.
+    pub fn control_plane(&self) -> Client {
+        let mut client = self.connect();
+        client.get("/.forebay/health").expect(200);
+        client
+    }
+
+    /// A connection of each plane, with the plane's name.
+    pub fn planes(&self) -> [(&'static str, Client); 2] {
+        [("data", self.connect()), ("control", self.control_plane())]
     }
 
     /// One GET on a connection of its own.

@@ -18,6 +18,7 @@ use crate::http::response::{Page, Problem};
 use crate::metrics::labels::Class;
 use crate::net::peer::Peer;
 use crate::ring::system::monotonic;
+use crate::rules::{Edit, Rules};
 use crate::server::access_log::{Asked, Record, Request};
 use crate::server::shared::Shared;
 
@@ -52,11 +53,31 @@ pub(super) struct Answer {
     pub headers: Box<HeaderMap>,
     pub content: Content,
     pub cache_status: Option<CacheStatus>,
+    /// The fields that rules have for the name are there.
+    pub has_rules: bool,
 }
 
 impl Answer {
     pub fn new(status: StatusCode, content: Content) -> Answer {
-        Answer { status, headers: Box::default(), content, cache_status: None }
+        Answer { status, headers: Box::default(), content, cache_status: None, has_rules: false }
+    }
+
+    /// Changes its fields as the rules have it for the name, if they did not yet.
+    pub fn with_rules(mut self, rules: &Rules, name: &[u8]) -> Answer {
+        if std::mem::replace(&mut self.has_rules, true) {
+            return self;
+        }
+        for edit in rules.always(name) {
+            let (Edit::Set(name, _) | Edit::Append(name, _) | Edit::Remove(name)) = &edit;
+            let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
+            if !matches!(edit, Edit::Append(..)) {
+                self.headers.remove(&name);
+            }
+            if let Edit::Set(_, value) | Edit::Append(_, value) = edit {
+                self = self.with(name, value);
+            }
+        }
+        self
     }
 
     /// A whole body of a type.
@@ -140,6 +161,7 @@ impl From<Problem> for Answer {
         if let Some(field) = &problem.field {
             answer = answer.with_lines(field.as_bytes());
         }
+        answer.has_rules = true;
         match problem.cache_status {
             Some(status) => answer.cached(status),
             None => answer,

@@ -20,7 +20,7 @@ use crate::cache::flight::{Flight, OpenFile, Progress};
 use crate::exchange::plan::{Plan, Source};
 use crate::exchange::revalidate::{self, Checked};
 use crate::exchange::vouch::{SecondReading, Vouch};
-use crate::exchange::{Action, Ask, Exchange};
+use crate::exchange::{Action, Ask, Exchange, Terms};
 use crate::http::cache_status::CacheStatus;
 use crate::http::encoding::Preferred;
 use crate::http::multipart::Multipart;
@@ -71,22 +71,27 @@ impl Lane {
                 Action::Fill(permit) => self.shared.mail.delegate(permit),
                 Action::Deliver(plan) => return self.deliver(plan).map(Some),
                 Action::Refuse(refusal) => {
+                    let said = self.shared.site.said();
+                    if said.may_fall_back(&refusal) && exchange.fall_back(&self.terms(), &ask) {
+                        continue;
+                    }
                     let query = parts.uri.query().map(str::as_bytes);
-                    return Err(self.shared.site.said().answer(&refusal, query).into());
+                    return Err(said.answer(&refusal, query).into());
                 }
                 Action::Directory => return Ok(None),
             }
         }
     }
 
+    fn terms(&self) -> Terms<'_> {
+        self.shared.terms(&self.touch, monotonic(), None)
+    }
+
     /// Goes on with an exchange until there is something to do but wait.
     async fn next_action(&self, exchange: &mut Exchange, ask: &Ask<'_>) -> Action {
-        poll_fn(|cx| {
-            let terms = self.shared.terms(&self.touch, monotonic(), None);
-            match exchange.advance(&terms, ask, || Waiter::Task(cx.waker().clone())) {
-                Action::Wait => Poll::Pending,
-                action => Poll::Ready(action),
-            }
+        poll_fn(|cx| match exchange.advance(&self.terms(), ask, || Waiter::Task(cx.waker().clone())) {
+            Action::Wait => Poll::Pending,
+            action => Poll::Ready(action),
         })
         .await
     }
@@ -205,6 +210,7 @@ fn describe(plan: &Plan) -> Answer {
     let date = httpdate::fmt_http_date(SystemTime::now());
     let mut answer = Answer::new(status, Content::Empty).with_lines(&fields).with(header::DATE, date);
     answer.cache_status = Some(plan.cache_status);
+    answer.has_rules = true;
     answer
 }
 

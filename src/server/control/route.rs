@@ -119,16 +119,21 @@ impl Lane {
         let target = route::read(parts.uri.path().as_bytes(), self.shared.origin.policy());
         let target = target.map_err(|refusal| self.shared.site.said().answer(&refusal, query))?;
         self.admit_read(&target, &parts.headers)?;
-        match target {
-            Target::Reserved(page) => self.page(&page).await,
-            Target::Directory(name) => match (self.directory(&name, parts).await, &self.shared.options.fallback) {
-                (Err(answer), Some(fallback)) if answer.status == StatusCode::NOT_FOUND => {
-                    self.file(fallback.as_bytes(), parts).await
-                }
-                (result, _) => result,
-            },
-            Target::File(name) => self.file(&name, parts).await,
-        }
+        let (name, result) = match target {
+            Target::Reserved(page) => return self.page(&page).await,
+            Target::File(name) => (name.clone(), self.file(&name, parts).await),
+            Target::Directory(name) => {
+                let result = match (self.directory(&name, parts).await, &self.shared.fallback) {
+                    (Err(answer), Some(fallback)) if answer.status == StatusCode::NOT_FOUND => {
+                        self.file(fallback.name(), parts).await
+                    }
+                    (result, _) => result,
+                };
+                (name, result)
+            }
+        };
+        let (Ok(answer) | Err(answer)) = result;
+        Ok(answer.with_rules(&self.shared.site.said().rules, &name))
     }
 
     /// Reads need the token where that is configured; not so the page that asks for it, nor the word that the server lives.

@@ -18,6 +18,7 @@ use super::route::{Lane, OwnedConditions, blocking, field};
 use crate::cache::stats::Departure;
 use crate::metrics::labels::{Timeout, Upload as Outcome};
 use crate::origin::upload::{Upload, WriteError};
+use crate::ring::system::monotonic;
 use crate::server::shared::Shared;
 use crate::version::Version;
 
@@ -177,9 +178,12 @@ impl Drop for Account {
     }
 }
 
-/// Drops what is cached of a name that was written to.
+/// Drops what is known of a name that was written to.
 fn forget(shared: &Shared, name: &[u8], why: Departure) {
     shared.cache.remove(name, why);
+    if let Some(fallback) = &shared.fallback {
+        fallback.note_written(name, monotonic());
+    }
 }
 
 /// What the body's SHA-256 must be, if the client says (RFC 9530, 2).

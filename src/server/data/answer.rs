@@ -214,7 +214,11 @@ impl<K: Kernel> Worker<K> {
                     return Ok(Answer::Given);
                 }
                 Action::Refuse(refusal) => {
-                    let problem = self.shared.site.said().answer(&refusal, query_of(request.target));
+                    let said = self.shared.site.said();
+                    if said.may_fall_back(&refusal) && exchange.fall_back(&terms, ask) {
+                        continue;
+                    }
+                    let problem = said.answer(&refusal, query_of(request.target));
                     self.answer_problem(index, &problem, Some(request), false);
                     self.record_miss(index);
                     return Ok(Answer::Given);

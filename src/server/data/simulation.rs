@@ -172,6 +172,7 @@ fn simulate(seed: u64, options: ServeOptions) -> (Worker<Simulated>, Rc<RefCell<
         mail,
         guard,
         site: Site::default(),
+        fallback: None,
         access_log,
         descriptors,
         alarms: Alarms::default(),
