@@ -47,6 +47,9 @@ pub enum Fault {
     /// What is asked for cannot be asked of the origin.
     #[error("the origin cannot be asked for this: {0}")]
     Target(&'static str),
+    /// The client's part of the request is longer than it may be.
+    #[error("the request has more than {limit} bytes, which is all that may be sent (--max-upload)")]
+    TooLarge { limit: u64 },
     /// The client's part of the request broke off.
     #[error("the request broke off: {0}")]
     Request(String),
@@ -60,6 +63,7 @@ impl Fault {
             Fault::TimedOut { .. } => 504,
             Fault::Busy => 503,
             Fault::Looped => 508,
+            Fault::TooLarge { .. } => 413,
             Fault::Request(_) | Fault::Target(_) => 400,
         }
     }

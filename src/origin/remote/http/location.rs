@@ -97,6 +97,29 @@ impl Location {
         }
         format!("{}{asked}", self.prefix).parse().map_err(|_| "the target is no path")
     }
+
+    /// What the origin's own name for one of its pages, in a Location field, is for clients of this server: a path. `None` if it
+    /// leads elsewhere, or needs no change. `host` is what the origin was asked as.
+    pub fn outward(&self, reference: &str, host: &str) -> Option<String> {
+        let own = if self.tls { "https" } else { "http" };
+        let path = match reference.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case(own) => {
+                let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+                let is_own = [self.authority.as_str(), host].iter().any(|own| own.eq_ignore_ascii_case(authority));
+                Some(path).filter(|_| is_own)?
+            }
+            // Without a prefix a path is the same on both sides.
+            _ if reference.starts_with('/') && !reference.starts_with("//") && !self.prefix.is_empty() => reference,
+            _ => return None,
+        };
+        let path = path.strip_prefix(&self.prefix)?;
+        match path.chars().next() {
+            Some('/') => Some(path.to_owned()),
+            None | Some('?' | '#') => Some(format!("/{path}")),
+            // Another name that begins like the prefix.
+            Some(_) => None,
+        }
+    }
 }
 
 /// Whether a part of the path is `.` or `..`, however it is written.
@@ -174,5 +197,35 @@ mod tests {
         assert_eq!(target(&all, "*").as_deref(), Ok("*"));
         assert!(target(&some, "*").is_err());
         assert_eq!(target(&some, "http://other/x").as_deref(), Ok("/b/c/x"), "of an absolute target the path counts");
+    }
+
+    #[test]
+    fn what_the_origin_calls_its_own_is_found_here() {
+        let all: Location = "http://o:81".parse().unwrap();
+        let some: Location = "https://o/b/c".parse().unwrap();
+        for (location, reference, path) in [
+            (&all, "http://o:81/x?y#z", Some("/x?y#z")),
+            (&all, "HTTP://O:81", Some("/")),
+            (&all, "http://o:81?y", Some("/?y")),
+            (&all, "http://public/x", Some("/x")),
+            (&all, "https://o:81/x", None),
+            (&all, "http://o:82/x", None),
+            (&all, "http://other/x", None),
+            (&all, "//o:81/x", None),
+            (&all, "/x", None),
+            (&all, "x", None),
+            (&all, "", None),
+            (&some, "https://o/b/c/x", Some("/x")),
+            (&some, "https://o/b/c", Some("/")),
+            (&some, "https://o/b/cd", None),
+            (&some, "https://o/x", None),
+            (&some, "http://o/b/c/x", None),
+            (&some, "/b/c/x", Some("/x")),
+            (&some, "/b/c?y", Some("/?y")),
+            (&some, "/x", None),
+            (&some, "../x", None),
+        ] {
+            assert_eq!(location.outward(reference, "public").as_deref(), path, "{location} {reference:?}");
+        }
     }
 }

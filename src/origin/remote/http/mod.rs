@@ -109,7 +109,8 @@ impl Upstream {
     /// connection only are left out here, and with the client's [`Peer`] as an extension if the origin is to know it.
     /// `Expect` is left out, too: whoever reads the body of the request has told the client to go on.
     ///
-    /// The answer is the origin's, whatever its status, without fields that concern its connection only. If its body
+    /// The answer is the origin's, whatever its status, without fields that concern its connection only. Where Location and
+    /// Content-Location name the origin's own URL, they have the path by which clients find the same here. If the body
     /// ends with the connection, the extension [`EndsWithConnection`] says so.
     ///
     /// # Errors
@@ -138,7 +139,20 @@ impl Upstream {
         }
         let mut answer = self.pool.send(Ask::from_parts(parts, body)).await?;
         hop::strip(answer.headers_mut());
+        self.name_outward(answer.headers_mut());
         Ok(answer)
+    }
+
+    /// Names pages of the origin as they are found here, where the origin names them by its own URL.
+    fn name_outward(&self, fields: &mut HeaderMap) {
+        let host = self.host.to_str().unwrap_or_default();
+        for name in [header::LOCATION, header::CONTENT_LOCATION] {
+            let reference = fields.get(&name).and_then(|reference| reference.to_str().ok());
+            let named = reference.and_then(|reference| self.location.outward(reference, host));
+            if let Some(named) = named.and_then(|named| HeaderValue::try_from(named).ok()) {
+                fields.insert(name, named);
+            }
+        }
     }
 
     /// Adds this server to the caches that the request came through.

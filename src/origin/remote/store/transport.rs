@@ -255,9 +255,8 @@ fn failure(fault: Fault) -> HttpError {
         Fault::Unreachable(_) => HttpErrorKind::Connect,
         Fault::TimedOut { .. } => HttpErrorKind::Timeout,
         Fault::Broken(_) => HttpErrorKind::Interrupted,
-        Fault::Busy | Fault::Credentials(_) | Fault::Looped | Fault::Target(_) | Fault::Request(_) => {
-            HttpErrorKind::Unknown
-        }
+        Fault::Busy | Fault::Credentials(_) | Fault::Looped => HttpErrorKind::Unknown,
+        Fault::Target(_) | Fault::TooLarge { .. } | Fault::Request(_) => HttpErrorKind::Unknown,
     };
     HttpError::new(kind, fault)
 }
