@@ -64,6 +64,16 @@ pub const LINGER_BYTES: u64 = 1 << 30;
 /// goes ahead with any number.
 pub const LISTING_BYTES: usize = 32 << 20;
 
+/// Memory of the client for the names that one `fetch` takes from listings: more than a million of usual length.
+pub const PLAN_BYTES: usize = 256 << 20;
+
+/// Bytes of one entry of a listing that the client takes: a name in its two spellings, with every byte escaped, and some facts.
+pub const LISTED_ENTRY_BYTES: usize = 64 << 10;
+
+/// How often a listing without files may be that of directories above it, too, before they count as a circle: trees of equal
+/// directories are rare, but they exist. One with files is a circle the first time.
+pub const SAME_LISTINGS: usize = 8;
+
 /// Connections beyond the limit that are answered 503 and given time to read it, at the same time and by one worker; more are
 /// answered and closed at once.
 pub const REFUSED_AT_ONCE: usize = 256;

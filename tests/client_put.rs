@@ -83,9 +83,56 @@ fn a_directory_goes_whole_when_asked_to() {
     assert_eq!((refused.status, server.requests().len()), (1, 0));
     assert!(refused.stderr.contains("add --recursive"), "{}", refused.stderr);
     let ran = run(&["put", &server.addr(), tree, "--recursive"]);
-    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
+    assert_eq!(ran.status, 0);
+    assert!(ran.stderr.starts_with("forebay: 2 files: 2 created (2 B), in "), "{}", ran.stderr);
+    assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
     assert_eq!(ran.stdout, "created tree/.hidden (1 B)\ncreated tree/sub/a b (1 B)\n");
     assert_eq!(server.requests()[1].target, "/tree/sub/a%20b");
+}
+
+#[test]
+fn jobs_are_as_many_connections_as_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let files: Vec<String> =
+        (0..12).map(|number| dir.path().join(format!("f{number}")).to_str().unwrap().to_owned()).collect();
+    for file in &files {
+        std::fs::write(file, "x").unwrap();
+    }
+    // Nobody is answered before three are there.
+    let all = std::sync::Barrier::new(3);
+    let server = Server::start(move |_| {
+        all.wait();
+        Reply::text("201 Created", "")
+    });
+    let address = server.addr();
+    let mut args = vec!["put", &address, "--jobs", "3"];
+    args.extend(files.iter().map(String::as_str));
+    let ran = run(&args);
+    assert_eq!((ran.status, ran.stderr.as_str(), ran.stdout.lines().count()), (0, "", 12));
+    let connections: std::collections::HashSet<usize> = server.requests().iter().map(|r| r.connection).collect();
+    assert_eq!(connections.len(), 3);
+    assert_eq!(run(&["put", &server.addr(), &files[0], "--jobs", "0"]).status, 2);
+}
+
+#[test]
+fn what_fails_in_a_tree_is_counted_and_the_rest_goes_on() {
+    let server = Server::start(|request| match request.target.as_str() {
+        "/tree/no" => Reply::text("507 Insufficient Storage", "the disk is full\n"),
+        _ => Reply::text("201 Created", ""),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let tree = dir.path().join("tree");
+    std::fs::create_dir(&tree).unwrap();
+    for name in ["no", "yes"] {
+        std::fs::write(tree.join(name), "1").unwrap();
+    }
+    std::os::unix::fs::symlink("nowhere", tree.join("dangling")).unwrap();
+    let ran = run(&["put", &server.addr(), "-r", tree.to_str().unwrap()]);
+    assert_eq!((ran.status, ran.stdout.as_str()), (1, "created tree/yes (1 B)\n"));
+    let lines: Vec<&str> = ran.stderr.lines().collect();
+    assert!(lines[0].contains("dangling: No such file"), "{lines:?}");
+    assert!(lines[1].ends_with("tree/no: the server answered 507 Insufficient Storage: the disk is full"), "{lines:?}");
+    assert!(lines[2].starts_with("forebay: 3 files: 1 created (1 B), 2 failed, in "), "{lines:?}");
 }
 
 #[test]

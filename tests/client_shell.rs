@@ -80,14 +80,14 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn start(server: &Server, dir: &std::path::Path) -> Terminal {
+    fn start(address: &str, dir: &std::path::Path) -> Terminal {
         use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
         let slave = || Stdio::from(File::options().read(true).write(true).open(&name).unwrap());
-        let mut command = forebay(&["shell", &server.addr()]);
+        let mut command = forebay(&["shell", address]);
         command.current_dir(dir).env("TERM", "xterm").env("XDG_STATE_HOME", dir.join("state"));
         let child = command.stdin(slave()).stdout(slave()).stderr(slave()).spawn().unwrap();
         let keyboard = File::from(master);
@@ -125,7 +125,15 @@ impl Terminal {
     }
 
     fn status(mut self) -> i32 {
+        support::until("the shell has ended", || self.child.try_wait().unwrap().is_some());
         self.child.wait().unwrap().code().unwrap()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -134,8 +142,9 @@ fn a_person_is_told_what_to_do_and_helped_to_type_it() {
     let server = server();
     let dir = tempfile::tempdir().unwrap();
     let prompt = format!("{}> ", server.addr());
-    let mut terminal = Terminal::start(&server, dir.path());
+    let mut terminal = Terminal::start(&server.addr(), dir.path());
     terminal.see("fetch NAME [AS]");
+    terminal.see(&format!("{} answers.", server.addr()));
     terminal.see(&prompt);
     // Tab: a command, a directory of the server, the only file in it.
     terminal.type_in("fe\t");
@@ -166,15 +175,102 @@ fn a_person_is_told_what_to_do_and_helped_to_type_it() {
 }
 
 #[test]
+fn files_are_found_from_the_directory_one_is_in() {
+    let server = Server::start(|request| match (request.method.as_str(), request.target.as_str()) {
+        ("GET", "/") => Reply::json(r#"[{"name":"a","type":"file","size":2},{"name":"docs","type":"directory"}]"#),
+        ("GET", "/docs/") => {
+            Reply::json(r#"[{"name":"sub","type":"directory"},{"name":"x","type":"file"},{"name":"y","type":"file"}]"#)
+        }
+        ("GET", "/docs/sub/") => Reply::json(r#"[{"name":"z","type":"file","size":2}]"#),
+        ("GET", "/a" | "/docs/x" | "/docs/y" | "/docs/sub/z") => Reply::new("200 OK", &[], b"ok"),
+        ("PUT", "/docs/up") => Reply::text("201 Created", ""),
+        ("DELETE", "/docs/x" | "/a") => Reply::new("204 No Content", &[], b""),
+        _ => Reply::text("404 Not Found", "no such file\n"),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("up"), "bytes").unwrap();
+    let script = "pwd\ncd docs\npwd\nls\nls su\nget x\nget ../a\nget /docs/y as\nget '*'\nget sub/\nput up\nrm x ../a\n\
+                  cd sub\nget z\ncd ../..\npwd\ncd docs/sub\ncd\npwd\n";
+    let mut command = forebay(&["shell", &server.addr(), "-o", "out"]);
+    command.current_dir(&dir);
+    let ran = run_with_input(command, script.as_bytes());
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
+    let mut lines: Vec<&str> = ran.stdout.lines().collect();
+    // What a pattern stands for comes in any order.
+    let (fetched, rest): (Vec<&str>, Vec<&str>) = lines.drain(..).partition(|line| line.contains("etched"));
+    let expected = [
+        "/",
+        "/docs",
+        "SIZE  MODIFIED (UTC)  NAME",
+        "   -  -               sub/",
+        "   -  -               x",
+        "   -  -               y",
+        "SIZE  MODIFIED (UTC)  NAME",
+        "   -  -               sub/",
+        "created docs/up (5 B)",
+        "deleted docs/x",
+        "deleted a",
+        "/",
+        "/",
+    ];
+    assert_eq!(rest, expected);
+    assert_eq!(fetched.len(), 7, "{fetched:?}");
+    let out = dir.path().join("out");
+    assert_eq!(names(&out), ["a", "as", "sub", "x", "y", "z"]);
+    assert_eq!(names(&out.join("sub")), ["z"]);
+
+    let script = "cd nowhere\ncd ..\nrm\nrm missing\nget ../../a\ncd a/..\npwd\n";
+    let ran = run_with_input(forebay(&["shell", &server.addr()]), script.as_bytes());
+    assert_eq!((ran.status, ran.stdout.as_str()), (1, "/\n"));
+    let lines: Vec<&str> = ran.stderr.lines().collect();
+    assert_eq!(lines.len(), 5, "{lines:?}");
+    assert!(lines[0].starts_with("forebay: cd: nowhere/: not found on the server (404)"), "{lines:?}");
+    assert!(lines[2].contains("write it as: rm NAME..."), "{lines:?}");
+    assert!(lines[3].starts_with("forebay: delete: missing: not found on the server (404)"), "{lines:?}");
+}
+
+#[test]
+fn a_session_says_that_nobody_answers_and_completes_from_its_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let gone = Server::start(|_| Reply::new("200 OK", &[], b""));
+    let (address, prompt) = (gone.address, format!("{}> ", gone.addr()));
+    drop(gone);
+    let mut terminal = Terminal::start(&address.to_string(), dir.path());
+    terminal.see("does not answer: cannot connect to");
+    terminal.see(&prompt);
+    terminal.type_in("\x04");
+    assert_eq!(terminal.status(), 0);
+
+    let server = server();
+    let mut terminal = Terminal::start(&server.addr(), dir.path());
+    terminal.see(&format!("{}> ", server.addr()));
+    // Only directories can be gone to.
+    terminal.type_in("cd \t\r");
+    terminal.see("cd docs/");
+    terminal.see(&format!("{} docs> ", server.addr()));
+    terminal.type_in("get u\t\r");
+    terminal.see("get unique.txt");
+    terminal.see("fetched docs/unique.txt (2 B)");
+    terminal.see(&format!("{} docs> ", server.addr()));
+    assert!(dir.path().join("unique.txt").exists());
+    terminal.type_in("rm ../my\t");
+    terminal.see("rm '../my file.txt'");
+    terminal.type_in("\x03");
+    terminal.see(&format!("{} docs> ", server.addr()));
+    terminal.type_in("quit\r");
+    assert_eq!(terminal.status(), 0);
+}
+
+#[test]
 fn a_transfer_can_be_cancelled() {
     let server = server();
     let dir = tempfile::tempdir().unwrap();
     let prompt = format!("{}> ", server.addr());
-    let mut terminal = Terminal::start(&server, dir.path());
+    let mut terminal = Terminal::start(&server.addr(), dir.path());
     terminal.see(&prompt);
     terminal.type_in("fetch stalls\r");
     let deadline = Instant::now() + Duration::from_secs(30);
-    while server.requests().is_empty() {
+    while !server.requests().iter().any(|request| request.target == "/stalls") {
         assert!(Instant::now() < deadline, "no request came");
         std::thread::sleep(Duration::from_millis(5));
     }

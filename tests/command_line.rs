@@ -4,7 +4,7 @@ mod support;
 
 use support::upstream::{names, run};
 
-const COMMANDS: [&str; 7] = ["serve", "fetch", "list", "put", "shell", "completions", "man"];
+const COMMANDS: [&str; 8] = ["serve", "fetch", "list", "put", "delete", "shell", "completions", "man"];
 
 #[test]
 fn help_names_every_command_and_variable() {

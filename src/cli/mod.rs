@@ -5,6 +5,7 @@
 
 mod choices;
 pub mod completions;
+pub mod delete;
 pub mod fetch;
 pub mod list;
 pub mod output;
@@ -20,7 +21,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::client::name::RemoteName;
 use crate::client::report::Report;
@@ -43,13 +45,15 @@ pub struct Cli {
 pub enum Command {
     /// Serve the files of a directory over HTTP
     Serve(Box<serve::ServeArgs>),
-    /// Fetch files from a server, resuming what an earlier transfer left
+    /// Fetch files and directories from a server, resuming what an earlier transfer left
     Fetch(fetch::FetchArgs),
     /// List what a server holds, or what is in its cache
     List(list::ListArgs),
     /// Put files on a server that allows writes
     Put(put::PutArgs),
-    /// List, fetch and put in an interactive session
+    /// Delete files on a server that allows writes
+    Delete(delete::DeleteArgs),
+    /// List, fetch, put and delete in an interactive session
     Shell(shell::ShellArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
@@ -85,6 +89,11 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the client's runtime")
 }
 
+/// Says that the command line contradicts itself; exits with status 2.
+fn refuse_usage(message: &str) -> ! {
+    refuse(&Cli::command().error(ErrorKind::ArgumentConflict, message));
+}
+
 /// What a finished report means for the command.
 fn outcome(report: Arc<Report>) -> anyhow::Result<Outcome> {
     match report.finish().context("cannot write to standard output")? {
@@ -101,7 +110,6 @@ fn remote_name() -> impl TypedValueParser<Value = RemoteName> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definitions_are_sound() {

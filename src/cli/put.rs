@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::Args;
 use clap::builder::{BoolishValueParser, OsStringValueParser, TypedValueParser};
-use clap::error::ErrorKind;
-use clap::{Args, CommandFactory};
 
 use super::{Outcome, remote::RemoteArgs};
 use crate::client::name::RemoteName;
@@ -29,24 +28,24 @@ pub struct PutArgs {
     /// Put directories with all that is in them
     #[arg(short, long, env = "FOREBAY_RECURSIVE", value_parser = BoolishValueParser::new())]
     pub recursive: bool,
+
+    /// Connections at a time; with more than one, files arrive in no particular order
+    #[arg(short, long, env = "FOREBAY_JOBS", value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: u16,
 }
 
 /// Runs `forebay put`.
 pub fn run(args: PutArgs) -> anyhow::Result<Outcome> {
     let has_input = args.files.iter().any(|file| file == Path::new("-"));
     if has_input && !matches!(args.target, Some(Target::File(_))) {
-        let message = "standard input has no name of its own; give it one with --as NAME";
-        super::refuse(&super::Cli::command().error(ErrorKind::MissingRequiredArgument, message));
+        super::refuse_usage("standard input has no name of its own; give it one with --as NAME");
     }
     if args.files.len() > 1 && matches!(args.target, Some(Target::File(_))) {
-        let message = "several files cannot have one name; give --as a directory, with a slash at its end";
-        super::refuse(&super::Cli::command().error(ErrorKind::ArgumentConflict, message));
-    }
-    if args.files.iter().filter(|file| *file == Path::new("-")).count() > 1 {
-        super::refuse(&super::Cli::command().error(ErrorKind::ArgumentConflict, "standard input can be put once only"));
+        super::refuse_usage("several files cannot have one name; give --as a directory, with a slash at its end");
     }
     let settings = args.remote.resolve()?;
-    let target = args.target.unwrap_or(Target::Directory(RemoteName::directory(b"").expect("the root has a name")));
+    let target = args.target.unwrap_or(Target::Directory(RemoteName::root()));
     let report = Arc::new(Report::new());
     let mut orders = Vec::new();
     for file in &args.files {
@@ -55,6 +54,9 @@ pub fn run(args: PutArgs) -> anyhow::Result<Outcome> {
             Err(error) => report.failure(&format!("put: {error}")),
         }
     }
-    super::runtime()?.block_on(put::put(settings, &orders, &report));
+    super::runtime()?.block_on(put::put(settings, orders, usize::from(args.jobs), report.clone()));
+    if args.recursive {
+        report.summary();
+    }
     super::outcome(report)
 }

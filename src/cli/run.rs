@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use super::output::OutputClosed;
-use super::{Command, Outcome, completions, fetch, list, put, refuse, shell, simulate};
+use super::{Command, Outcome, completions, delete, fetch, list, put, refuse, shell, simulate};
 use crate::text;
 
 /// Carries out a command, and says on standard error why it failed.
@@ -30,6 +30,7 @@ fn outcome(command: Command) -> anyhow::Result<Outcome> {
         Command::Fetch(args) => fetch::run(args),
         Command::List(args) => list::run(args),
         Command::Put(args) => put::run(args),
+        Command::Delete(args) => delete::run(args),
         Command::Shell(args) => shell::run(args),
         Command::Completions(args) => completions::completions(args),
         Command::Man(args) => completions::man(args),

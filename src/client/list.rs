@@ -5,64 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::StatusCode;
-use hyper::header::{self, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use super::connection::Connection;
+use super::listing::{self, Entry, Kind, Time};
 use super::name::RemoteName;
 use super::{Error, Settings};
 use crate::text;
 
-/// The longest listing that is taken, in bytes: some ten million files in one directory.
-const LISTING_BYTES_MAX: usize = 1 << 30;
-
-/// One entry of a directory at the origin.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Its name: within its directory as the server tells it, from the server's root as [`origin`] returns it.
-    pub name: String,
-    /// What it is.
-    #[serde(rename = "type")]
-    pub kind: Kind,
-    /// Bytes of a file.
-    #[serde(default)]
-    pub size: Option<u64>,
-    /// Time of the last change.
-    #[serde(default)]
-    pub mtime: Option<Time>,
-    /// Where it is, as a reference (RFC 3986) that carries names exactly which are not UTF-8: within its directory as the server tells
-    /// it, from the server's root as [`origin`] returns it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub href: Option<String>,
-    /// Facts that this version does not know, passed on.
-    #[serde(flatten)]
-    pub more: serde_json::Map<String, serde_json::Value>,
-}
-
-/// What an entry of a directory is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// A regular file.
-    File,
-    /// A directory.
-    Directory,
-    /// Something this version does not know.
-    #[serde(other)]
-    Other,
-}
-
-/// A time as JSON carries it: seconds since 1970, or text.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Time {
-    /// Whole seconds since 1970, UTC.
-    Seconds(i64),
-    /// Seconds since 1970 with a fraction.
-    Fraction(f64),
-    /// A date, shown as it is.
-    Text(String),
-}
+/// The longest answer about the cache that is taken: more entries than an arena can hold.
+const CACHED_BYTES_MAX: usize = 1 << 30;
 
 /// What `GET /.forebay/cache` tells.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -135,18 +87,26 @@ pub async fn origin_over(connection: &mut Connection, prefix: &[u8]) -> Result<V
 }
 
 async fn directory_entries(connection: &mut Connection, directory: &RemoteName) -> Result<Vec<Entry>, Error> {
-    let body = json(connection, &directory.directory_target()).await?;
-    let mut entries: Vec<Entry> = parse(&body)?;
     let within = String::from_utf8_lossy(directory.as_bytes()).into_owned();
-    for entry in &mut entries {
+    let mut entries = Vec::new();
+    let take = |mut entry: Entry| {
         if !within.is_empty() {
             entry.name = format!("{within}/{}", entry.name);
         }
         if let Some(href) = entry.href.as_ref().and_then(|href| href.strip_prefix("./")) {
             entry.href = Some(directory.directory_target() + href);
         }
-    }
+        entries.push(entry);
+        Ok(())
+    };
+    listing::read(connection, directory, take).await?;
     Ok(entries)
+}
+
+/// Whether the server has this directory, and lists it.
+pub async fn check_directory(settings: Arc<Settings>, directory: &RemoteName) -> Result<(), Error> {
+    let mut connection = Connection::new(settings)?;
+    listing::open(&mut connection, directory).await.map(drop)
 }
 
 /// What is cached now, of the names that begin with `prefix`; the most used first.
@@ -157,34 +117,14 @@ pub async fn cached(settings: Arc<Settings>, prefix: &[u8]) -> Result<Cached, Er
 
 /// [`cached`] over an existing connection.
 pub async fn cached_over(connection: &mut Connection, prefix: &[u8]) -> Result<Cached, Error> {
-    let body = json(connection, "/.forebay/cache").await?;
-    let mut cached: Cached = parse(&body)?;
+    let mut response = listing::json(connection, "/.forebay/cache").await?;
+    let body = connection.body(response.body_mut(), CACHED_BYTES_MAX).await?;
+    let mut cached: Cached = listing::parse(&body)?;
     let bare = |name: &[u8]| name.iter().position(|&byte| byte != b'/').map_or(Vec::new(), |at| name[at..].to_vec());
     let prefix = bare(prefix);
     cached.entries.retain(|entry| bare(entry.name.as_bytes()).starts_with(&prefix));
     cached.entries.sort_by(|a, b| b.hits.cmp(&a.hits).then_with(|| a.name.cmp(&b.name)));
     Ok(cached)
-}
-
-/// GETs a JSON document.
-async fn json(connection: &mut Connection, target: &str) -> Result<Vec<u8>, Error> {
-    let accept = (header::ACCEPT, HeaderValue::from_static("application/json"));
-    let response = connection.get(target, &[accept]).await?;
-    if response.status() != StatusCode::OK {
-        return Err(connection.refused(response).await);
-    }
-    let content_type = response.headers().get(header::CONTENT_TYPE).map_or(&b"nothing"[..], HeaderValue::as_bytes);
-    if !content_type.starts_with(b"application/json") {
-        let message = format!("the server answered with {}, not with a listing", text::escape(content_type));
-        connection.close();
-        return Err(Error::Unexpected(message));
-    }
-    connection.body(&mut response.into_body(), LISTING_BYTES_MAX).await
-}
-
-fn parse<T: serde::de::DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(json)
-        .map_err(|error| Error::Unexpected(format!("the server's listing cannot be understood: {error}")))
 }
 
 /// A table of a directory's entries for people: size, time, name; directories end in a slash.

@@ -1,16 +1,24 @@
-//! The client: what `forebay fetch`, `list`, `put` and `shell` do, as a library over HTTP/1.1.
+//! The client: what `forebay fetch`, `list`, `put`, `delete` and `shell` do, as a library over HTTP/1.1.
 //!
 //! Requests go over hyper connections on a tokio runtime ([`connection`]); each command is a module that takes [`Settings`], what was
-//! asked for, and a [`report::Report`] to tell how it went.
+//! asked for, and a [`report::Report`] to tell how it went. What moves files goes one way: names as typed become orders ([`plan`]),
+//! a bounded number of connections takes them from a queue (`jobs`), and each ends as a [`report::Done`] or an [`Error`].
 
 pub mod connection;
+pub mod delete;
 pub mod fetch;
+mod jobs;
+pub mod kept;
 pub mod list;
+pub mod listing;
 pub mod name;
 pub mod partial;
+pub mod plan;
 pub mod put;
 pub mod report;
 pub mod shell;
+pub mod sink;
+mod transfer;
 pub mod upload;
 
 use std::path::PathBuf;
@@ -47,12 +55,18 @@ pub enum Error {
     /// The server answered, but not with success.
     #[error("{}", refusal(*.status, .message))]
     Refused { status: StatusCode, message: String },
+    /// The server does not tell what is in its directories, or in this one.
+    #[error("the server does not list this directory ({}){}{}", .status.as_u16(), if .message.is_empty() { "" } else { ": " }, .message)]
+    Unlisted { status: StatusCode, message: String },
     /// The server answered something that makes no sense for the request.
     #[error("{0}")]
     Unexpected(String),
     /// A local file or directory.
     #[error("cannot {action} {}: {source}", text::path(.path))]
     File { action: &'static str, path: PathBuf, source: std::io::Error },
+    /// Standard output cannot take the bytes of files.
+    #[error("cannot write to standard output: {0}")]
+    Output(std::io::Error),
     /// A local condition that needs no system error to explain it.
     #[error("{0}")]
     Local(String),
@@ -64,7 +78,8 @@ impl Error {
         match self {
             Error::Broken { .. } | Error::Silent { .. } => true,
             Error::Refused { status, .. } => *status == StatusCode::SERVICE_UNAVAILABLE,
-            Error::Connect { .. } | Error::Unexpected(_) | Error::File { .. } | Error::Local(_) => false,
+            Error::Connect { .. } | Error::Unlisted { .. } | Error::Unexpected(_) => false,
+            Error::File { .. } | Error::Output(_) | Error::Local(_) => false,
         }
     }
 }

@@ -4,13 +4,14 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::http::target;
 use crate::text;
 
 /// A name without `.`, `..`, empty components or a leading slash, so that it stays beneath whatever directory it is joined to.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RemoteName(Vec<u8>);
+pub struct RemoteName(Arc<[u8]>);
 
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,7 +54,7 @@ impl RemoteName {
             }
             name.extend_from_slice(component);
         }
-        Ok(RemoteName(name))
+        Ok(RemoteName(name.into()))
     }
 
     /// The request target of the file.
@@ -69,6 +70,26 @@ impl RemoteName {
     /// The path beneath a local directory: relative, and made of plain components only.
     pub fn path(&self) -> &Path {
         Path::new(OsStr::from_bytes(&self.0))
+    }
+
+    /// The server's root.
+    pub fn root() -> RemoteName {
+        RemoteName(Arc::from([]))
+    }
+
+    /// Whether it is the server's root, which is a directory only.
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The name of what is called `component` in the directory of this name.
+    pub fn child(&self, component: &[u8]) -> Result<RemoteName, NameError> {
+        RemoteName::directory(&[&self.0, component].join(&b'/'))
+    }
+
+    /// The name's components.
+    pub fn components(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.split(|&byte| byte == b'/').filter(|component| !component.is_empty())
     }
 
     /// The name's bytes.

@@ -17,9 +17,12 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
+use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
+use super::kept::{self, Version};
+use super::sink::Sink;
 use super::{Error, file_error};
 use crate::text;
 
@@ -28,15 +31,13 @@ const RECORD_SUFFIX: &str = ".forebay-etag";
 /// The longest stem that leaves room for the dot and the suffix in 255 bytes (NAME_MAX).
 const STEM_BYTES_MAX: usize = 241;
 
-/// Which bytes a partial download holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Version {
-    /// The URL they come from.
-    pub url: String,
-    /// The strong entity tag of the version, with its quotes.
-    pub etag: String,
-    /// The bytes of the whole file, if the server said.
-    pub size: Option<u64>,
+/// What became of the bytes of a finished download.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finished {
+    /// They are the destination.
+    InPlace,
+    /// They are gone: something was there already that was not to be replaced.
+    LeftAlone,
 }
 
 /// The partial download for one destination.
@@ -64,6 +65,12 @@ impl Partial {
         if destination.is_dir() {
             return Err(Error::Local(format!("{} is a directory here", text::path(destination))));
         }
+        // A name that is too long here is refused before its bytes come.
+        if let Err(error) = destination.symlink_metadata()
+            && error.kind() == io::ErrorKind::InvalidFilename
+        {
+            return Err(file_error("create", destination)(error));
+        }
         let stem = stem(name);
         let beside = |suffix: &str| {
             let mut hidden = OsString::from(".");
@@ -90,84 +97,46 @@ impl Partial {
         Ok(partial)
     }
 
-    /// Bytes so far.
-    pub fn len(&self) -> u64 {
-        self.len
-    }
-
-    /// Whether there are no bytes yet.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// How often bytes that had come were thrown away for those of another version.
-    pub fn discarded(&self) -> u32 {
-        self.discarded
-    }
-
-    /// The bytes so far are as many as the file has.
-    pub fn all_are_here(&mut self) {
-        if let Some(version) = &mut self.version {
-            version.size = Some(self.len);
-        }
-    }
-
-    /// The version that the bytes so far belong to, if they can be continued.
-    pub fn version(&self) -> Option<&Version> {
-        self.version.as_ref()
-    }
-
-    /// Begins anew with the bytes of `version`, or with bytes that cannot be resumed (None). Creates missing directories.
-    pub fn restart(&mut self, version: Option<Version>) -> Result<(), Error> {
-        if let Some(directory) = self.destination.parent() {
-            std::fs::create_dir_all(directory).map_err(file_error("create directory", directory))?;
-        }
-        self.version = None;
-        self.discarded += u32::from(self.len > 0);
-        remove_if_there(&self.record).map_err(file_error("remove", &self.record))?;
-        if self.file.is_none() {
-            self.file = self.open(true)?;
-        }
-        let file = self.file.as_mut().expect("opened above");
-        file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).map_err(file_error("empty", &self.part))?;
-        self.len = 0;
-        if let Some(version) = &version {
-            let json = serde_json::to_vec(version).expect("strings and a number");
-            std::fs::write(&self.record, json).map_err(file_error("write", &self.record))?;
-        }
-        self.version = version;
-        Ok(())
-    }
-
-    /// Makes the next [`append`](Partial::append) continue after the bytes so far.
-    pub fn resume(&mut self) -> Result<(), Error> {
-        let file = self.file.as_mut().expect("only what is open is resumed");
-        file.seek(SeekFrom::Start(self.len)).map_err(file_error("read", &self.part))?;
-        Ok(())
-    }
-
-    /// Adds bytes.
-    pub fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let file = self.file.as_mut().expect("restarted or resumed before");
-        file.write_all(bytes).map_err(file_error("write", &self.part))?;
-        self.len += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// The bytes are whole: makes them durable, gives them their time, and puts them in place of the destination. Blocks on the disk.
-    pub fn finish(self, modified: Option<SystemTime>) -> Result<(), Error> {
+    /// The bytes are whole: makes them durable, gives them their time, and puts them in place. What is there already is replaced or
+    /// left alone, as `replace` says. Blocks on the disk.
+    pub fn finish(self, modified: Option<SystemTime>, replace: bool) -> Result<Finished, Error> {
         let file = self.file.as_ref().expect("restarted or resumed before");
         if let Some(modified) = modified {
             file.set_modified(modified).map_err(file_error("set the time of", &self.part))?;
         }
+        if let Some(version) = &self.version {
+            kept::remember(file, version);
+        }
         file.sync_all().map_err(file_error("write", &self.part))?;
-        std::fs::rename(&self.part, &self.destination).map_err(file_error("put in place", &self.destination))?;
+        if !self.put_in_place(replace).map_err(file_error("put in place", &self.destination))? {
+            remove_if_there(&self.record).map_err(file_error("remove", &self.record))?;
+            remove_if_there(&self.part).map_err(file_error("remove", &self.part))?;
+            return Ok(Finished::LeftAlone);
+        }
         let directory = match self.destination.parent() {
             Some(directory) if directory != Path::new("") => directory,
             _ => Path::new("."),
         };
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(file_error("write", directory))?;
-        remove_if_there(&self.record).map_err(file_error("remove", &self.record))
+        remove_if_there(&self.record).map_err(file_error("remove", &self.record))?;
+        Ok(Finished::InPlace)
+    }
+
+    /// Renames the bytes to the destination; false if something is there that is not to be replaced.
+    fn put_in_place(&self, replace: bool) -> io::Result<bool> {
+        if replace {
+            return std::fs::rename(&self.part, &self.destination).map(|()| true);
+        }
+        match rustix::fs::renameat_with(CWD, &self.part, CWD, &self.destination, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            // A file system that cannot tell: a file that appears in this very moment is replaced.
+            Err(Errno::INVAL) if self.destination.symlink_metadata().is_err() => {
+                std::fs::rename(&self.part, &self.destination).map(|()| true)
+            }
+            Err(Errno::INVAL) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Removes what there is of a download that cannot be resumed anyway.
@@ -210,6 +179,61 @@ impl Partial {
                 _ => continue,
             }
         }
+    }
+}
+
+impl Sink for Partial {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn discarded(&self) -> u32 {
+        self.discarded
+    }
+
+    fn all_are_here(&mut self) {
+        if let Some(version) = &mut self.version {
+            version.size = Some(self.len);
+        }
+    }
+
+    fn version(&self) -> Option<&Version> {
+        self.version.as_ref()
+    }
+
+    /// Creates missing directories.
+    fn restart(&mut self, version: Option<Version>) -> Result<(), Error> {
+        if let Some(directory) = self.destination.parent() {
+            std::fs::create_dir_all(directory).map_err(file_error("create directory", directory))?;
+        }
+        self.version = None;
+        self.discarded += u32::from(self.len > 0);
+        remove_if_there(&self.record).map_err(file_error("remove", &self.record))?;
+        if self.file.is_none() {
+            self.file = self.open(true)?;
+        }
+        let file = self.file.as_mut().expect("opened above");
+        file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).map_err(file_error("empty", &self.part))?;
+        self.len = 0;
+        if let Some(version) = &version {
+            let json = serde_json::to_vec(version).expect("strings and a number");
+            std::fs::write(&self.record, json).map_err(file_error("write", &self.record))?;
+        }
+        self.version = version;
+        Ok(())
+    }
+
+    fn resume(&mut self) -> Result<(), Error> {
+        let file = self.file.as_mut().expect("only what is open is resumed");
+        file.seek(SeekFrom::Start(self.len)).map_err(file_error("read", &self.part))?;
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let file = self.file.as_mut().expect("restarted or resumed before");
+        file.write_all(bytes).map_err(file_error("write", &self.part))?;
+        self.len += bytes.len() as u64;
+        Ok(())
     }
 }
 
@@ -269,7 +293,7 @@ mod tests {
         second.resume().unwrap();
         second.append(b"def").unwrap();
         let then = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
-        second.finish(Some(then)).unwrap();
+        second.finish(Some(then), true).unwrap();
         assert_eq!(std::fs::read(&destination).unwrap(), b"abcdef");
         assert_eq!(destination.metadata().unwrap().modified().unwrap(), then);
         assert_eq!(names(&dir.path().join("sub")), ["f"]);
@@ -298,7 +322,7 @@ mod tests {
         let mut again = Partial::find(&destination).unwrap();
         again.restart(version("\"2\"")).unwrap();
         again.append(b"z").unwrap();
-        again.finish(None).unwrap();
+        again.finish(None, true).unwrap();
         assert_eq!(std::fs::read(&destination).unwrap(), b"z");
         assert_eq!(names(dir.path()), ["f"]);
     }
@@ -311,7 +335,7 @@ mod tests {
         first.restart(version("\"1\"")).unwrap();
         let error = Partial::find(&destination).unwrap_err();
         assert!(error.to_string().contains("another fetch is writing"), "{error}");
-        first.finish(None).unwrap();
+        first.finish(None, true).unwrap();
         Partial::find(&destination).unwrap();
     }
 
@@ -333,7 +357,7 @@ mod tests {
             let destination = dir.path().join("n".repeat(len));
             let mut partial = Partial::find(&destination).unwrap();
             partial.restart(version("\"1\"")).unwrap();
-            partial.finish(None).unwrap();
+            partial.finish(None, true).unwrap();
             assert!(destination.exists());
         }
         assert!(Partial::find(&dir.path().join(".f.forebay-part")).is_err());

@@ -1,6 +1,7 @@
 //! `put`: files from here to the server, each checked there against the digest taken here.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
@@ -12,15 +13,16 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, StatusCode};
+use indicatif::ProgressBar;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
 use super::connection::{Activity, Connection, RequestBody};
 use super::name::{NameError, RemoteName};
-use super::report::Report;
+use super::report::{Done, Report};
 use super::upload::{self, CONTENT_DIGEST, Source, Upload};
-use super::{Error, Settings, file_error};
+use super::{Error, Settings, file_error, jobs};
 use crate::text;
 
 /// From this many bytes on, the server is asked before they are sent (`Expect: 100-continue`), so that a refusal costs nothing.
@@ -46,28 +48,20 @@ pub struct Order {
     pub name: RemoteName,
 }
 
-/// Puts the files one after the other over one connection. Each is reported on its own; one that fails does not stop the others.
-pub async fn put(settings: Arc<Settings>, orders: &[Order], report: &Report) {
-    let mut connection = match Connection::new(settings) {
-        Ok(connection) => connection,
-        Err(error) => return report.failure(&format!("put: {error}")),
-    };
-    for (at, order) in orders.iter().enumerate() {
-        match put_one(&mut connection, order, report).await {
-            Ok(line) => report.line(&line),
-            Err(error) => {
-                report.failure(&format!("put: {}: {error}", order.name));
-                let rest = orders.len() - at - 1;
-                if matches!(error, Error::Connect { .. }) && rest > 0 {
-                    return report.failure(&format!("put: {rest} more not tried"));
-                }
-            }
-        }
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)
     }
 }
 
-/// Puts one file; returns the line that tells how it went.
-async fn put_one(connection: &mut Connection, order: &Order, report: &Report) -> Result<String, Error> {
+/// Puts the files over up to `jobs` connections at a time; over one, in their order.
+pub async fn put(settings: Arc<Settings>, orders: Vec<Order>, jobs: usize, report: Arc<Report>) {
+    let reporter = report.clone();
+    let work = async move |connection: &mut Connection, order: &Order| put_one(connection, order, &reporter).await;
+    jobs::run("put", settings, orders, jobs, &report, work).await;
+}
+
+async fn put_one(connection: &mut Connection, order: &Order, report: &Report) -> Result<Done, Error> {
     let label = order.name.to_string();
     // The body's own error (a file that became shorter, say) reaches hyper's caller only as "the body failed".
     let failure = Arc::new(Mutex::new(None));
@@ -75,8 +69,8 @@ async fn put_one(connection: &mut Connection, order: &Order, report: &Report) ->
     let (bar, response) = match &order.input {
         Input::File(path) => {
             let (file, len, digest) = {
-                let path = path.clone();
-                tokio::task::spawn_blocking(move || open(&path))
+                let (path, bar) = (path.clone(), report.bar(&format!("digest of {label}"), Some(0)));
+                tokio::task::spawn_blocking(move || open(&path, &bar))
                     .await
                     .map_err(|error| Error::Local(format!("reading ended unexpectedly: {error}")))??
             };
@@ -133,7 +127,7 @@ async fn put_one(connection: &mut Connection, order: &Order, report: &Report) ->
         )));
     }
     connection.words(response.into_body()).await;
-    Ok(format!("{verb} {} ({})", order.name, text::bytes(sent)))
+    Ok(Done::with(verb, sent))
 }
 
 async fn send(
@@ -148,7 +142,7 @@ async fn send(
 /// A PUT with this body; from [`EXPECT_FROM_BYTES`] on it waits for the server's word.
 fn request(
     source: Source,
-    bar: indicatif::ProgressBar,
+    bar: ProgressBar,
     activity: Activity,
     len: u64,
     failure: &Arc<Mutex<Option<String>>>,
@@ -184,11 +178,13 @@ fn request(
 }
 
 /// Opens a file, and takes its length and digest. Blocks on the disk.
-fn open(path: &Path) -> Result<(File, u64, HeaderValue), Error> {
+fn open(path: &Path, bar: &ProgressBar) -> Result<(File, u64, HeaderValue), Error> {
     let mut file = File::open(path).map_err(file_error("open", path))?;
-    if !file.metadata().map_err(file_error("read", path))?.is_file() {
+    let metadata = file.metadata().map_err(file_error("read", path))?;
+    if !metadata.is_file() {
         return Err(Error::Local(format!("{} is not a regular file", text::path(path))));
     }
+    bar.set_length(metadata.len());
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 256 << 10];
     let mut len = 0;
@@ -198,6 +194,7 @@ fn open(path: &Path) -> Result<(File, u64, HeaderValue), Error> {
             Ok(read) => {
                 hash.update(&buffer[..read]);
                 len += read as u64;
+                bar.set_position(len);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(file_error("read", path)(error)),
@@ -253,7 +250,7 @@ pub fn orders(typed: &Path, target: &Target, recursive: bool, report: &Report) -
         return Err(OrderError::Directory(shown));
     }
     let mut found = Vec::new();
-    walk(typed, &mut found, report)?;
+    walk(typed, &mut found, report);
     found
         .into_iter()
         .map(|path| {
@@ -285,15 +282,28 @@ impl Target {
 }
 
 /// Collects the regular files beneath a directory, sorted. Links to files count as files; links to directories are not followed, since
-/// they may lead in circles.
-fn walk(directory: &Path, found: &mut Vec<PathBuf>, report: &Report) -> Result<(), OrderError> {
+/// they may lead in circles. What cannot be read is reported, and the rest is collected.
+fn walk(directory: &Path, found: &mut Vec<PathBuf>, report: &Report) {
     let mut pending = vec![directory.to_owned()];
     while let Some(directory) = pending.pop() {
-        let failed = |source| OrderError::Read { path: text::path(&directory), source };
-        for entry in directory.read_dir().map_err(failed)? {
-            let entry = entry.map_err(failed)?;
+        let failed = |path: &Path, error: io::Error| report.failure(&format!("put: {}: {error}", text::path(path)));
+        let entries = match directory.read_dir() {
+            Ok(entries) => entries,
+            Err(error) => {
+                failed(&directory, error);
+                continue;
+            }
+        };
+        for entry in entries {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    failed(&directory, error);
+                    break;
+                }
+            };
             let path = entry.path();
-            let is_link = entry.file_type().map_err(failed)?.is_symlink();
+            let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
             match path.metadata() {
                 Ok(metadata) if metadata.is_file() => found.push(path),
                 Ok(metadata) if metadata.is_dir() && !is_link => pending.push(path),
@@ -301,12 +311,11 @@ fn walk(directory: &Path, found: &mut Vec<PathBuf>, report: &Report) -> Result<(
                     report.note(&format!("put: {}: a link to a directory, skipped", text::path(&path)));
                 }
                 Ok(_) => report.note(&format!("put: {}: not a regular file, skipped", text::path(&path))),
-                Err(error) => report.failure(&format!("put: {}: {error}", text::path(&path))),
+                Err(error) => failed(&path, error),
             }
         }
     }
     found.sort();
-    Ok(())
 }
 
 #[cfg(test)]

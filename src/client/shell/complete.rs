@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,9 @@ use rustyline::{Context, Helper};
 use tokio::runtime::Runtime;
 
 use super::super::Settings;
-use super::super::list::{self, Kind};
+use super::super::list;
+use super::super::listing::{Entry, Kind};
+use super::place::Place;
 use super::{command, words};
 use crate::text;
 
@@ -31,14 +33,17 @@ type Candidate = (String, bool);
 pub struct ShellHelper {
     runtime: Rc<Runtime>,
     settings: Arc<Settings>,
+    place: Rc<Place>,
+    /// Where fetched files go.
+    output: PathBuf,
     listings: RefCell<HashMap<String, (Instant, Vec<Candidate>)>>,
 }
 
 impl ShellHelper {
-    /// Completes with names from this server.
-    pub fn new(runtime: Rc<Runtime>, settings: &Settings) -> ShellHelper {
+    /// Completes with names from this server, and of the files that it is to go to.
+    pub fn new(runtime: Rc<Runtime>, settings: &Settings, place: Rc<Place>, output: PathBuf) -> ShellHelper {
         let settings = Settings { timeout: settings.timeout.min(PATIENCE), ..settings.clone() };
-        ShellHelper { runtime, settings: Arc::new(settings), listings: RefCell::default() }
+        ShellHelper { runtime, settings: Arc::new(settings), place, output, listings: RefCell::default() }
     }
 
     /// Forgets what the server held: it has changed.
@@ -46,43 +51,55 @@ impl ShellHelper {
         self.listings.borrow_mut().clear();
     }
 
-    /// What a directory of the server holds; nothing if it does not say, since there is no place for an error while a line is edited.
-    fn remote(&self, directory: &str) -> Vec<Candidate> {
-        if let Some((at, listing)) = self.listings.borrow().get(directory)
+    /// What the directory of a partial name holds; nothing if the server does not say, since there is no place for an error while a
+    /// line is edited.
+    fn remote(&self, partial: &str) -> Vec<Candidate> {
+        let typed = &partial[..partial.rfind('/').map_or(0, |at| at + 1)];
+        let Ok(directory) = self.place.resolve(typed) else { return Vec::new() };
+        let directory = directory.trim_end_matches('/').to_owned() + "/";
+        let within = |listing: &[Candidate]| -> Vec<Candidate> {
+            listing.iter().map(|(name, goes_on)| (format!("{typed}{name}"), *goes_on)).collect()
+        };
+        if let Some((at, listing)) = self.listings.borrow().get(&directory)
             && at.elapsed() < LISTING_LIFE
         {
-            return listing.clone();
+            return within(listing);
         }
         let request = list::origin(self.settings.clone(), directory.as_bytes());
         let listed = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, request).await });
         let Ok(Ok(entries)) = listed else { return Vec::new() };
-        let mark = |entry: list::Entry| match entry.kind {
-            Kind::Directory => (entry.name + "/", true),
-            Kind::File | Kind::Other => (entry.name, false),
+        let mark = |entry: Entry| {
+            let name = entry.name.rsplit('/').next().unwrap_or_default().to_owned();
+            match entry.kind {
+                Kind::Directory => (name + "/", true),
+                Kind::File | Kind::Other => (name, false),
+            }
         };
         let listing: Vec<Candidate> = entries.into_iter().map(mark).collect();
-        self.listings.borrow_mut().insert(directory.to_owned(), (Instant::now(), listing.clone()));
-        listing
+        let candidates = within(&listing);
+        self.listings.borrow_mut().insert(directory, (Instant::now(), listing));
+        candidates
     }
 
     /// The candidates for the word that ends the line.
     fn candidates(&self, words_before: &[&str], partial: &str) -> Vec<Candidate> {
         match (words_before, words_before.len()) {
             ([], _) => command::NAMES.iter().map(|name| ((*name).to_owned(), false)).collect(),
-            (["list" | "cached" | "fetch", ..], 1) | (["put", ..], 2) => {
-                let partial = partial.trim_start_matches('/');
-                self.remote(&partial[..partial.rfind('/').map_or(0, |at| at + 1)])
+            (["list" | "ls" | "cached" | "fetch" | "get", ..], 1) | (["put", ..], 2) | (["rm", ..], _) => {
+                self.remote(partial)
             }
-            (["put", ..], 1) | (["fetch", ..], 2) => local(partial),
+            (["cd", ..], 1) => self.remote(partial).into_iter().filter(|(_, is_directory)| *is_directory).collect(),
+            (["put", ..], 1) => local(Path::new("."), partial),
+            (["fetch" | "get", ..], 2) => local(&self.output, partial),
             _ => Vec::new(),
         }
     }
 }
 
-/// The files of the directory that a partial path names; hidden ones only when a dot is typed.
-fn local(partial: &str) -> Vec<Candidate> {
+/// The files of the directory that a path names in part, relative to `start`; hidden ones only when a dot is typed.
+fn local(start: &Path, partial: &str) -> Vec<Candidate> {
     let (directory, base) = partial.split_at(partial.rfind('/').map_or(0, |at| at + 1));
-    let Ok(entries) = Path::new(if directory.is_empty() { "." } else { directory }).read_dir() else {
+    let Ok(entries) = start.join(directory).read_dir() else {
         return Vec::new();
     };
     let candidate = |entry: std::fs::DirEntry| {
@@ -169,8 +186,10 @@ mod tests {
         std::fs::write(dir.path().join("file"), "").unwrap();
         std::fs::write(dir.path().join(".hidden"), "").unwrap();
         let within = format!("{}/", dir.path().display());
-        assert_eq!(local(&within), [(format!("{within}file"), false), (format!("{within}sub/"), true)]);
-        assert_eq!(local(&format!("{within}.h")).len(), 3);
-        assert_eq!(local("/nonexistent/"), []);
+        let here = Path::new(".");
+        assert_eq!(local(here, &within), [(format!("{within}file"), false), (format!("{within}sub/"), true)]);
+        assert_eq!(local(here, &format!("{within}.h")).len(), 3);
+        assert_eq!(local(here, "/nonexistent/"), []);
+        assert_eq!(local(dir.path(), "f"), [("file".to_owned(), false), ("sub/".to_owned(), true)]);
     }
 }

@@ -2,24 +2,37 @@
 
 pub mod command;
 mod complete;
+mod place;
 pub mod words;
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
+use hyper::StatusCode;
 use rustyline::error::ReadlineError;
 use rustyline::history::DefaultHistory;
 use rustyline::{CompletionType, Config, Editor};
 use tokio::runtime::Runtime;
 
+use crate::text;
+
 use self::command::{Command, HELP};
 use self::complete::ShellHelper;
-use super::name::RemoteName;
+use self::place::Place;
+use super::connection::Connection;
+use super::fetch::Order;
+use super::name::{NameError, RemoteName};
+use super::plan::Wanted;
 use super::report::Report;
-use super::{Settings, fetch, list, put};
+use super::{Error, Settings, delete, fetch, list, plan, put};
 
+/// Connections at a time for what a pattern or a directory stands for.
+const FETCH_JOBS: usize = 4;
+/// How long the start of a session may wait for the server.
+const GREETING_TIME_MAX: Duration = Duration::from_secs(2);
 /// The most commands that the history file holds.
 const HISTORY_MAX: usize = 1000;
 
@@ -28,6 +41,7 @@ pub struct Shell {
     settings: Arc<Settings>,
     /// Where fetched files go when they are given no other place.
     output: PathBuf,
+    place: Rc<Place>,
     runtime: Rc<Runtime>,
 }
 
@@ -42,7 +56,7 @@ impl Shell {
     /// Prepares a session; nothing is sent yet.
     pub fn new(settings: Arc<Settings>, output: PathBuf) -> io::Result<Shell> {
         let runtime = Rc::new(tokio::runtime::Builder::new_current_thread().enable_all().build()?);
-        Ok(Shell { settings, output, runtime })
+        Ok(Shell { settings, output, place: Rc::default(), runtime })
     }
 
     /// Runs until the input ends or says so: with line editing if standard input and output are a terminal, else line by line. Returns
@@ -72,21 +86,27 @@ impl Shell {
             .auto_add_history(true)
             .build();
         let mut editor: Editor<ShellHelper, DefaultHistory> = Editor::with_config(config).map_err(io::Error::other)?;
-        editor.set_helper(Some(ShellHelper::new(self.runtime.clone(), &self.settings)));
+        let (runtime, place, output) = (self.runtime.clone(), self.place.clone(), self.output.clone());
+        editor.set_helper(Some(ShellHelper::new(runtime, &self.settings, place, output)));
         let history = history_file();
         if let Some(path) = &history {
             // A first session has none.
             let _ = editor.load_history(path);
         }
         print(&format!("Files of {}. What to do:\n{HELP}", self.settings.address))?;
-        let prompt = format!("{}> ", self.settings.address);
+        print(&text::lines(&self.runtime.block_on(self.greeting())))?;
         loop {
+            let prompt = match self.place.name() {
+                root if root.is_root() => format!("{}> ", self.settings.address),
+                directory => format!("{} {directory}> ", self.settings.address),
+            };
             match editor.readline(&prompt) {
                 Ok(line) => {
                     if self.execute(&line, true)? == Next::End {
                         break;
                     }
-                    if let Some(helper) = editor.helper_mut().filter(|_| line.trim_start().starts_with("put")) {
+                    let is_change = ["put", "rm"].iter().any(|command| line.trim_start().starts_with(command));
+                    if let Some(helper) = editor.helper_mut().filter(|_| is_change) {
                         helper.forget();
                     }
                 }
@@ -136,58 +156,127 @@ impl Shell {
         Ok(Next::Line { is_done: report.finish()? == 0 })
     }
 
-    /// Does what a command asks for, and returns what it prints at its end.
-    async fn work(&self, command: Command, report: Arc<Report>) -> String {
-        let settings = self.settings.clone();
-        match command {
-            Command::List { prefix } => match list::origin(settings, prefix.as_bytes()).await {
-                Ok(entries) => return list::table(&entries),
-                Err(error) => report.failure(&format!("list: {error}")),
-            },
-            Command::Cached { prefix } => match list::cached(settings, prefix.as_bytes()).await {
-                Ok(cached) => return list::cached_table(&cached),
-                Err(error) => report.failure(&format!("cached: {error}")),
-            },
-            Command::Fetch { name, to } => match self.fetch_order(&name, to) {
-                Ok(order) => fetch::fetch(settings, vec![order], 1, report).await,
-                Err(error) => report.failure(&format!("fetch: {name}: {error}")),
-            },
-            Command::Put { file, name } => match put_orders(&file, name.as_deref(), &report) {
-                Ok(orders) => put::put(settings, &orders, &report).await,
-                Err(error) => report.failure(&format!("put: {error}")),
-            },
-            Command::Help | Command::Quit => unreachable!("executed by the caller"),
-        }
-        String::new()
-    }
-
-    /// Where a file goes: beneath the output directory, to its name or to what was typed; into that, if it is a directory.
-    fn fetch_order(&self, name: &str, to: Option<String>) -> Result<fetch::Order, super::name::NameError> {
-        let name = RemoteName::parse(name)?;
-        let destination = match to {
-            None => self.output.join(name.path()),
-            Some(to) => {
-                let path = self.output.join(&to);
-                match to.ends_with('/') || path.is_dir() || path.file_name().is_none() {
-                    true => path.join(name.path().file_name().expect("a name ends in a component")),
-                    false => path,
-                }
+    /// Whether the server answers, in one line.
+    async fn greeting(&self) -> String {
+        let address = &self.settings.address;
+        let ask = async {
+            let settings =
+                Settings { timeout: self.settings.timeout.min(GREETING_TIME_MAX), ..(*self.settings).clone() };
+            let mut connection = Connection::new(Arc::new(settings))?;
+            let response = connection.get("/.forebay/health", &[]).await?;
+            match response.status() {
+                StatusCode::UNAUTHORIZED => Err(connection.refused(response).await),
+                _ => Ok(()),
             }
         };
-        Ok(fetch::Order { name, destination })
+        match ask.await {
+            Ok(()) => format!("{address} answers.\n"),
+            Err(error @ Error::Refused { .. }) => format!("{address} answers, but {error}\n"),
+            Err(error) => format!("{address} does not answer: {error}\n"),
+        }
     }
-}
 
-/// What to put for `put FILE [NAME]`.
-fn put_orders(file: &str, name: Option<&str>, report: &Report) -> Result<Vec<put::Order>, String> {
-    if file == "-" {
-        return Err("standard input is where the commands come from".to_owned());
+    /// Does what a command asks for, and returns what it prints at its end.
+    async fn work(&self, command: Command, report: Arc<Report>) -> String {
+        match self.try_work(command, &report).await {
+            Ok(text) => text,
+            Err(message) => {
+                report.failure(&message);
+                String::new()
+            }
+        }
     }
-    let target = put::Target::parse(name.unwrap_or("/")).map_err(|error| error.to_string())?;
-    put::orders(Path::new(file), &target, false, report).map_err(|error| match error {
-        put::OrderError::Directory(path) => format!("{path} is a directory; forebay put --recursive puts those"),
-        error => error.to_string(),
-    })
+
+    /// [`Shell::work`], where the error is what to say of a failure that is not reported yet.
+    async fn try_work(&self, command: Command, report: &Arc<Report>) -> Result<String, String> {
+        let settings = self.settings.clone();
+        let place = |verb: &'static str, typed: &str| {
+            self.place.resolve(typed).map_err(|error| format!("{verb}: {}: {error}", text::escape(typed.as_bytes())))
+        };
+        match command {
+            Command::List { prefix } => {
+                let prefix = if prefix.is_empty() { self.place.prefix() } else { place("list", &prefix)? };
+                let listed = list::origin(settings, prefix.as_bytes()).await;
+                let mut entries = listed.map_err(|error| format!("list: {error}"))?;
+                let here = self.place.prefix();
+                for entry in &mut entries {
+                    if let Some(name) = entry.name.strip_prefix(&here) {
+                        entry.name = name.to_owned();
+                    }
+                }
+                return Ok(list::table(&entries));
+            }
+            Command::Cached { prefix } => {
+                let prefix = if prefix.is_empty() { self.place.prefix() } else { place("cached", &prefix)? };
+                let cached = list::cached(settings, prefix.as_bytes()).await;
+                return Ok(list::cached_table(&cached.map_err(|error| format!("cached: {error}"))?));
+            }
+            Command::Fetch { name, to } => {
+                let orders = match self.fetch_orders(&name, to, report).await {
+                    Ok(orders) => orders,
+                    Err(error) => return Err(format!("fetch: {}: {error}", text::escape(name.as_bytes()))),
+                };
+                let target =
+                    fetch::Target::Directory { path: self.output.clone(), base: self.place.name(), replace: true };
+                fetch::fetch(settings, orders, target, FETCH_JOBS, report.clone()).await;
+            }
+            Command::Put { file, name } => {
+                let orders =
+                    self.put_orders(&file, name.as_deref(), report).map_err(|error| format!("put: {error}"))?;
+                put::put(settings, orders, 1, report.clone()).await;
+            }
+            Command::Remove { names } => {
+                let name = |typed: &String| {
+                    let name = RemoteName::parse(place("rm", typed)?);
+                    name.map_err(|error| format!("rm: {}: {error}", text::escape(typed.as_bytes())))
+                };
+                let names = names.iter().map(name).collect::<Result<_, _>>()?;
+                delete::delete(settings, names, None, report.clone()).await;
+            }
+            Command::Enter { directory } => {
+                let name = place("cd", &directory)?;
+                let name = RemoteName::directory(name.as_bytes()).map_err(|error| format!("cd: {error}"))?;
+                let checked = list::check_directory(settings, &name).await;
+                checked.map_err(|error| format!("cd: {name}/: {error}"))?;
+                self.place.enter(&name);
+            }
+            Command::Where => return Ok(format!("/{}\n", self.place.name())),
+            Command::Help | Command::Quit => unreachable!("executed by the caller"),
+        }
+        Ok(String::new())
+    }
+
+    /// What to fetch, and where it goes: beneath the output directory, to its name or to what was typed; into that, if it is a directory.
+    async fn fetch_orders(&self, typed: &str, to: Option<String>, report: &Report) -> Result<Vec<Order>, String> {
+        let words = |error: NameError| error.to_string();
+        let name = self.place.resolve(typed).map_err(words)?;
+        let Some(to) = to else {
+            let wanted = Wanted::parse(&name).map_err(words)?;
+            let is_directory = wanted.is_directory();
+            let planned = plan::plan(self.settings.clone(), &[wanted], is_directory, report).await;
+            return planned.map_err(|error| error.to_string());
+        };
+        let name = RemoteName::parse(&name).map_err(words)?;
+        let path = self.output.join(&to);
+        let path = match to.ends_with('/') || path.is_dir() || path.file_name().is_none() {
+            true => path.join(name.path().file_name().expect("a name ends in a component")),
+            false => path,
+        };
+        Ok(vec![Order { name, place: fetch::Place::At(path), hint: None }])
+    }
+
+    /// What to put for `put FILE [NAME]`.
+    fn put_orders(&self, file: &str, name: Option<&str>, report: &Report) -> Result<Vec<put::Order>, String> {
+        if file == "-" {
+            return Err("standard input is where the commands come from".to_owned());
+        }
+        let name = name.map_or_else(|| Ok(self.place.prefix() + "/"), |name| self.place.resolve(name));
+        let target = name.and_then(put::Target::parse).map_err(|error| error.to_string())?;
+        put::orders(Path::new(file), &target, false, report).map_err(|error| match error {
+            put::OrderError::Directory(path) => format!("{path} is a directory; forebay put --recursive puts those"),
+            error => error.to_string(),
+        })
+    }
 }
 
 /// Writes to standard output.
