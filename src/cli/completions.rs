@@ -23,11 +23,18 @@ pub struct ManArgs {
     pub directory: Option<PathBuf>,
 }
 
+/// What bash completes beside the definitions: names on the server.
+const NAMES_BASH: &str = include_str!("names.bash");
+
 /// Runs `forebay completions`.
 pub fn completions(args: CompletionsArgs) -> anyhow::Result<Outcome> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "forebay", &mut script);
-    output::print(&String::from_utf8(script).context("a completion script is text")?)?;
+    let mut script = String::from_utf8(script).context("a completion script is text")?;
+    if args.shell == Shell::Bash {
+        script.push_str(NAMES_BASH);
+    }
+    output::print(&script)?;
     Ok(Outcome::Done)
 }
 

@@ -25,6 +25,10 @@ pub struct ListArgs {
     #[arg(long, env = "FOREBAY_CACHED", value_parser = BoolishValueParser::new())]
     pub cached: bool,
 
+    /// Print names only, one a line, as other commands take them; directories end in a slash
+    #[arg(long, env = "FOREBAY_NAMES", value_parser = BoolishValueParser::new(), conflicts_with_all = ["json", "cached"])]
+    pub names: bool,
+
     /// Print JSON
     #[arg(long, env = "FOREBAY_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
@@ -41,7 +45,11 @@ pub fn run(args: ListArgs) -> anyhow::Result<Outcome> {
         if args.json { json(&cached)? } else { list::cached_table(&cached) }
     } else {
         let entries = runtime.block_on(list::origin(settings, prefix)).map_err(context)?;
-        if args.json { json(&entries)? } else { list::table(&entries) }
+        match (args.json, args.names) {
+            (true, _) => json(&entries)?,
+            (false, true) => list::names(&entries),
+            (false, false) => list::table(&entries),
+        }
     };
     output::print(&text)?;
     Ok(Outcome::Done)

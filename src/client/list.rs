@@ -127,6 +127,13 @@ pub async fn cached_over(connection: &mut Connection, prefix: &[u8]) -> Result<C
     Ok(cached)
 }
 
+/// The names of entries, one a line. Those that a line cannot hold as they are (with control characters, or not in UTF-8) are left out.
+pub fn names(entries: &[Entry]) -> String {
+    let is_plain = |entry: &&Entry| text::is_plain(&entry.name) && !entry.name.contains(char::REPLACEMENT_CHARACTER);
+    let line = |entry: &Entry| format!("{}{}\n", entry.name, if entry.kind == Kind::Directory { "/" } else { "" });
+    entries.iter().filter(is_plain).map(line).collect()
+}
+
 /// A table of a directory's entries for people: size, time, name; directories end in a slash.
 pub fn table(entries: &[Entry]) -> String {
     let mut rows = vec![["SIZE".to_owned(), "MODIFIED (UTC)".to_owned(), "NAME".to_owned()]];
