@@ -187,10 +187,8 @@ fn names_travel_as_bytes() {
 
 #[test]
 fn a_length_that_cannot_be_known_is_an_error() {
-    let server = Server::start(|_| Reply {
-        bytes: b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nsome bytes".to_vec(),
-        then: Then::Close,
-    });
+    let server =
+        Server::start(|_| Reply::raw("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nsome bytes").then(Then::Close));
     let out = tempfile::tempdir().unwrap();
     let ran = run(&["fetch", &server.addr(), "f", "--output", out.path().to_str().unwrap()]);
     assert_eq!((ran.status, names(out.path())), (1, vec![]));
@@ -205,7 +203,7 @@ fn a_chunked_body_is_whole_at_its_last_chunk_only() {
     let server = Server::start(move |request| {
         let is_cut = request.target == "/cut" || asked.fetch_add(1, Ordering::SeqCst) == 0;
         let bytes = if is_cut { whole.to_owned() } else { format!("{whole}{end}") };
-        Reply { bytes: bytes.into_bytes(), then: Then::Close }
+        Reply::raw(bytes).then(Then::Close)
     });
     let out = tempfile::tempdir().unwrap();
     let ran = run(&["fetch", &server.addr(), "f", "cut", "--output", out.path().to_str().unwrap()]);
@@ -391,7 +389,7 @@ fn chunked(status: &str, fields: &[(&str, &str)], body: &[u8], is_whole: bool) -
     let size = format!("\r\n{:x}\r\n", body.len());
     let end: &[u8] = if is_whole { b"\r\n0\r\n\r\n" } else { b"\r\n" };
     let then = if is_whole { Then::KeepAlive } else { Then::Close };
-    Reply { bytes: [head.as_bytes(), size.as_bytes(), body, end].concat(), then }
+    Reply::raw([head.as_bytes(), size.as_bytes(), body, end].concat()).then(then)
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn server() -> Server {
             r#"{"arena":{"capacity_bytes":1,"resident_bytes":1,"live_bytes":1,"leased_bytes":0},"entries":[]}"#,
         ),
         ("GET", "/my%20file.txt" | "/docs/unique.txt") => Reply::new("200 OK", &[], b"ok"),
-        ("GET", "/stalls") => Reply { bytes: Vec::new(), then: Then::Stall },
+        ("GET", "/stalls") => Reply::raw("").then(Then::Stall),
         ("PUT", _) => Reply::text("201 Created", ""),
         _ => Reply::text("404 Not Found", "no such file\n"),
     })

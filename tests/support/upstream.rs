@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -42,6 +42,24 @@ pub enum Then {
 pub struct Reply {
     pub bytes: Vec<u8>,
     pub then: Then,
+    /// After so many bytes, the rest waits until the gate is open.
+    gate: Option<(usize, Gate)>,
+}
+
+/// What a test holds a server's answers back with. It opens by itself in the end, so that a test that fails ends.
+#[derive(Debug, Clone, Default)]
+pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    fn wait(&self) {
+        let is_open = self.0.0.lock().unwrap();
+        drop(self.0.1.wait_timeout_while(is_open, super::PATIENCE, |is_open| !*is_open).unwrap());
+    }
 }
 
 impl Reply {
@@ -55,7 +73,22 @@ impl Reply {
             head.push_str(&format!("Content-Length: {}\r\n", body.len()));
         }
         head.push_str("\r\n");
-        Reply { bytes: [head.as_bytes(), body].concat(), then: Then::KeepAlive }
+        Reply::raw([head.as_bytes(), body].concat())
+    }
+
+    /// These bytes, whatever they mean.
+    pub fn raw(bytes: impl Into<Vec<u8>>) -> Reply {
+        Reply { bytes: bytes.into(), then: Then::KeepAlive, gate: None }
+    }
+
+    /// Holds all but the first `bytes` bytes after the head back until the gate is open.
+    pub fn hold(mut self, bytes: usize, gate: &Gate) -> Reply {
+        self.gate = Some((self.head_len() + bytes, gate.clone()));
+        self
+    }
+
+    fn head_len(&self) -> usize {
+        self.bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4
     }
 
     pub fn text(status: &str, body: &str) -> Reply {
@@ -68,8 +101,7 @@ impl Reply {
 
     /// Sends only the first `bytes` bytes after the head, then closes.
     pub fn cut(mut self, bytes: usize) -> Reply {
-        let head = self.bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
-        self.bytes.truncate(head + bytes);
+        self.bytes.truncate(self.head_len() + bytes);
         self.then = Then::Close;
         self
     }
@@ -127,6 +159,11 @@ impl Server {
             };
             alter(request, reply)
         })
+    }
+
+    /// The URL of its root.
+    pub fn url(&self) -> std::path::PathBuf {
+        format!("http://{}", self.address).into()
     }
 
     pub fn addr(&self) -> String {
@@ -201,7 +238,12 @@ fn converse(
         body(&mut reader, &mut request)?;
         log.lock().unwrap().push(request.clone());
         let reply = script(&request);
-        writer.write_all(&reply.bytes).ok()?;
+        let (first, rest) = reply.bytes.split_at(reply.gate.as_ref().map_or(0, |(bytes, _)| *bytes));
+        writer.write_all(first).ok()?;
+        if let Some((_, gate)) = &reply.gate {
+            gate.wait();
+        }
+        writer.write_all(rest).ok()?;
         match reply.then {
             Then::KeepAlive => {}
             Then::Close => return None,

@@ -177,11 +177,18 @@ fn initial_age(answer: &HeaderMap, sent: SystemTime, times: Times) -> Duration {
     apparent.max(said + times.delay)
 }
 
-/// A date in any of HTTP's three forms; the case of its letters does not matter.
+/// A date in any of HTTP's three forms; neither the case of its letters nor the day of the week, which the rest tells, matters.
 pub fn date(value: &HeaderValue) -> Option<SystemTime> {
     let text = value.to_str().ok()?.trim();
-    httpdate::parse_http_date(text).or_else(|_| httpdate::parse_http_date(&cased(text))).ok()
+    let read = |text: &str| httpdate::parse_http_date(text).ok();
+    read(text).or_else(|| {
+        let cased = cased(text);
+        let (_, rest) = cased.split_at_checked(3).filter(|(day, _)| DAYS.contains(day))?;
+        DAYS.iter().find_map(|day| read(&format!("{day}{rest}")))
+    })
 }
+
+const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 
 /// The text with its words written as HTTP writes them: `Thu`, `Aug`, but `GMT`.
 fn cased(text: &str) -> String {
