@@ -95,7 +95,7 @@ async fn a_store_that_breaks_off_breaks_the_answer_off() {
     let (answer, _) = scripted(|_| Reply::raw("").then(Then::Stall), &[]).await;
     assert_eq!(answer.as_ref().unwrap_err().status(), 504, "{answer:?}");
     for garbage in [&b"SSH-2.0-OpenSSH\r\n"[..], b"HTTP/1.1 200 OK\r\nContent-Le", b""] {
-        let (answer, _) = scripted(|_| Reply::raw(garbage).then(Then::Close), &[]).await;
+        let (answer, _) = scripted(move |_| Reply::raw(garbage).then(Then::Close), &[]).await;
         assert_eq!(answer.as_ref().unwrap_err().status(), 502, "{answer:?}");
     }
     // An error as long as it likes takes no memory.
