@@ -121,7 +121,7 @@ const _: () = assert!(STREAM_WINDOW <= STREAM_WARM);
 const _: () = assert!(HELD_BACK_BYTES < AT_ONCE_BYTES);
 
 /// Bytes that the cache may need for entries, index and policy before they are charged to the arena: enough for an arena of 64 MiB
-/// full of files of 3 KiB. Arena and index together stay within the arena's size and twice this, whatever the files are; the other
+/// full of files of 2 KiB. Arena and index together stay within the arena's size and twice this, whatever the files are; the other
 /// half is for what the memory allocator makes of it.
 pub const INDEX_BYTES: u64 = 8 << 20;
 

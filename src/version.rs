@@ -25,8 +25,8 @@ pub const SETTLING: Duration = Duration::from_secs(2).saturating_add(STAMP_PRECI
 /// another inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
-    /// Device number, as st_dev has it.
-    pub dev: u64,
+    /// Device number, as st_dev has it: 12 and 20 bits.
+    pub dev: u32,
     /// Inode number.
     pub ino: u64,
     /// Bytes.
@@ -177,7 +177,7 @@ impl Version {
 
     pub fn of_stat(stat: &Stat) -> Version {
         Version {
-            dev: stat.st_dev,
+            dev: stat.st_dev as u32,
             ino: stat.st_ino,
             size: u64::try_from(stat.st_size).unwrap_or(0),
             mtime_ns: nanoseconds(stat.st_mtime, stat.st_mtime_nsec.try_into().unwrap_or(0)),

@@ -67,8 +67,17 @@ fn store(cache: &Arc<Cache>, said: &Said, name: &str, size: u64, ino: u64) {
     }
 }
 
-/// The highest that arena and heap together reach while tiny files come and go, and how many of them are cached in the end.
-fn highest(eviction: Eviction, size: u64) -> (u64, u64) {
+/// What was measured while tiny files came and went.
+struct Measured {
+    /// The highest that arena and heap together reached, bytes.
+    highest: u64,
+    /// Files that are cached in the end.
+    entries: u64,
+    /// Bytes of heap for each of them.
+    each: u64,
+}
+
+fn measure(eviction: Eviction, size: u64) -> Measured {
     let before = ALLOCATED.load(Relaxed);
     let metrics = Metrics::new(1);
     let packed_max = limits::PACKED_MAX;
@@ -84,18 +93,21 @@ fn highest(eviction: Eviction, size: u64) -> (u64, u64) {
             highest = highest.max(heap + cache.arena().usage().resident_bytes);
         }
     }
+    let heap = (ALLOCATED.load(Relaxed) - before) as u64;
     let entries = cache.snapshot(0).entries.len() as u64;
-    (highest, entries)
+    Measured { highest, entries, each: heap / entries }
 }
 
 #[test]
 fn arena_and_index_stay_within_the_budget() {
     for eviction in [Eviction::Gdc, Eviction::Lru, Eviction::S3Fifo, Eviction::Sieve, Eviction::LargerFirst] {
         for size in [1, 300] {
-            let (highest, entries) = highest(eviction, size);
-            println!("{eviction:?}, {size} bytes: {highest} bytes at most, {entries} entries");
-            assert!(highest <= ARENA + 2 * limits::INDEX_BYTES, "{eviction:?}, {size} bytes: {highest} bytes");
-            assert!(entries > 20_000, "{eviction:?}, {size} bytes: only {entries} entries");
+            let Measured { highest, entries, each } = measure(eviction, size);
+            println!("{eviction:?}, {size} bytes: {highest} bytes at most, {entries} entries of {each} bytes each");
+            // The promise is twice that beside the arena: the rest is for what the memory allocator makes of it.
+            assert!(highest <= ARENA + limits::INDEX_BYTES + (2 << 20), "{eviction:?}, {size} bytes: {highest} bytes");
+            assert!(entries > 35_000, "{eviction:?}, {size} bytes: only {entries} entries");
+            assert!(eviction != Eviction::Gdc || each <= 250, "{each} bytes for each entry");
         }
     }
 }

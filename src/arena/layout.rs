@@ -40,11 +40,14 @@ const SLAB_SIZES: [u64; 8] = [4 << 10, 8 << 10, 12 << 10, 16 << 10, 20 << 10, 24
 /// The smallest slot, bytes: a cache line.
 const SLOT_MIN: u64 = 64;
 /// Slots begin at multiples of this, bytes.
-const SLOT_ALIGN: u64 = 16;
+pub(super) const SLOT_ALIGN: u64 = 16;
 /// What one slab's map of used slots can hold.
 const SLAB_SLOTS_MAX: u64 = 256;
 /// `packed_max` may not exceed this, so that two slots fit the largest slab.
 pub const PACKED_MAX_LIMIT: u64 = 16 << 10;
+
+/// The largest object, whatever the capacity: what a [`Compact`](super::compact::Compact) can say.
+const OBJECT_MAX: u64 = u32::MAX as u64 * SLOT_ALIGN - PAGE;
 
 const _: () = assert!(SLAB_SIZES[0] / SLOT_MIN <= SLAB_SLOTS_MAX);
 const _: () = assert!(PACKED_MAX_LIMIT * 2 <= SLAB_SIZES[7]);
@@ -60,7 +63,7 @@ pub struct Slot {
     /// Bytes of budget it is accounted for: its whole pages, or its slot of a slab.
     pub charged: u64,
     /// Bytes that the cache keeps of it elsewhere.
-    pub books: u32,
+    pub books: u16,
     pub place: Place,
 }
 
@@ -256,7 +259,7 @@ impl Layout {
 
     /// Bytes of budget that an object of `size` bytes would be accounted for; `None` if it can never fit.
     pub fn charged(&self, size: u64) -> Option<u64> {
-        if size > self.capacity {
+        if size > self.capacity.min(OBJECT_MAX) {
             return None;
         }
         match self.packed_class(size) {
@@ -268,7 +271,7 @@ impl Layout {
     /// Takes a slot for an object of `size` bytes, of which `books` bytes are kept elsewhere, if the budget allows it.
     /// For an object that can never fit (see [`Layout::charged`]) the shortage is what it exceeds the capacity by,
     /// whatever is given back.
-    pub fn take(&mut self, size: u64, books: u32) -> Result<Slot, Shortage> {
+    pub fn take(&mut self, size: u64, books: u16) -> Result<Slot, Shortage> {
         let booked = self.charged_books(self.books + u64::from(books)) - self.charged_books(self.books);
         let slot = match self.packed_class(size) {
             Some(class) => self.take_packed(class, size, booked)?,

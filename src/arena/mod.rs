@@ -11,18 +11,20 @@
 // It maps memory, and gives out parts of it that are written and read at the same time.
 #![allow(unsafe_code)]
 
+mod compact;
 pub mod heap;
 pub mod layout;
 pub mod memory;
 
 use crate::ring::lent::{Lent, Loan};
-use layout::{ClassUse, Layout, Place, Punch, Slot};
+use compact::Compact;
+use layout::{ClassUse, Layout, Punch, Slot};
 use memory::{Folios, Memory};
 use parking_lot::Mutex;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// The cache's memory.
 pub struct Arena {
@@ -70,11 +72,11 @@ impl Arena {
     ///
     /// # Errors
     /// How many charged bytes must come back before it is worth asking again.
-    pub fn take(self: &Arc<Self>, size: u64, books: u32) -> Result<Allocation, u64> {
+    pub fn take(self: &Arc<Self>, size: u64, books: u16) -> Result<Allocation, u64> {
         loop {
             let taken = self.layout.lock().take(size.max(1), books);
             match taken {
-                Ok(slot) => return Ok(Allocation { arena: self.clone(), slot, referenced: AtomicBool::new(false) }),
+                Ok(slot) => return Ok(Allocation { arena: self.clone(), slot: slot.into() }),
                 Err(shortage) if shortage.punches.is_empty() => return Err(shortage.bytes),
                 Err(shortage) => shortage.punches.into_iter().for_each(|punch| self.reclaim(punch)),
             }
@@ -126,22 +128,21 @@ impl AsRawFd for Arena {
 /// A range of the arena, owned. Its bytes are written once, by the one who fills it, and read as far as they are filled.
 pub struct Allocation {
     arena: Arc<Arena>,
-    slot: Slot,
-    /// Sockets may refer to its pages, nobody knows for how long.
-    referenced: AtomicBool,
+    /// Marked when sockets may refer to its pages, nobody knows for how long.
+    slot: Compact,
 }
 
 impl Allocation {
     /// Its pages are handed to a socket: from now on they are replaced, not rewritten.
     pub fn mark_referenced(&self) {
-        if !self.referenced.load(Relaxed) {
-            self.referenced.store(true, Relaxed);
+        if !self.slot.mark.load(Relaxed) {
+            self.slot.mark.store(true, Relaxed);
         }
     }
 
     /// Bytes of budget that this costs.
     pub fn charged(&self) -> u64 {
-        self.slot.charged
+        self.slot.charged()
     }
 
     /// Where it begins in the memfd.
@@ -155,14 +156,14 @@ impl Allocation {
 
     /// Whether its pages are its own, so that they may be sent by reference.
     pub fn is_extent(&self) -> bool {
-        matches!(self.slot.place, Place::Extent { .. })
+        self.slot.is_extent()
     }
 
     /// Where byte `at` of an object of `size` bytes is to be written, and how many bytes may be written from there.
     fn fill_target(&self, size: u64, at: u64) -> (*mut u8, u64) {
-        match self.slot.place {
-            Place::Extent { .. } => self.arena.memory.fill_target(self.slot.offset, size, at),
-            Place::Packed { .. } => (self.arena.memory.address(self.slot.offset + at, false).cast_mut(), size - at),
+        match self.is_extent() {
+            true => self.arena.memory.fill_target(self.slot.offset, size, at),
+            false => (self.arena.memory.address(self.slot.offset + at, false).cast_mut(), size - at),
         }
     }
 
@@ -181,8 +182,8 @@ impl Allocation {
 
     /// The first `filled` bytes. What is filled is not written again while the allocation lives.
     pub fn filled(&self, filled: u64) -> &[u8] {
-        debug_assert!(filled <= self.slot.size);
-        let chunked = self.is_extent() && self.slot.size >= crate::limits::FOLIO;
+        debug_assert!(filled <= self.slot.size());
+        let chunked = self.is_extent() && self.slot.size() >= crate::limits::FOLIO;
         let address = self.arena.memory.address(self.slot.offset, chunked);
         // SAFETY: the range belongs to this allocation, its first `filled` bytes were written by the filler before it
         // said so (release and acquire on the entry's count), and are written by nobody until the allocation is dropped.
@@ -193,11 +194,12 @@ impl Allocation {
 impl Drop for Allocation {
     fn drop(&mut self) {
         let mut layout = self.arena.layout.lock();
-        if !*self.referenced.get_mut() {
-            layout.retain(self.slot);
+        let slot = Slot::from(&self.slot);
+        if !*self.slot.mark.get_mut() {
+            layout.retain(slot);
             return;
         }
-        let punch = layout.release(self.slot);
+        let punch = layout.release(slot);
         drop(layout);
         if let Some(punch) = punch {
             self.arena.reclaim(punch);

@@ -1,6 +1,6 @@
-//! A cached file, and leases of it.
+//! A cached file, and leases of it. There can be very many, so what is kept of each is small.
 
-use super::eviction::Tag;
+use super::eviction::{Object, Tag};
 use super::flight::{Flight, OpenFile};
 use super::residency::Residency;
 use crate::arena::Allocation;
@@ -8,13 +8,12 @@ use crate::version::{Change, Described, Trust, Version};
 use parking_lot::Mutex;
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
+use triomphe::ThinArc;
 
 /// One version of one file, in the arena as far as it is filled.
 pub struct Entry {
-    name: Arc<[u8]>,
     hash: u64,
     described: Described,
     allocation: Allocation,
@@ -22,65 +21,113 @@ pub struct Entry {
     filled: AtomicU64,
     /// Where they all are.
     pub(super) residency: Mutex<Residency>,
-    /// What the policy knows it by; set when it is published.
-    tag: OnceLock<Arc<Tag>>,
-    pub(super) hits: AtomicU64,
-    /// When it was last found to be what the disk holds: coarse monotonic nanoseconds.
+    tag: Tag,
+    /// When it was last found to be what the disk holds: coarse monotonic nanoseconds. In the first three bits: which files beside
+    /// it were found missing since.
     checked: AtomicU64,
+    born: u64,
+    hits: AtomicU32,
+    /// The policy knows it, or did.
+    is_admitted: AtomicBool,
     /// A check is under way.
     checking: AtomicBool,
-    /// Which files beside it are missing: a bit for each of three, in the place of the last bits of the time for which that holds.
-    missing: AtomicU64,
-    born: u64,
     /// How far the times of the version could be trusted when it was read: a [`Trust`].
     trust: AtomicU8,
 }
 
-/// The bits of [`Entry::is_missing`].
-const MISSING: u64 = 0b111;
+/// The bits of the time in [`Entry::checked`]: 73 years.
+const TIME: u64 = u64::MAX >> 3;
 
-/// Bytes of a place in the index, one among the residents and two with the policy, in tables that are half empty.
-const PLACES_BYTES: usize = 160;
+/// Bytes of a place in the index, in tables that are half empty, and of those with the policy.
+const PLACES_BYTES: usize = 64;
 
 /// Bytes that the memory allocator takes for so many.
 const fn allocated(bytes: usize) -> usize {
     (bytes + 8).next_multiple_of(16)
 }
 
-/// Bytes that are kept of an entry beside those of its file: itself, its name, what the policy knows of it, and its places.
-pub fn books(name: &[u8]) -> u32 {
-    const REFERENCES: usize = 2 * size_of::<usize>();
-    let own = allocated(REFERENCES + size_of::<Entry>()) + allocated(REFERENCES + size_of::<Tag>()) + PLACES_BYTES;
-    (own + allocated(REFERENCES + name.len())) as u32
+/// Bytes that are kept of an entry beside those of its file: itself with its name, and its places.
+pub fn books(name: &[u8]) -> u16 {
+    const COUNT_AND_LENGTH: usize = 2 * size_of::<usize>();
+    let bytes = allocated(COUNT_AND_LENGTH + size_of::<Entry>() + name.len()) + PLACES_BYTES;
+    u16::try_from(bytes).unwrap_or(u16::MAX)
 }
 
-impl Entry {
-    pub(super) fn new(fill: &Flight, file: &OpenFile, allocation: Allocation, checked: u64, now: u64) -> Entry {
-        Entry {
-            name: fill.shared_name().clone(),
+/// A reference to an entry that is no lease: what the index and the policy keep.
+#[derive(Clone)]
+pub struct Shared(ThinArc<Entry, u8>);
+
+impl Shared {
+    pub(super) fn new(fill: &Flight, file: &OpenFile, allocation: Allocation, checked: u64, now: u64) -> Shared {
+        let entry = Entry {
             hash: fill.hash(),
             described: file.described.clone(),
             allocation,
             filled: AtomicU64::new(0),
-            residency: Mutex::new(Residency::Resident),
-            tag: OnceLock::new(),
-            hits: AtomicU64::new(0),
-            checked: AtomicU64::new(checked),
-            checking: AtomicBool::new(false),
-            missing: AtomicU64::new(0),
+            residency: Mutex::new(None),
+            tag: Tag::default(),
+            checked: AtomicU64::new(checked & TIME),
             born: now,
+            hits: AtomicU32::new(0),
+            is_admitted: AtomicBool::new(false),
+            checking: AtomicBool::new(false),
             trust: AtomicU8::new(file.trust(now) as u8),
-        }
+        };
+        Shared(ThinArc::from_header_and_slice(entry, fill.name()))
     }
 
     pub fn name(&self) -> &[u8] {
-        &self.name
+        &self.0.slice
     }
 
-    pub(super) fn shared_name(&self) -> &Arc<[u8]> {
-        &self.name
+    /// Whether both are the same version in the same memory.
+    pub(super) fn is(&self, other: &Shared) -> bool {
+        self.0.as_ptr() == other.0.as_ptr()
     }
 
+    /// How many references and leases there are.
+    pub(super) fn count(&self) -> usize {
+        ThinArc::strong_count(&self.0)
+    }
+}
+
+impl Deref for Shared {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        &self.0.header.header
+    }
+}
+
+impl Object for Shared {
+    fn key(&self) -> u64 {
+        self.hash
+    }
+
+    fn size(&self) -> u64 {
+        Entry::size(self)
+    }
+
+    fn charged(&self) -> u64 {
+        Entry::charged(self)
+    }
+
+    fn tag(&self) -> &Tag {
+        &self.tag
+    }
+
+    fn address(&self) -> usize {
+        self.0.as_ptr().addr()
+    }
+}
+
+/// The bit in [`Entry::checked`] for the file beside it of this number.
+fn missing(number: usize) -> u64 {
+    debug_assert!(number < 3);
+    !TIME & 1 << (61 + number)
+}
+
+impl Entry {
     pub fn hash(&self) -> u64 {
         self.hash
     }
@@ -105,7 +152,7 @@ impl Entry {
     }
 
     pub fn hits(&self) -> u64 {
-        self.hits.load(Ordering::Relaxed)
+        u64::from(self.hits.load(Ordering::Relaxed))
     }
 
     /// When it was read: coarse monotonic nanoseconds.
@@ -141,39 +188,36 @@ impl Entry {
         self.allocation.is_extent().then(|| self.allocation.arena().as_raw_fd())
     }
 
-    pub(super) fn tag(&self) -> Option<&Arc<Tag>> {
-        self.tag.get()
+    /// Counts a hit, for people. Two workers at the same instant may lose one: a locked instruction on every hit is not worth it.
+    pub(super) fn count_hit(&self) {
+        self.hits.store(self.hits.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
     }
 
     /// It is cached, or was.
     pub(super) fn was_admitted(&self) -> bool {
-        self.tag.get().is_some()
+        self.is_admitted.load(Ordering::Relaxed)
     }
 
-    pub(super) fn make_tag(&self, resident: u32) -> Arc<Tag> {
-        self.tag.get_or_init(|| Arc::new(Tag::new(self.hash, self.size(), self.charged(), resident))).clone()
+    /// It is cached from now on.
+    pub(super) fn set_admitted(&self) {
+        self.is_admitted.store(true, Ordering::Relaxed);
     }
 
     /// When it was last found to be what the disk holds.
     pub fn checked(&self) -> u64 {
-        self.checked.load(Ordering::Relaxed)
+        self.checked.load(Ordering::Relaxed) & TIME
     }
 
     /// Whether the file beside it of this number, below 3, was found missing since this entry was last found current.
     pub fn is_missing(&self, number: usize) -> bool {
-        let missing = self.missing.load(Ordering::Relaxed);
-        missing & !MISSING == self.checked() & !MISSING && missing & (1 << number) != 0
+        self.checked.load(Ordering::Relaxed) & missing(number) != 0
     }
 
     /// The file beside it of this number, below 3, was found missing after this entry was found current at `checked`.
     pub fn note_missing(&self, number: usize, checked: u64) {
-        debug_assert!(1 << number <= MISSING);
-        let now = checked & !MISSING;
-        let note = |missing: u64| {
-            let known = if missing & !MISSING == now { missing } else { now };
-            (missing & !MISSING <= now).then_some(known | 1 << number)
-        };
-        let _ = self.missing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, note);
+        let note = |known: u64| (known & TIME == checked).then_some(known | missing(number));
+        // Otherwise it was found current again, and the other file may have come since.
+        let _ = self.checked.fetch_update(Ordering::Relaxed, Ordering::Relaxed, note);
     }
 
     /// Claims the check of this entry; false if another one is under way.
@@ -184,7 +228,8 @@ impl Entry {
     /// A check that began at `began` is over; `current` if it found the same version.
     pub fn end_check(&self, began: u64, current: bool) {
         if current {
-            self.checked.fetch_max(began, Ordering::Relaxed);
+            let later = |known: u64| (known & TIME < began).then_some(began & TIME);
+            let _ = self.checked.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
         }
         self.checking.store(false, Ordering::Relaxed);
     }
@@ -221,30 +266,24 @@ impl Entry {
 
 /// The right to read an entry's bytes: as long as there is one, its memory is not given to another file.
 #[derive(Clone)]
-pub struct Lease(Arc<Entry>);
+pub struct Lease(Shared);
 
 impl Lease {
-    pub(super) fn new(entry: Arc<Entry>) -> Lease {
+    pub(super) fn new(entry: Shared) -> Lease {
         Lease(entry)
     }
 
-    /// The entry without the right to it.
-    pub fn downgrade(&self) -> Weak<Entry> {
-        Arc::downgrade(&self.0)
+    pub fn name(&self) -> &[u8] {
+        self.0.name()
     }
 
-    /// A lease, if the entry still has its memory.
-    pub fn upgrade(entry: &Weak<Entry>) -> Option<Lease> {
-        entry.upgrade().map(Lease)
-    }
-
-    pub(super) fn shared(&self) -> &Arc<Entry> {
+    pub(super) fn shared(&self) -> &Shared {
         &self.0
     }
 
     /// Whether both are leases of the same version in the same memory.
     pub fn is(&self, other: &Lease) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        self.0.is(&other.0)
     }
 }
 
@@ -260,5 +299,16 @@ impl Deref for Lease {
 impl AsRef<[u8]> for Lease {
     fn as_ref(&self) -> &[u8] {
         self.bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_an_entry_is_small() {
+        assert_eq!(size_of::<Entry>(), 160);
+        assert_eq!(usize::from(books(b"assets/00000000.json")), 208 + PLACES_BYTES);
     }
 }

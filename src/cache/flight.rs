@@ -203,7 +203,7 @@ impl Flight {
 
     /// The reading of a file that is cached without its bytes.
     pub(super) fn resumed(entry: &Lease, file: Arc<OpenFile>) -> Flight {
-        Flight::new(entry.shared_name().clone(), entry.hash(), Progress::Filling(entry.clone(), file))
+        Flight::new(entry.name().into(), entry.hash(), Progress::Filling(entry.clone(), file))
     }
 
     /// The file, if it was still open when the fill was begun.

@@ -1,7 +1,7 @@
 //! The index: from a name to what is cached under it. Sharded, so that workers seldom meet; a lookup takes one shard's lock
 //! shared and for as long as a comparison of names takes.
 
-use super::entry::Entry;
+use super::entry::Shared;
 use super::flight::Flight;
 use super::open_files::Kept;
 use foldhash::fast::RandomState;
@@ -15,9 +15,8 @@ use std::sync::Arc;
 const SHARDS: usize = 256;
 
 /// What the index holds of a name.
-#[derive(Clone)]
 pub(super) enum State {
-    Ready(Arc<Entry>),
+    Ready(Shared),
     Filling(Arc<Flight>),
     /// It is not cached any more, and its file is open.
     Open(Arc<Kept>),
@@ -25,61 +24,105 @@ pub(super) enum State {
 
 /// What a name was found to be when a fill was to be begun.
 pub(super) enum Begun {
-    Ready(Arc<Entry>),
+    Ready(Shared),
     Filling(Arc<Flight>),
     New(Arc<Flight>),
 }
 
-impl State {
+/// What the index holds of a name that is not cached.
+enum Uncached {
+    Filling(Arc<Flight>),
+    Open(Arc<Kept>),
+}
+
+impl Uncached {
     fn name(&self) -> &[u8] {
         match self {
-            State::Ready(entry) => entry.name(),
-            State::Filling(fill) => fill.name(),
-            State::Open(kept) => kept.shared_name(),
-        }
-    }
-
-    fn shared_name(&self) -> Arc<[u8]> {
-        match self {
-            State::Ready(entry) => entry.shared_name().clone(),
-            State::Filling(fill) => fill.shared_name().clone(),
-            State::Open(kept) => kept.shared_name().clone(),
+            Uncached::Filling(fill) => fill.name(),
+            Uncached::Open(kept) => kept.shared_name(),
         }
     }
 
     fn hash(&self) -> u64 {
         match self {
-            State::Ready(entry) => entry.hash(),
-            State::Filling(fill) => fill.hash(),
-            State::Open(kept) => kept.hash(),
+            Uncached::Filling(fill) => fill.hash(),
+            Uncached::Open(kept) => kept.hash(),
         }
     }
 
-    fn is_entry(&self, entry: &Arc<Entry>) -> bool {
-        matches!(self, State::Ready(own) if Arc::ptr_eq(own, entry))
-    }
-
     fn is_kept(&self, kept: &Arc<Kept>) -> bool {
-        matches!(self, State::Open(own) if Arc::ptr_eq(own, kept))
+        matches!(self, Uncached::Open(own) if Arc::ptr_eq(own, kept))
     }
 
     fn is_fill(&self, fill: &Arc<Flight>) -> bool {
-        matches!(self, State::Filling(own) if Arc::ptr_eq(own, fill))
+        matches!(self, Uncached::Filling(own) if Arc::ptr_eq(own, fill))
     }
+}
+
+impl From<Uncached> for State {
+    fn from(uncached: Uncached) -> State {
+        match uncached {
+            Uncached::Filling(fill) => State::Filling(fill),
+            Uncached::Open(kept) => State::Open(kept),
+        }
+    }
+}
+
+/// Some of the names. A name is in one of both tables. Those that are cached are many, and take one word each.
+#[derive(Default)]
+struct Names {
+    cached: HashTable<Shared>,
+    uncached: HashTable<Uncached>,
 }
 
 /// On cache lines of its own: two shards never fight over one.
 #[repr(align(128))]
-struct Shard(RwLock<HashTable<State>>);
+#[derive(Default)]
+struct Shard(RwLock<Names>);
 
 pub(super) struct Index {
     shards: Box<[Shard]>,
     hasher: RandomState,
 }
 
+impl Names {
+    fn get(&self, hash: u64, name: &[u8]) -> Option<State> {
+        if let Some(entry) = self.cached.find(hash, |entry| entry.name() == name) {
+            return Some(State::Ready(entry.clone()));
+        }
+        match self.uncached.find(hash, |uncached| uncached.name() == name)? {
+            Uncached::Filling(fill) => Some(State::Filling(fill.clone())),
+            Uncached::Open(kept) => Some(State::Open(kept.clone())),
+        }
+    }
+
+    fn insert(&mut self, entry: &Shared) {
+        self.cached.insert_unique(entry.hash(), entry.clone(), |entry| entry.hash());
+    }
+
+    fn remove_entry(&mut self, hash: u64, is: impl Fn(&Shared) -> bool) -> Option<Shared> {
+        let removed = self.cached.find_entry(hash, is).ok()?.remove().0;
+        shrink(&mut self.cached, |entry| entry.hash());
+        Some(removed)
+    }
+
+    fn remove_uncached(&mut self, hash: u64, is: impl Fn(&Uncached) -> bool) -> Option<Uncached> {
+        let removed = self.uncached.find_entry(hash, is).ok()?.remove().0;
+        shrink(&mut self.uncached, Uncached::hash);
+        Some(removed)
+    }
+}
+
+/// A table that had many names once gives their room back.
+fn shrink<T>(table: &mut HashTable<T>, hash: impl Fn(&T) -> u64) {
+    if table.capacity() > 64 && table.len() < table.capacity() / 8 {
+        table.shrink_to(0, hash);
+    }
+}
+
 impl Index {
     pub fn new() -> Index {
-        let shards = (0..SHARDS).map(|_| Shard(RwLock::new(HashTable::new()))).collect();
+        let shards = (0..SHARDS).map(|_| Shard::default()).collect();
         Index { shards, hasher: RandomState::default() }
     }
 
@@ -88,91 +131,90 @@ impl Index {
         self.hasher.hash_one(name)
     }
 
-    fn shard(&self, hash: u64) -> &RwLock<HashTable<State>> {
+    fn shard(&self, hash: u64) -> &RwLock<Names> {
         // hashbrown takes the lowest bits for the bucket and the highest seven for its tags.
         &self.shards[(hash >> 40) as usize % SHARDS].0
     }
 
     pub fn get(&self, hash: u64, name: &[u8]) -> Option<State> {
-        self.shard(hash).read().find(hash, |state| state.name() == name).cloned()
+        self.shard(hash).read().get(hash, name)
     }
 
     /// What is known of the name; if nothing is, or no more than its file, a new fill.
     pub fn begin(&self, hash: u64, name: &[u8]) -> Begun {
-        let mut shard = self.shard(hash).write();
-        match shard.entry(hash, |state| state.name() == name, State::hash) {
+        let mut names = self.shard(hash).write();
+        if let Some(entry) = names.cached.find(hash, |entry| entry.name() == name) {
+            return Begun::Ready(entry.clone());
+        }
+        match names.uncached.entry(hash, |uncached| uncached.name() == name, Uncached::hash) {
             Place::Occupied(mut place) => {
                 let fill = match place.get() {
-                    State::Ready(entry) => return Begun::Ready(entry.clone()),
-                    State::Filling(fill) => return Begun::Filling(fill.clone()),
-                    State::Open(kept) => Arc::new(Flight::begun(kept.shared_name().clone(), hash, kept.take())),
+                    Uncached::Filling(fill) => return Begun::Filling(fill.clone()),
+                    Uncached::Open(kept) => Arc::new(Flight::begun(kept.shared_name().clone(), hash, kept.take())),
                 };
-                *place.get_mut() = State::Filling(fill.clone());
+                *place.get_mut() = Uncached::Filling(fill.clone());
                 Begun::New(fill)
             }
             Place::Vacant(place) => {
                 let fill = Arc::new(Flight::begun(name.into(), hash, None));
-                place.insert(State::Filling(fill.clone()));
+                place.insert(Uncached::Filling(fill.clone()));
                 Begun::New(fill)
             }
         }
     }
 
     /// Puts the open file in the place of its entry.
-    pub fn keep(&self, entry: &Arc<Entry>, kept: &Arc<Kept>) {
-        let mut shard = self.shard(entry.hash()).write();
-        if let Some(state) = shard.find_mut(entry.hash(), |state| state.is_entry(entry)) {
-            *state = State::Open(kept.clone());
+    pub fn keep(&self, entry: &Shared, kept: &Arc<Kept>) {
+        let mut names = self.shard(entry.hash()).write();
+        if names.remove_entry(entry.hash(), |own| own.is(entry)).is_some() {
+            names.uncached.insert_unique(kept.hash(), Uncached::Open(kept.clone()), Uncached::hash);
         }
     }
 
     pub fn remove_kept(&self, kept: &Arc<Kept>) {
-        self.remove_if(kept.hash(), |state| state.is_kept(kept));
+        self.shard(kept.hash()).write().remove_uncached(kept.hash(), |uncached| uncached.is_kept(kept));
     }
 
     /// Puts the entry in the place of its fill; false if that is no longer there.
-    pub fn replace(&self, fill: &Arc<Flight>, entry: &Arc<Entry>) -> bool {
-        let mut shard = self.shard(fill.hash()).write();
-        let place = shard.find_mut(fill.hash(), |state| state.is_fill(fill));
-        place.map(|state| *state = State::Ready(entry.clone())).is_some()
+    pub fn replace(&self, fill: &Arc<Flight>, entry: &Shared) -> bool {
+        let mut names = self.shard(fill.hash()).write();
+        let is_there = names.remove_uncached(fill.hash(), |uncached| uncached.is_fill(fill)).is_some();
+        if is_there {
+            names.insert(entry);
+        }
+        is_there
     }
 
     pub fn remove(&self, hash: u64, name: &[u8]) -> Option<State> {
-        self.remove_if(hash, |state| state.name() == name)
+        let mut names = self.shard(hash).write();
+        match names.remove_entry(hash, |entry| entry.name() == name) {
+            Some(entry) => Some(State::Ready(entry)),
+            None => names.remove_uncached(hash, |uncached| uncached.name() == name).map(State::from),
+        }
     }
 
     /// Removes this very entry; false if it is no longer there.
-    pub fn remove_entry(&self, entry: &Arc<Entry>) -> bool {
-        self.remove_if(entry.hash(), |state| state.is_entry(entry)).is_some()
+    pub fn remove_entry(&self, entry: &Shared) -> bool {
+        self.shard(entry.hash()).write().remove_entry(entry.hash(), |own| own.is(entry)).is_some()
     }
 
     pub fn remove_fill(&self, fill: &Arc<Flight>) {
-        self.remove_if(fill.hash(), |state| state.is_fill(fill));
-    }
-
-    fn remove_if(&self, hash: u64, is: impl Fn(&State) -> bool) -> Option<State> {
-        let mut shard = self.shard(hash).write();
-        let removed = shard.find_entry(hash, is).ok().map(|place| place.remove().0);
-        // A shard that had many names once gives their room back.
-        if shard.capacity() > 64 && shard.len() < shard.capacity() / 8 {
-            shard.shrink_to(0, State::hash);
-        }
-        removed
+        self.shard(fill.hash()).write().remove_uncached(fill.hash(), |uncached| uncached.is_fill(fill));
     }
 
     /// All names of which anything is known.
-    pub fn names(&self) -> Vec<Arc<[u8]>> {
-        self.shards.iter().flat_map(|shard| shard.0.read().iter().map(State::shared_name).collect::<Vec<_>>()).collect()
+    pub fn names(&self) -> Vec<Box<[u8]>> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            let names = shard.0.read();
+            all.extend(names.cached.iter().map(|entry| Box::from(entry.name())));
+            all.extend(names.uncached.iter().map(|uncached| Box::from(uncached.name())));
+        }
+        all
     }
 
     /// Calls `each` for every cached entry.
-    pub fn for_each(&self, mut each: impl FnMut(&Arc<Entry>)) {
-        for shard in &self.shards {
-            for state in shard.0.read().iter() {
-                if let State::Ready(entry) = state {
-                    each(entry);
-                }
-            }
-        }
+    pub fn for_each(&self, mut each: impl FnMut(&Shared)) {
+        self.shards.iter().for_each(|shard| shard.0.read().cached.iter().for_each(&mut each));
     }
 }

@@ -13,7 +13,7 @@
 //! | leaving   | only leases know it                 | the last lease: its memory goes back to the arena                     |
 //! | failed    | nowhere                             | [`FillPermit::fail`], from opening or filling                              |
 //!
-//! Locks, in the order in which they are taken: the keeper (policy and residents), an entry's residency, a shard of the
+//! Locks, in the order in which they are taken: the keeper (the policy), an entry's residency, a shard of the
 //! index, a fill's state, the arena's layout. A hit takes one shard's lock shared, and nothing else.
 
 pub mod entry;
@@ -28,19 +28,17 @@ pub mod stats;
 use crate::arena::{Arena, Usage};
 use crate::limits;
 use crate::wake::{Waiter, Wake};
-use entry::{Entry, Lease};
-use eviction::{Candidate, Eviction, Policy, Tag, Touch, Victim};
+use entry::{Lease, Shared};
+use eviction::{Candidate, Eviction, Policy, Touch, Victim};
 use flight::{Bypass, Failure, Flight, OpenFile, Progress};
 use index::{Begun, Index, State};
 use open_files::{Kept, Quota};
 use parking_lot::Mutex;
 use permit::FillPermit;
-use slab::Slab;
 use stats::{Departure, Stats};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// What is kept in the arena, shared by all threads.
@@ -49,6 +47,8 @@ pub struct Cache {
     index: Index,
     keeper: Mutex<Keeper>,
     touch: Touch,
+    /// References to a cached entry that are no leases: the index's and the policy's.
+    own_references: usize,
     open_files: Arc<Quota>,
     /// How long a file stays open that is not cached any more.
     open_time: Duration,
@@ -58,15 +58,11 @@ pub struct Cache {
 
 /// What only misses, evictions and removals need.
 struct Keeper {
-    policy: Box<dyn Policy>,
-    /// Every cached entry, by the number in its tag.
-    residents: Slab<Arc<Entry>>,
+    /// It has every cached entry.
+    policy: Box<dyn Policy<Shared>>,
     /// Files that are open without being cached, the oldest first; and some that are so no more.
     kept: VecDeque<Arc<Kept>>,
 }
-
-/// References to a cached entry that are no leases: the index's and the keeper's.
-const OWN_REFERENCES: usize = 2;
 
 /// What is known of a name.
 pub enum Lookup {
@@ -98,7 +94,8 @@ impl Cache {
             arena: Arena::new(capacity, packed_max)?,
             index: Index::new(),
             touch: policy.touch(),
-            keeper: Mutex::new(Keeper { policy, residents: Slab::new(), kept: VecDeque::new() }),
+            own_references: 1 + policy.handles(),
+            keeper: Mutex::new(Keeper { policy, kept: VecDeque::new() }),
             open_files: Quota::new(),
             open_time,
             stats,
@@ -160,8 +157,7 @@ impl Cache {
                 let mut keeper = self.keeper.lock();
                 let shortage = match self.arena.take(size, entry::books(fill.name())) {
                     Ok(allocation) => {
-                        let entry = Entry::new(fill, file, allocation, checked, now);
-                        return Ok(Lease::new(Arc::new(entry)));
+                        return Ok(Lease::new(Shared::new(fill, file, allocation, checked, now)));
                     }
                     Err(shortage) => shortage,
                 };
@@ -174,18 +170,14 @@ impl Cache {
     }
 
     /// Takes victims out of the cache until their charge covers `shortage`.
-    fn make_room(&self, keeper: &mut Keeper, wanted: &Candidate, shortage: u64) -> Result<Vec<Arc<Entry>>, Bypass> {
-        let Keeper { policy, residents, kept } = keeper;
+    fn make_room(&self, keeper: &mut Keeper, wanted: &Candidate, shortage: u64) -> Result<Vec<Shared>, Bypass> {
+        let Keeper { policy, kept } = keeper;
         let mut leaving = Vec::new();
         let mut freed = 0;
         while freed < shortage {
-            let leased = |tag: &Tag| {
-                residents.get(tag.resident as usize).is_none_or(|entry| Arc::strong_count(entry) > OWN_REFERENCES)
-            };
-            match policy.victim(wanted, &leased) {
-                Victim::Evict(tag) => {
-                    freed += tag.charged;
-                    let entry = residents.remove(tag.resident as usize);
+            match policy.victim(wanted, &|entry| self.is_leased(entry)) {
+                Victim::Evict(entry) => {
+                    freed += entry.charged();
                     if let Some(open) = self.evict(&entry) {
                         // Those that were needed again are closed, as far as this queue is concerned.
                         while kept.pop_front_if(|oldest| oldest.is_taken()).is_some() {}
@@ -203,6 +195,11 @@ impl Cache {
             }
         }
         Ok(leaving)
+    }
+
+    /// Whether anybody holds a lease of this cached entry.
+    fn is_leased(&self, entry: &Shared) -> bool {
+        entry.count() > self.own_references
     }
 
     /// The file is being read into `entry`: those who wait can have what there is.
@@ -238,14 +235,11 @@ impl Cache {
     /// Puts the entry in the place of its fill, and has the policy know it; false if the name was removed or the fill detached.
     fn admit(&self, fill: &Arc<Flight>, entry: &Lease) -> bool {
         let mut keeper = self.keeper.lock();
-        let Keeper { policy, residents, .. } = &mut *keeper;
-        let vacant = residents.vacant_entry();
         if !self.index.replace(fill, entry.shared()) {
             return false;
         }
-        let tag = entry.make_tag(vacant.key() as u32);
-        vacant.insert(entry.shared().clone());
-        policy.insert(tag);
+        entry.set_admitted();
+        keeper.policy.insert(entry.shared().clone());
         true
     }
 
@@ -330,7 +324,7 @@ impl Cache {
         self.index.for_each(|entry| {
             let size = entry.size();
             indexed_bytes += size.max(1);
-            if Arc::strong_count(entry) > OWN_REFERENCES {
+            if self.is_leased(entry) {
                 leased_bytes += size;
             }
             entries.push(EntrySnapshot {
@@ -351,10 +345,9 @@ impl Cache {
 
 impl Keeper {
     /// The policy forgets an entry that left the index.
-    fn forget(&mut self, entry: &Arc<Entry>) {
-        if let Some(tag) = entry.tag() {
-            self.policy.remove(tag);
-            self.residents.try_remove(tag.resident as usize);
+    fn forget(&mut self, entry: &Shared) {
+        if entry.was_admitted() {
+            self.policy.remove(entry);
         }
     }
 }
@@ -391,9 +384,8 @@ impl std::fmt::Debug for Cache {
 
 /// Counts a hit on an entry: for the policy, and for people.
 pub fn count_hit(touch: &Touch, entry: &Lease) {
-    // Two workers at the same instant may lose a count; a locked instruction on every hit is not worth it.
-    entry.hits.store(entry.hits.load(Relaxed) + 1, Relaxed);
-    if let Some(tag) = entry.tag() {
-        touch.hit(tag);
+    entry.count_hit();
+    if entry.was_admitted() {
+        touch.hit(entry.shared());
     }
 }

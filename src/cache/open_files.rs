@@ -3,7 +3,7 @@
 //! A working set larger than the arena is asked for in turns that the arena does not last. As long as such a file was compared
 //! with the disk within the revalidation interval, its name need not be looked up again.
 
-use super::entry::Entry;
+use super::entry::Shared;
 use super::flight::OpenFile;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -69,11 +69,11 @@ pub(super) struct Kept {
 
 impl Kept {
     /// What stays of `entry`.
-    pub fn new(entry: &Entry, file: Arc<OpenFile>, place: Place, time: Duration) -> Kept {
+    pub fn new(entry: &Shared, file: Arc<OpenFile>, place: Place, time: Duration) -> Kept {
         let checked = entry.checked();
         let until = checked.saturating_add(time.as_nanos() as u64);
         let opened = Mutex::new(Some(Opened { file, checked, _place: place }));
-        Kept { name: entry.shared_name().clone(), hash: entry.hash(), opened, until }
+        Kept { name: entry.name().into(), hash: entry.hash(), opened, until }
     }
 
     pub fn shared_name(&self) -> &Arc<[u8]> {

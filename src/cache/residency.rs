@@ -6,7 +6,7 @@
 //! budget, place and rank are those of any other cached file, and the open file stands for what it is to hold. It is read
 //! when somebody asks for it again, or when it has stayed for [`crate::limits::DEFER`], whichever comes first.
 
-use super::entry::{Entry, Lease};
+use super::entry::{Entry, Lease, Shared};
 use super::flight::{Flight, OpenFile, Progress};
 use super::open_files::{Kept, Place};
 use super::permit::FillPermit;
@@ -14,11 +14,11 @@ use super::{Cache, Departure};
 use crate::wake::Waiter;
 use std::sync::Arc;
 
-/// Where the bytes of an entry are. It moves on together with the entry's place in the index: nobody finds an entry there
-/// whose bytes are nowhere.
-pub(super) enum Residency {
-    /// In the arena, as far as they have been read.
-    Resident,
+/// Where the bytes of an entry are: in the arena, as far as they have been read, or elsewhere. It moves on together with the entry's
+/// place in the index: nobody finds an entry there whose bytes are nowhere.
+pub(super) type Residency = Option<Box<Elsewhere>>;
+
+pub(super) enum Elsewhere {
     /// In the open file. Nobody reads it yet.
     PageCache { file: Arc<OpenFile>, place: Place },
     /// On their way from the open file to the arena, after all.
@@ -40,9 +40,9 @@ impl Cache {
     /// (any more), so that it is to be read now.
     pub(super) fn defer(&self, fill: &Arc<Flight>, entry: &Lease, file: &Arc<OpenFile>) -> Option<Vec<Waiter>> {
         let place = self.open_files.take()?;
-        *entry.residency.lock() = Residency::PageCache { file: file.clone(), place };
+        *entry.residency.lock() = Some(Box::new(Elsewhere::PageCache { file: file.clone(), place }));
         if !self.admit(fill, entry) {
-            *entry.residency.lock() = Residency::Resident;
+            *entry.residency.lock() = None;
             return None;
         }
         Some(fill.move_on(Progress::Deferred(entry.clone(), file.clone())))
@@ -52,16 +52,16 @@ impl Cache {
     /// written to since and leaves it now.
     pub fn resume(self: &Arc<Self>, entry: &Lease, now: u64) -> Option<Resumed> {
         let mut residency = entry.residency.lock();
-        match &*residency {
-            Residency::Resident | Residency::Gone => None,
-            Residency::Reading(fill) => Some(Resumed::Joined(fill.clone())),
-            Residency::PageCache { file, .. } if file.is_same(now) => {
+        match residency.as_deref()? {
+            Elsewhere::Gone => None,
+            Elsewhere::Reading(fill) => Some(Resumed::Joined(fill.clone())),
+            Elsewhere::PageCache { file, .. } if file.is_same(now) => {
                 entry.read_at(file, now);
                 let fill = Arc::new(Flight::resumed(entry, file.clone()));
-                *residency = Residency::Reading(fill.clone());
+                *residency = Some(Box::new(Elsewhere::Reading(fill.clone())));
                 Some(Resumed::Begun(FillPermit::new(self, fill)))
             }
-            Residency::PageCache { .. } => {
+            Elsewhere::PageCache { .. } => {
                 drop(residency);
                 self.remove_entry(entry, Departure::Invalidated);
                 None
@@ -70,17 +70,18 @@ impl Cache {
     }
 
     /// Takes an entry that the policy gives up out of the index. Its file, if nobody has read it, stays open: it is returned.
-    pub(super) fn evict(&self, entry: &Arc<Entry>) -> Option<Arc<Kept>> {
+    pub(super) fn evict(&self, entry: &Shared) -> Option<Arc<Kept>> {
         let mut residency = entry.residency.lock();
-        match std::mem::replace(&mut *residency, Residency::Gone) {
+        // What is in the arena, or on its way there, stays as long as there are leases of it.
+        if let Some(Elsewhere::PageCache { .. }) = residency.as_deref()
+            && let Some(elsewhere) = residency.replace(Box::new(Elsewhere::Gone))
+            && let Elsewhere::PageCache { file, place } = *elsewhere
             // None is closed for another: of files that come in turn, the oldest is the one needed next.
-            Residency::PageCache { file, place } if !self.open_files.is_used_up() => {
-                let kept = Arc::new(Kept::new(entry, file, place, self.open_time));
-                self.index.keep(entry, &kept);
-                return Some(kept);
-            }
-            Residency::PageCache { .. } | Residency::Gone => {}
-            in_the_arena @ (Residency::Resident | Residency::Reading(_)) => *residency = in_the_arena,
+            && !self.open_files.is_used_up()
+        {
+            let kept = Arc::new(Kept::new(entry, file, place, self.open_time));
+            self.index.keep(entry, &kept);
+            return Some(kept);
         }
         self.index.remove_entry(entry);
         None
@@ -90,6 +91,6 @@ impl Cache {
 impl Entry {
     /// Nobody reads its bytes any more. (The fill holds a lease of the entry, which must not hold the fill for ever.)
     pub(super) fn end_reading(&self) {
-        *self.residency.lock() = Residency::Resident;
+        *self.residency.lock() = None;
     }
 }

@@ -48,7 +48,7 @@ impl Origin {
 pub fn clock_of(fd: impl AsFd, version: &Version) -> Clock {
     thread_local! {
         /// The device that was asked last, what it said, and when.
-        static LAST: Cell<Option<(u64, Clock, Instant)>> = const { Cell::new(None) };
+        static LAST: Cell<Option<(u32, Clock, Instant)>> = const { Cell::new(None) };
     }
     match LAST.get() {
         Some((dev, clock, asked)) if dev == version.dev && asked.elapsed() < CLOCK_KNOWN_FOR => clock,

@@ -3,7 +3,7 @@
 use super::trace::Trace;
 use crate::arena::layout::{Layout, Slot};
 use crate::cache::entry;
-use crate::cache::eviction::{Candidate, Eviction, Policy, Tag, Touch, Victim};
+use crate::cache::eviction::{Candidate, Eviction, Measured, Policy, Touch, Victim};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -72,7 +72,7 @@ enum Cached {
     /// An empty object takes no slot.
     Empty,
     Yes {
-        tag: Arc<Tag>,
+        object: Arc<Measured>,
         slot: Option<Slot>,
     },
 }
@@ -90,7 +90,7 @@ pub fn replay(trace: &Trace, setup: &Setup, progress: &mut dyn FnMut(u64)) -> Ou
 struct Replay<'a> {
     trace: &'a Trace,
     store: Store,
-    policy: Box<dyn Policy>,
+    policy: Box<dyn Policy<Arc<Measured>>>,
     touch: Touch,
     cached: Vec<Cached>,
     outcome: Outcome,
@@ -125,7 +125,7 @@ impl<'a> Replay<'a> {
         self.outcome.requests += 1;
         self.outcome.bytes += size;
         match &self.cached[object as usize] {
-            Cached::Yes { tag, .. } => self.touch.hit(tag),
+            Cached::Yes { object, .. } => self.touch.hit(object),
             Cached::Empty => {}
             Cached::No => {
                 self.outcome.misses += 1;
@@ -150,9 +150,9 @@ impl<'a> Replay<'a> {
         let wanted = Candidate { key: key_of(object), size, charged };
         self.policy.miss(&wanted);
         if let Some(slot) = self.make_room(&wanted) {
-            let tag = Arc::new(Tag::new(wanted.key, size, charged, object));
-            self.policy.insert(tag.clone());
-            self.cached[object as usize] = Cached::Yes { tag, slot };
+            let measured = Arc::new(Measured::new(wanted.key, size, charged, object));
+            self.policy.insert(measured.clone());
+            self.cached[object as usize] = Cached::Yes { object: measured, slot };
             self.outcome.admissions += 1;
         }
     }
@@ -172,14 +172,14 @@ impl<'a> Replay<'a> {
             }
             let mut covered = 0;
             while covered < shortage {
-                let leased = |tag: &Tag| self.leases.holds(tag.resident);
+                let leased = |object: &Arc<Measured>| self.leases.holds(object.number);
                 match self.policy.victim(wanted, &leased) {
-                    Victim::Evict(tag) => {
-                        covered += tag.charged;
+                    Victim::Evict(victim) => {
+                        covered += victim.charged;
                         self.outcome.evictions += 1;
-                        let gone = std::mem::replace(&mut self.cached[tag.resident as usize], Cached::No);
+                        let gone = std::mem::replace(&mut self.cached[victim.number as usize], Cached::No);
                         if let Cached::Yes { slot, .. } = gone {
-                            self.store.release(slot, tag.size);
+                            self.store.release(slot, victim.size);
                         }
                     }
                     Victim::Refuse => {

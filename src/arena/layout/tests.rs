@@ -164,7 +164,7 @@ fn pages_that_nobody_refers_to_serve_the_next_object_of_as_many() {
 
 #[test]
 fn books_are_charged_beyond_their_allowance() {
-    const BOOKS: u32 = 300;
+    const BOOKS: u16 = 300;
     let mut layout = Layout { books_free: 100 * KIB, ..Layout::new(MIB, 12 * KIB) };
     let mut slots: Vec<Slot> = std::iter::from_fn(|| layout.take(40, BOOKS).ok()).collect();
     let books = slots.len() as u64 * u64::from(BOOKS);
@@ -245,7 +245,7 @@ proptest! {
         let mut model = Model::default();
         for step in steps {
             match step {
-                Step::Take(size) => match layout.take(size, (size % 7 * 100) as u32) {
+                Step::Take(size) => match layout.take(size, (size % 7 * 100) as u16) {
                     Ok(slot) => {
                         prop_assert_eq!(layout.charged(size), Some(slot.charged));
                         prop_assert!(slot.charged >= size && slot.size == size);
@@ -254,6 +254,7 @@ proptest! {
                             let aligned = slot.charged.next_power_of_two().min(FOLIO);
                             prop_assert_eq!(slot.offset % aligned, 0);
                         }
+                        prop_assert_eq!(Slot::from(&super::super::compact::Compact::from(slot)), slot);
                         model.held.push(slot);
                     }
                     Err(shortage) => {

@@ -21,7 +21,7 @@
 
 use super::heap::LazyHeap;
 use super::sketch::Sketch;
-use super::{Candidate, Policy, Tag, Touch, Victim};
+use super::{Candidate, Object, Policy, Tag, Touch, Victim};
 use crate::arena::layout::PAGE;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -40,53 +40,56 @@ const COLUMNS_MIN: u64 = 1 << 10;
 const COLUMNS_MAX: u64 = 1 << 18;
 
 /// `L`, which every hit reads and only evictions write.
-#[derive(Debug, Default)]
-pub struct Level(AtomicU64);
+#[derive(Debug)]
+pub struct Level {
+    level: AtomicU64,
+    s0: u64,
+}
 
 impl Level {
     /// Counts a hit, and raises the tag's priority to what it is worth now.
     #[inline]
-    pub(super) fn touch(&self, tag: &Tag) {
+    pub(super) fn touch(&self, tag: &Tag, charged: u64) {
         let mut hits = tag.hits.load(Relaxed);
         if hits < HITS_MAX {
             hits += 1;
             tag.hits.store(hits, Relaxed);
         }
-        let rank = self.rank(hits, tag.weight.load(Relaxed));
+        let rank = self.rank(hits, charged);
         // A saturated tag stays clean in every core's cache until the level has moved.
         if rank > tag.rank.load(Relaxed) {
             tag.rank.store(rank, Relaxed);
         }
     }
 
-    fn rank(&self, hits: u32, weight: u64) -> u64 {
-        self.0.load(Relaxed).saturating_add(u64::from(hits) * weight)
+    /// `H` of what was hit so often.
+    fn rank(&self, hits: u32, charged: u64) -> u64 {
+        let weight = ONE / charged.max(1) + ONE / self.s0;
+        self.level.load(Relaxed).saturating_add(u64::from(hits) * weight)
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Gdc {
+pub(super) struct Gdc<T> {
     level: Arc<Level>,
-    s0: u64,
     /// Charged bytes of refused candidates since one was let in for their sake, and the most there may be.
     refused: u64,
     refused_max: u64,
-    order: LazyHeap,
+    order: LazyHeap<T>,
     /// Of misses.
     sketch: Sketch,
     /// The candidate that was last found worth its victims, by key: the rest of them need no asking.
     admitted: Option<u64>,
 }
 
-impl Gdc {
+impl<T: Object> Gdc<T> {
     /// `capacity` and `s0` in bytes.
-    pub(super) fn new(capacity: u64, s0: u64) -> Gdc {
+    pub(super) fn new(capacity: u64, s0: u64) -> Gdc<T> {
         // A column for every page of the arena, 64 KiB of counters for 64 MiB, halved when each was raised twice on average:
         // about as many names as the arena can hold several times over.
         let columns = (capacity / PAGE).clamp(COLUMNS_MIN, COLUMNS_MAX).next_power_of_two();
         Gdc {
-            level: Arc::default(),
-            s0: s0.max(1),
+            level: Arc::new(Level { level: AtomicU64::new(0), s0: s0.max(1) }),
             refused: 0,
             refused_max: capacity.saturating_mul(REFUSED_CAPACITIES),
             order: LazyHeap::default(),
@@ -95,18 +98,13 @@ impl Gdc {
         }
     }
 
-    /// 1/charged + 1/S0.
-    fn weight(&self, charged: u64) -> u64 {
-        ONE / charged.max(1) + ONE / self.s0
-    }
-
     /// `f` for a name that is not cached.
     fn frequency(&self, key: u64) -> u32 {
         u32::from(self.sketch.estimate(key)).clamp(1, HITS_MAX)
     }
 }
 
-impl Policy for Gdc {
+impl<T: Object> Policy<T> for Gdc<T> {
     fn touch(&self) -> Touch {
         Touch::Priority(self.level.clone())
     }
@@ -116,21 +114,20 @@ impl Policy for Gdc {
         self.admitted = self.admitted.filter(|key| *key != candidate.key);
     }
 
-    fn insert(&mut self, tag: Arc<Tag>) {
-        let (hits, weight) = (self.frequency(tag.key), self.weight(tag.charged));
-        tag.hits.store(hits, Relaxed);
-        tag.weight.store(weight, Relaxed);
-        tag.rank.store(self.level.rank(hits, weight), Relaxed);
-        self.order.insert(tag);
+    fn insert(&mut self, object: T) {
+        let hits = self.frequency(object.key());
+        object.tag().hits.store(hits, Relaxed);
+        object.tag().rank.store(self.level.rank(hits, object.charged()), Relaxed);
+        self.order.insert(object);
     }
 
-    fn remove(&mut self, tag: &Arc<Tag>) {
-        self.order.remove(tag);
+    fn remove(&mut self, object: &T) {
+        self.order.remove(object);
     }
 
-    fn victim(&mut self, wanted: &Candidate, leased: &dyn Fn(&Tag) -> bool) -> Victim {
+    fn victim(&mut self, wanted: &Candidate, leased: &dyn Fn(&T) -> bool) -> Victim<T> {
         if self.admitted != Some(wanted.key) {
-            let rank = self.level.rank(self.frequency(wanted.key), self.weight(wanted.charged));
+            let rank = self.level.rank(self.frequency(wanted.key), wanted.charged);
             if !self.order.covers(wanted.charged, rank, leased) {
                 self.refused += wanted.charged;
                 if self.refused < self.refused_max {
@@ -142,10 +139,9 @@ impl Policy for Gdc {
         }
         self.order.least(leased);
         match self.order.pop() {
-            Some(tag) => {
-                let level = tag.rank.load(Relaxed).max(self.level.0.load(Relaxed));
-                self.level.0.store(level, Relaxed);
-                Victim::Evict(tag)
+            Some(object) => {
+                self.level.level.fetch_max(object.tag().rank.load(Relaxed), Relaxed);
+                Victim::Evict(object)
             }
             None => Victim::None,
         }
@@ -154,6 +150,7 @@ impl Policy for Gdc {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Measured;
     use super::*;
 
     const S0: u64 = 64;
@@ -162,9 +159,9 @@ mod tests {
         Candidate { key, size: charged, charged }
     }
 
-    fn insert(policy: &mut Gdc, key: u64, charged: u64) -> Arc<Tag> {
+    fn insert(policy: &mut Gdc<Arc<Measured>>, key: u64, charged: u64) -> Arc<Measured> {
         policy.miss(&candidate(key, charged));
-        let tag = Arc::new(Tag::new(key, charged, charged, key as u32));
+        let tag = Arc::new(Measured::new(key, charged, charged, key as u32));
         policy.insert(tag.clone());
         tag
     }
@@ -174,11 +171,11 @@ mod tests {
         let mut policy = Gdc::new(1 << 20, S0);
         let tag = insert(&mut policy, 1, 128);
         let weight = ONE / 128 + ONE / S0;
-        assert_eq!(tag.rank.load(Relaxed), weight);
+        assert_eq!(tag.tag().rank.load(Relaxed), weight);
         let touch = policy.touch();
         for hits in 2..40 {
             touch.hit(&tag);
-            assert_eq!(tag.rank.load(Relaxed), weight * hits.min(15));
+            assert_eq!(tag.tag().rank.load(Relaxed), weight * hits.min(15));
         }
     }
 
@@ -189,7 +186,7 @@ mod tests {
             policy.miss(&candidate(1, 128));
         }
         let tag = insert(&mut policy, 1, 128);
-        assert_eq!(tag.hits.load(Relaxed), 4);
+        assert_eq!(tag.tag().hits.load(Relaxed), 4);
     }
 
     #[test]
@@ -201,7 +198,7 @@ mod tests {
         let victim = policy.victim(&cheap, &|_| false);
         assert!(matches!(victim, Victim::Evict(tag) if Arc::ptr_eq(&tag, &first)));
         let third = insert(&mut policy, 4, 100);
-        assert_eq!(third.rank.load(Relaxed), first.rank.load(Relaxed) + second.rank.load(Relaxed));
+        assert_eq!(third.tag().rank.load(Relaxed), first.tag().rank.load(Relaxed) + second.tag().rank.load(Relaxed));
     }
 
     #[test]
@@ -259,7 +256,7 @@ mod tests {
         (0..9).for_each(|_| touch.hit(&dear));
         let wanted = candidate(3, 200);
         policy.miss(&wanted);
-        let cheap_leased = |tag: &Tag| tag.key == cheap.key;
+        let cheap_leased = |tag: &Arc<Measured>| tag.key == cheap.key;
         assert!(matches!(policy.victim(&wanted, &cheap_leased), Victim::Refuse), "only the dear one could go");
         assert!(matches!(policy.victim(&wanted, &|_| true), Victim::None), "nothing could go");
         assert!(matches!(policy.victim(&wanted, &|_| false), Victim::Evict(tag) if tag.key == 1));

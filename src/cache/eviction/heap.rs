@@ -1,40 +1,45 @@
-//! A heap whose keys rise without the heap being told: hits raise a tag's rank with a plain store, and the heap looks again
+//! A heap whose keys rise without the heap being told: hits raise an object's rank with a plain store, and the heap looks again
 //! only when the least one is sought. Since ranks never fall, a stored key is a lower bound of the rank; so when the entry at
 //! the top has a key equal to its rank, it is the least of all: the order is exact, not approximate.
 //!
 //! Entries found leased are parked: see [`super::parking`].
 
-use super::parking::{Parking, RECHECKED};
-use super::{NOWHERE, Tag};
-use std::sync::Arc;
+use super::parking::{Parking, RECHECKED, is_parked};
+use super::{NOWHERE, Object, push};
 use std::sync::atomic::Ordering::Relaxed;
 
-#[derive(Debug, Default)]
-pub(super) struct LazyHeap {
-    /// A binary heap by stored key: (a lower bound of the tag's rank, the tag).
-    heap: Vec<(u64, Arc<Tag>)>,
-    parked: Parking,
+#[derive(Debug)]
+pub(super) struct LazyHeap<T> {
+    /// A binary heap by stored key: (a lower bound of the object's rank, the object).
+    heap: Vec<(u64, T)>,
+    parked: Parking<T>,
 }
 
-impl LazyHeap {
+impl<T: Object> Default for LazyHeap<T> {
+    fn default() -> LazyHeap<T> {
+        LazyHeap { heap: Vec::new(), parked: Parking::marked(0) }
+    }
+}
+
+impl<T: Object> LazyHeap<T> {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.heap.len() + self.parked.len()
     }
 
-    /// The tag's rank must be set.
-    pub(super) fn insert(&mut self, tag: Arc<Tag>) {
-        self.heap.push((tag.rank.load(Relaxed), tag));
+    /// The object's rank must be set.
+    pub(super) fn insert(&mut self, object: T) {
+        push(&mut self.heap, (object.tag().rank.load(Relaxed), object));
         self.rise(self.heap.len() - 1);
     }
 
-    /// Says whether the tag was here.
-    pub(super) fn remove(&mut self, tag: &Arc<Tag>) -> bool {
-        let place = tag.place.load(Relaxed);
+    /// Says whether the object was here.
+    pub(super) fn remove(&mut self, object: &T) -> bool {
+        let place = object.tag().place.load(Relaxed);
         if place == NOWHERE {
             return false;
         }
-        if Parking::holds(place) {
+        if is_parked(place) {
             self.parked.unpark(place);
         } else {
             self.remove_at(place as usize);
@@ -43,36 +48,36 @@ impl LazyHeap {
     }
 
     /// The entry of least rank that is not leased, still in the heap.
-    pub(super) fn least(&mut self, leased: &dyn Fn(&Tag) -> bool) -> Option<&Arc<Tag>> {
+    pub(super) fn least(&mut self, leased: &dyn Fn(&T) -> bool) -> Option<&T> {
         self.recheck(RECHECKED, leased);
         if !self.settle(leased) {
             // Everything left is parked: look at all of it before giving up.
             self.recheck(self.parked.len(), leased);
             self.settle(leased);
         }
-        self.heap.first().map(|(_, tag)| tag)
+        self.heap.first().map(|(_, object)| object)
     }
 
     /// Takes the entry that [`LazyHeap::least`] showed.
-    pub(super) fn pop(&mut self) -> Option<Arc<Tag>> {
+    pub(super) fn pop(&mut self) -> Option<T> {
         (!self.heap.is_empty()).then(|| self.remove_at(0))
     }
 
     /// Whether entries of at most this rank make up `bytes` of budget, or else everything that could go is of at most this
     /// rank. Looks at no more of the heap than has such keys.
-    pub(super) fn covers(&self, bytes: u64, rank: u64, leased: &dyn Fn(&Tag) -> bool) -> bool {
+    pub(super) fn covers(&self, bytes: u64, rank: u64, leased: &dyn Fn(&T) -> bool) -> bool {
         let (mut covered, mut dearer) = (0, false);
         let mut next = vec![0];
         while let Some(index) = next.pop() {
-            let Some((key, tag)) = self.heap.get(index) else { continue };
+            let Some((key, object)) = self.heap.get(index) else { continue };
             if *key > rank {
                 // So are all below it; at least this one must be free to go for that to matter.
-                dearer |= !leased(tag);
+                dearer |= !leased(object);
                 continue;
             }
-            if !leased(tag) {
-                if tag.rank.load(Relaxed) <= rank {
-                    covered += tag.charged;
+            if !leased(object) {
+                if object.tag().rank.load(Relaxed) <= rank {
+                    covered += object.charged();
                 } else {
                     dearer = true;
                 }
@@ -86,15 +91,15 @@ impl LazyHeap {
     }
 
     /// Brings the least rank that is not leased to the top. False: there is none.
-    fn settle(&mut self, leased: &dyn Fn(&Tag) -> bool) -> bool {
-        while let Some((key, tag)) = self.heap.first() {
-            let rank = tag.rank.load(Relaxed);
+    fn settle(&mut self, leased: &dyn Fn(&T) -> bool) -> bool {
+        while let Some((key, object)) = self.heap.first() {
+            let rank = object.tag().rank.load(Relaxed);
             if rank > *key {
                 self.heap[0].0 = rank;
                 self.sink(0);
-            } else if leased(tag) {
-                let tag = self.remove_at(0);
-                self.parked.park(tag);
+            } else if leased(object) {
+                let object = self.remove_at(0);
+                self.parked.park(object);
             } else {
                 return true;
             }
@@ -103,20 +108,20 @@ impl LazyHeap {
     }
 
     /// Looks at `count` parked entries again, and takes those back that are no longer leased.
-    fn recheck(&mut self, count: usize, leased: &dyn Fn(&Tag) -> bool) {
+    fn recheck(&mut self, count: usize, leased: &dyn Fn(&T) -> bool) {
         let mut back = Vec::new();
-        self.parked.recheck(count, leased, |tag| back.push(tag));
-        back.into_iter().for_each(|tag| self.insert(tag));
+        self.parked.recheck(count, leased, |object| back.push(object));
+        back.into_iter().for_each(|object| self.insert(object));
     }
 
-    fn remove_at(&mut self, index: usize) -> Arc<Tag> {
-        let (_, tag) = self.heap.swap_remove(index);
+    fn remove_at(&mut self, index: usize) -> T {
+        let (_, object) = self.heap.swap_remove(index);
         if index < self.heap.len() {
             self.sink(index);
             self.rise(index);
         }
-        tag.place.store(NOWHERE, Relaxed);
-        tag
+        object.tag().place.store(NOWHERE, Relaxed);
+        object
     }
 
     /// Moves the entry at `index` up to its place.
@@ -146,19 +151,21 @@ impl LazyHeap {
     }
 
     fn note(&self, index: usize) {
-        self.heap[index].1.place.store(index as u32, Relaxed);
+        self.heap[index].1.tag().place.store(index as u32, Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Measured;
     use super::*;
     use proptest::prelude::*;
     use std::cell::Cell;
+    use std::sync::Arc;
 
-    fn tag(resident: u32, rank: u64) -> Arc<Tag> {
-        let tag = Tag::new(u64::from(resident), 1, 1, resident);
-        tag.rank.store(rank, Relaxed);
+    fn tag(number: u32, rank: u64) -> Arc<Measured> {
+        let tag = Measured::new(u64::from(number), 1, 1, number);
+        tag.tag.rank.store(rank, Relaxed);
         Arc::new(tag)
     }
 
@@ -167,7 +174,7 @@ mod tests {
         #[test]
         fn the_least_is_the_least(steps in prop::collection::vec((0..5u8, any::<usize>(), 0..1000u64), 1..300)) {
             let mut heap = LazyHeap::default();
-            let mut all: Vec<Arc<Tag>> = Vec::new();
+            let mut all: Vec<Arc<Measured>> = Vec::new();
             for (number, (kind, pick, amount)) in steps.into_iter().enumerate() {
                 let picked = (!all.is_empty()).then(|| pick % all.len().max(1));
                 match (kind, picked) {
@@ -176,14 +183,14 @@ mod tests {
                         heap.insert(all.last().unwrap().clone());
                     }
                     (2, Some(index)) => {
-                        all[index].rank.fetch_add(amount, Relaxed);
+                        all[index].tag().rank.fetch_add(amount, Relaxed);
                     }
                     (3, Some(index)) => prop_assert!(heap.remove(&all.swap_remove(index))),
                     (4, Some(_)) => {
-                        let least = all.iter().map(|tag| tag.rank.load(Relaxed)).min().unwrap();
-                        prop_assert_eq!(heap.least(&|_| false).unwrap().rank.load(Relaxed), least);
+                        let least = all.iter().map(|tag| tag.tag().rank.load(Relaxed)).min().unwrap();
+                        prop_assert_eq!(heap.least(&|_| false).unwrap().tag().rank.load(Relaxed), least);
                         let popped = heap.pop().unwrap();
-                        prop_assert_eq!(popped.rank.load(Relaxed), least);
+                        prop_assert_eq!(popped.tag().rank.load(Relaxed), least);
                         all.retain(|tag| !Arc::ptr_eq(tag, &popped));
                         prop_assert!(!heap.remove(&popped), "a victim is already gone");
                     }
@@ -197,15 +204,15 @@ mod tests {
         #[test]
         fn leased_entries_are_passed_over(ranks in prop::collection::vec(0..50u64, 1..80), leases in any::<u64>()) {
             let mut heap = LazyHeap::default();
-            let is_leased = |tag: &Tag| leases >> (tag.resident % 64) & 1 == 1;
+            let is_leased = |tag: &Arc<Measured>| leases >> (tag.number % 64) & 1 == 1;
             for (number, rank) in ranks.iter().enumerate() {
                 heap.insert(tag(number as u32, *rank));
             }
             let mut last = 0;
             while let Some(least) = heap.least(&is_leased) {
                 prop_assert!(!is_leased(least));
-                prop_assert!(least.rank.load(Relaxed) >= last, "out of order");
-                last = least.rank.load(Relaxed);
+                prop_assert!(least.tag().rank.load(Relaxed) >= last, "out of order");
+                last = least.tag().rank.load(Relaxed);
                 heap.pop();
             }
             let left = (0..ranks.len() as u64).filter(|number| leases >> (number % 64) & 1 == 1).count();
@@ -222,10 +229,10 @@ mod tests {
         let mut heap = LazyHeap::default();
         let tags: Vec<_> = (0..40).map(|number| tag(number, number.into())).collect();
         tags.iter().for_each(|tag| heap.insert(tag.clone()));
-        assert_eq!(heap.least(&|tag| tag.resident < 30).unwrap().resident, 30);
+        assert_eq!(heap.least(&|tag| tag.number < 30).unwrap().number, 30);
         assert!(heap.remove(&tags[3]) && !heap.remove(&tags[3]));
         assert_eq!(heap.len(), 39);
-        assert_eq!(heap.least(&|tag| tag.resident != 4).unwrap().resident, 4);
+        assert_eq!(heap.least(&|tag| tag.number != 4).unwrap().number, 4);
     }
 
     #[test]
@@ -233,9 +240,9 @@ mod tests {
         let mut heap = LazyHeap::default();
         (0..20_000).for_each(|number| heap.insert(tag(number, number.into())));
         let asked = Cell::new(0u64);
-        let leased = |tag: &Tag| {
+        let leased = |tag: &Arc<Measured>| {
             asked.set(asked.get() + 1);
-            tag.resident < 5_000
+            tag.number < 5_000
         };
         while heap.least(&leased).is_some() {
             heap.pop();

@@ -7,73 +7,78 @@
 
 use super::heap::LazyHeap;
 use super::lru::Clock;
-use super::{Candidate, Policy, Tag, Touch, Victim};
+use super::{Candidate, Object, Policy, Touch, Victim};
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-#[derive(Debug, Default)]
-pub(super) struct LargerFirst {
+#[derive(Debug)]
+pub(super) struct LargerFirst<T> {
     clock: Arc<Clock>,
     /// By size class, each in order of use.
-    classes: Vec<LazyHeap>,
-    /// By (size, address of the tag, which tells equal sizes apart).
-    by_size: BTreeMap<(u64, usize), Arc<Tag>>,
+    classes: Vec<LazyHeap<T>>,
+    /// By (size, address, which tells equal sizes apart).
+    by_size: BTreeMap<(u64, usize), T>,
 }
 
-impl LargerFirst {
-    pub(super) fn new() -> LargerFirst {
-        LargerFirst::default()
+impl<T: Object> LargerFirst<T> {
+    pub(super) fn new() -> LargerFirst<T> {
+        LargerFirst { clock: Arc::default(), classes: Vec::new(), by_size: BTreeMap::new() }
     }
 
     /// The least recently used file of the classes from `first` on.
-    fn least_recent(&mut self, first: usize, leased: &dyn Fn(&Tag) -> bool) -> Option<Arc<Tag>> {
+    fn least_recent(&mut self, first: usize, leased: &dyn Fn(&T) -> bool) -> Option<T> {
         let classes = self.classes.iter_mut().skip(first);
-        let least = classes.filter_map(|class| class.least(leased)).min_by_key(|tag| tag.rank.load(Relaxed));
+        let least =
+            classes.filter_map(|class| class.least(leased)).min_by_key(|object| object.tag().rank.load(Relaxed));
         least.cloned()
     }
 
     /// The smallest file larger than `size`.
-    fn next_larger(&self, size: u64, leased: &dyn Fn(&Tag) -> bool) -> Option<Arc<Tag>> {
+    fn next_larger(&self, size: u64, leased: &dyn Fn(&T) -> bool) -> Option<T> {
         let larger = self.by_size.range((Excluded((size, usize::MAX)), Unbounded));
-        larger.map(|(_, tag)| tag).find(|tag| !leased(tag)).cloned()
+        larger.map(|(_, object)| object).find(|object| !leased(object)).cloned()
     }
 
-    fn forget(&mut self, tag: &Arc<Tag>) -> bool {
-        let known = self.by_size.remove(&(tag.size, Arc::as_ptr(tag).addr())).is_some();
-        known && self.classes[class_of(tag.size)].remove(tag)
+    fn forget(&mut self, object: &T) -> bool {
+        let known = self.by_size.remove(&(object.size(), object.address())).is_some();
+        known && self.classes[class_of(object.size())].remove(object)
     }
 }
 
-impl Policy for LargerFirst {
+impl<T: Object> Policy<T> for LargerFirst<T> {
     fn touch(&self) -> Touch {
         Touch::Recency(self.clock.clone())
     }
 
+    fn handles(&self) -> usize {
+        2
+    }
+
     fn miss(&mut self, _: &Candidate) {}
 
-    fn insert(&mut self, tag: Arc<Tag>) {
-        self.clock.start(&tag);
-        let class = class_of(tag.size);
+    fn insert(&mut self, object: T) {
+        self.clock.start(object.tag());
+        let class = class_of(object.size());
         if class >= self.classes.len() {
             self.classes.resize_with(class + 1, LazyHeap::default);
         }
-        self.by_size.insert((tag.size, Arc::as_ptr(&tag).addr()), tag.clone());
-        self.classes[class].insert(tag);
+        self.by_size.insert((object.size(), object.address()), object.clone());
+        self.classes[class].insert(object);
     }
 
-    fn remove(&mut self, tag: &Arc<Tag>) {
-        self.forget(tag);
+    fn remove(&mut self, object: &T) {
+        self.forget(object);
     }
 
-    fn victim(&mut self, wanted: &Candidate, leased: &dyn Fn(&Tag) -> bool) -> Victim {
+    fn victim(&mut self, wanted: &Candidate, leased: &dyn Fn(&T) -> bool) -> Victim<T> {
         let larger = self.least_recent(class_of(wanted.size) + 1, leased);
         let victim = larger.or_else(|| self.next_larger(wanted.size, leased)).or_else(|| self.least_recent(0, leased));
         match victim {
-            Some(tag) => {
-                self.forget(&tag);
-                Victim::Evict(tag)
+            Some(object) => {
+                self.forget(&object);
+                Victim::Evict(object)
             }
             None => Victim::None,
         }

@@ -6,7 +6,7 @@
 //! Modha, FAST 2004, as a clock bit.)
 
 use super::heap::LazyHeap;
-use super::{Candidate, Policy, Tag, Touch, Victim};
+use super::{Candidate, Object, Policy, Tag, Touch, Victim};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -33,35 +33,35 @@ impl Clock {
     }
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Lru {
+#[derive(Debug)]
+pub(super) struct Lru<T> {
     clock: Arc<Clock>,
-    order: LazyHeap,
+    order: LazyHeap<T>,
 }
 
-impl Lru {
-    pub(super) fn new() -> Lru {
-        Lru::default()
+impl<T: Object> Lru<T> {
+    pub(super) fn new() -> Lru<T> {
+        Lru { clock: Arc::default(), order: LazyHeap::default() }
     }
 }
 
-impl Policy for Lru {
+impl<T: Object> Policy<T> for Lru<T> {
     fn touch(&self) -> Touch {
         Touch::Recency(self.clock.clone())
     }
 
     fn miss(&mut self, _: &Candidate) {}
 
-    fn insert(&mut self, tag: Arc<Tag>) {
-        self.clock.start(&tag);
-        self.order.insert(tag);
+    fn insert(&mut self, object: T) {
+        self.clock.start(object.tag());
+        self.order.insert(object);
     }
 
-    fn remove(&mut self, tag: &Arc<Tag>) {
-        self.order.remove(tag);
+    fn remove(&mut self, object: &T) {
+        self.order.remove(object);
     }
 
-    fn victim(&mut self, _: &Candidate, leased: &dyn Fn(&Tag) -> bool) -> Victim {
+    fn victim(&mut self, _: &Candidate, leased: &dyn Fn(&T) -> bool) -> Victim<T> {
         self.order.least(leased);
         self.order.pop().map_or(Victim::None, Victim::Evict)
     }

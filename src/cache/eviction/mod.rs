@@ -2,7 +2,7 @@
 //!
 //! A policy has two halves. The *locked* half ([`Policy`]) learns of misses, inserts and removals and chooses victims; it is
 //! called on misses only, by one worker at a time. The *lock-free* half ([`Touch`]) is what a hit does: a few relaxed loads
-//! and at most two relaxed stores to the entry's own [`Tag`], never a shared counter, a lock or a list. Orders that a list
+//! and at most two relaxed stores to the object's own [`Tag`], never a shared counter, a lock or a list. Orders that a list
 //! move would keep exact are kept exact by re-keying lazily, when a victim is sought: see [`heap`].
 
 use std::sync::Arc;
@@ -21,41 +21,73 @@ mod sketch;
 use gdc::Level;
 use lru::Clock;
 
-/// What a policy knows of a cached object; shared by the index entry, which touches it without a lock on a hit, and the
-/// policy's structures.
+/// What a policy keeps of a cached object. It lies within the object, and a hit touches it without a lock.
 #[derive(Debug)]
 pub struct Tag {
-    /// Hash of the name: the same when the name comes back after an eviction.
-    pub key: u64,
-    /// The object's bytes.
-    pub size: u64,
-    /// Bytes of budget it is accounted for.
-    pub charged: u64,
-    /// The cache's own number for the entry.
-    pub resident: u32,
-    /// How often it was hit, as far as the policy counts.
-    hits: AtomicU32,
     /// What the policy orders by; only ever rises.
     rank: AtomicU64,
-    /// What a hit adds to the rank.
-    weight: AtomicU64,
+    /// How often it was hit, as far as the policy counts.
+    hits: AtomicU32,
     /// Where it stands in the policy's structure. Changes under the policy's lock only.
     place: AtomicU32,
 }
 
-impl Tag {
+impl Default for Tag {
+    fn default() -> Tag {
+        Tag { rank: AtomicU64::new(0), hits: AtomicU32::new(0), place: AtomicU32::new(NOWHERE) }
+    }
+}
+
+/// A cached object, as policies know it: a handle that they share with the cache.
+pub trait Object: Clone + Send {
+    /// Hash of the name: the same when the name comes back after an eviction.
+    fn key(&self) -> u64;
+    /// The object's bytes.
+    fn size(&self) -> u64;
+    /// Bytes of budget it is accounted for.
+    fn charged(&self) -> u64;
+    fn tag(&self) -> &Tag;
+    /// Tells objects apart that are alike in all else.
+    fn address(&self) -> usize;
+}
+
+/// An object without bytes: what the simulator replays.
+#[derive(Debug)]
+pub struct Measured {
+    pub key: u64,
+    pub size: u64,
+    pub charged: u64,
+    /// The owner's number for it.
+    pub number: u32,
+    tag: Tag,
+}
+
+impl Measured {
     /// `size` and `charged` in bytes.
-    pub fn new(key: u64, size: u64, charged: u64, resident: u32) -> Tag {
-        Tag {
-            key,
-            size,
-            charged,
-            resident,
-            hits: AtomicU32::new(0),
-            rank: AtomicU64::new(0),
-            weight: AtomicU64::new(0),
-            place: AtomicU32::new(NOWHERE),
-        }
+    pub fn new(key: u64, size: u64, charged: u64, number: u32) -> Measured {
+        Measured { key, size, charged, number, tag: Tag::default() }
+    }
+}
+
+impl Object for Arc<Measured> {
+    fn key(&self) -> u64 {
+        self.key
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn charged(&self) -> u64 {
+        self.charged
+    }
+
+    fn tag(&self) -> &Tag {
+        &self.tag
+    }
+
+    fn address(&self) -> usize {
+        Arc::as_ptr(self).addr()
     }
 }
 
@@ -76,9 +108,10 @@ pub enum Touch {
 impl Touch {
     /// A cached object was asked for.
     #[inline]
-    pub fn hit(&self, tag: &Tag) {
+    pub fn hit<T: Object>(&self, object: &T) {
+        let tag = object.tag();
         match self {
-            Touch::Priority(level) => level.touch(tag),
+            Touch::Priority(level) => level.touch(tag, object.charged()),
             Touch::Recency(clock) => clock.touch(tag),
             Touch::Count { most } => {
                 // A load and a store, not an atomic increment: a hit lost to a race is one that came at the same time.
@@ -94,7 +127,7 @@ impl Touch {
 /// A name that was asked for and is not cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
-    /// Hash of the name, as in [`Tag::key`].
+    /// Hash of the name, as in [`Object::key`].
     pub key: u64,
     /// The object's bytes.
     pub size: u64,
@@ -104,9 +137,9 @@ pub struct Candidate {
 
 /// What to do so that there is room.
 #[derive(Debug)]
-pub enum Victim {
+pub enum Victim<T> {
     /// This one goes. The policy has already forgotten it.
-    Evict(Arc<Tag>),
+    Evict(T),
     /// The candidate is worth less than what would have to go: serve it without caching it.
     Refuse,
     /// Nothing can go: there is nothing, or everything is leased.
@@ -114,21 +147,34 @@ pub enum Victim {
 }
 
 /// The locked half of a policy.
-pub trait Policy: Send {
+pub trait Policy<T>: Send {
     /// The lock-free half.
     fn touch(&self) -> Touch;
+
+    /// How many handles it keeps of each object.
+    fn handles(&self) -> usize {
+        1
+    }
 
     /// A name was asked for and was not cached.
     fn miss(&mut self, candidate: &Candidate);
 
     /// The object is cached now.
-    fn insert(&mut self, tag: Arc<Tag>);
+    fn insert(&mut self, object: T);
 
-    /// The object is not cached any more, for a reason other than eviction. Harmless for a tag that was chosen as a victim.
-    fn remove(&mut self, tag: &Arc<Tag>);
+    /// The object is not cached any more, for a reason other than eviction. Harmless for one that was chosen as a victim.
+    fn remove(&mut self, object: &T);
 
-    /// The next victim to make room for `wanted`. Entries for which `leased` says true are passed over, and stay.
-    fn victim(&mut self, wanted: &Candidate, leased: &dyn Fn(&Tag) -> bool) -> Victim;
+    /// The next victim to make room for `wanted`. Objects for which `leased` says true are passed over, and stay.
+    fn victim(&mut self, wanted: &Candidate, leased: &dyn Fn(&T) -> bool) -> Victim<T>;
+}
+
+/// Appends to a list that may become long. It grows by an eighth at a time, so that little of its memory is unused.
+fn push<T>(list: &mut Vec<T>, item: T) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(list.len() / 8 + 16);
+    }
+    list.push(item);
 }
 
 /// The policies by name.
@@ -165,7 +211,7 @@ impl Eviction {
 
     /// The policy's state for an empty arena of `capacity` bytes. `s0`: what one miss costs, expressed in bytes (latency x
     /// bandwidth of the origin); only cost-aware policies use it.
-    pub fn build(self, capacity: u64, s0: u64) -> Box<dyn Policy> {
+    pub fn build<T: Object + 'static>(self, capacity: u64, s0: u64) -> Box<dyn Policy<T>> {
         match self {
             Eviction::Gdc => Box::new(gdc::Gdc::new(capacity, s0)),
             Eviction::LargerFirst => Box::new(larger_first::LargerFirst::new()),

@@ -1,17 +1,16 @@
-//! A first-in, first-out queue of tags from which any one can be removed: a doubly linked list in a vector, whose index is
-//! the tag's place. No hit ever moves anything in it.
+//! A first-in, first-out queue of objects from which any one can be removed: a doubly linked list in a vector, whose index is
+//! the object's place. No hit ever moves anything in it.
 
-use super::Tag;
 use super::parking::INDEX;
-use std::sync::Arc;
+use super::{Object, push};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// An index that is none.
 pub(super) const END: u32 = u32::MAX;
 
 #[derive(Debug)]
-struct Node {
-    tag: Option<Arc<Tag>>,
+struct Node<T> {
+    object: Option<T>,
     /// Towards the newest; for a free node, the next free one.
     newer: u32,
     /// Towards the oldest.
@@ -19,18 +18,18 @@ struct Node {
 }
 
 #[derive(Debug)]
-pub(super) struct Queue {
-    nodes: Vec<Node>,
+pub(super) struct Queue<T> {
+    nodes: Vec<Node<T>>,
     free: u32,
     newest: u32,
     oldest: u32,
-    /// Put into every tag's place, beside the index.
+    /// Put into every object's place, beside the index.
     mark: u32,
 }
 
-impl Queue {
-    /// `mark`: bits outside [`INDEX`] that every queued tag's place shall have.
-    pub(super) fn marked(mark: u32) -> Queue {
+impl<T: Object> Queue<T> {
+    /// `mark`: bits outside [`INDEX`] that every queued object's place shall have.
+    pub(super) fn marked(mark: u32) -> Queue<T> {
         Queue { nodes: Vec::new(), free: END, newest: END, oldest: END, mark }
     }
 
@@ -43,31 +42,31 @@ impl Queue {
         self.nodes[index as usize].newer
     }
 
-    /// The tag at an index that is in use.
-    pub(super) fn tag(&self, index: u32) -> &Arc<Tag> {
-        self.nodes[index as usize].tag.as_ref().expect("an index in use")
+    /// The object at an index that is in use.
+    pub(super) fn object(&self, index: u32) -> &T {
+        self.nodes[index as usize].object.as_ref().expect("an index in use")
     }
 
-    /// Puts the tag at the newest end.
-    pub(super) fn push(&mut self, tag: Arc<Tag>) {
-        self.link(tag, self.newest, END);
+    /// Puts the object at the newest end.
+    pub(super) fn push(&mut self, object: T) {
+        self.link(object, self.newest, END);
     }
 
-    /// Puts the tag at the oldest end.
-    pub(super) fn push_oldest(&mut self, tag: Arc<Tag>) {
-        self.link(tag, END, self.oldest);
+    /// Puts the object at the oldest end.
+    pub(super) fn push_oldest(&mut self, object: T) {
+        self.link(object, END, self.oldest);
     }
 
-    fn link(&mut self, tag: Arc<Tag>, older: u32, newer: u32) {
+    fn link(&mut self, object: T, older: u32, newer: u32) {
         let index = if self.free == END { self.nodes.len() as u32 } else { self.free };
-        tag.place.store(self.mark | index, Relaxed);
-        let node = Node { tag: Some(tag), newer, older };
+        object.tag().place.store(self.mark | index, Relaxed);
+        let node = Node { object: Some(object), newer, older };
         match self.nodes.get_mut(index as usize) {
             Some(free) => {
                 self.free = free.newer;
                 *free = node;
             }
-            None => self.nodes.push(node),
+            None => push(&mut self.nodes, node),
         }
         match self.nodes.get_mut(older as usize) {
             Some(neighbour) => neighbour.newer = index,
@@ -79,12 +78,12 @@ impl Queue {
         }
     }
 
-    /// Takes the tag out whose place is `place`.
-    pub(super) fn remove(&mut self, place: u32) -> Arc<Tag> {
+    /// Takes the object out whose place is `place`.
+    pub(super) fn remove(&mut self, place: u32) -> T {
         let index = place & INDEX;
         let node = &mut self.nodes[index as usize];
         let (newer, older) = (node.newer, node.older);
-        let tag = node.tag.take().expect("a place in use");
+        let object = node.object.take().expect("a place in use");
         node.newer = self.free;
         self.free = index;
         match self.nodes.get_mut(newer as usize) {
@@ -95,7 +94,7 @@ impl Queue {
             Some(neighbour) => neighbour.newer = newer,
             None => self.oldest = newer,
         }
-        tag.place.store(super::NOWHERE, Relaxed);
-        tag
+        object.tag().place.store(super::NOWHERE, Relaxed);
+        object
     }
 }

@@ -4,12 +4,11 @@
 //! Source: Yang, Zhang, Qiu, Yue, Rashmi, *FIFO queues are all you need for cache eviction*, SOSP 2023, with sizes counted in
 //! bytes and the parameters of the authors' simulator: small queue 10 %, ghost 90 % of the capacity, two hits to move.
 
-use super::parking::{INDEX, Parking, RECHECKED};
+use super::parking::{INDEX, Parking, RECHECKED, is_parked};
 use super::queue::{END, Queue};
-use super::{Candidate, NOWHERE, Policy, Tag, Touch, Victim};
+use super::{Candidate, NOWHERE, Object, Policy, Touch, Victim};
 use hashbrown::HashMap;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The small queue's share of the capacity, %.
@@ -27,61 +26,61 @@ const MAIN: u32 = INDEX + 1;
 
 /// A queue with the bytes in it, and its entries that are leased.
 #[derive(Debug)]
-struct Segment {
-    queue: Queue,
-    parked: Parking,
+struct Segment<T> {
+    queue: Queue<T>,
+    parked: Parking<T>,
     bytes: u64,
     bytes_max: u64,
 }
 
-impl Segment {
-    fn new(mark: u32, bytes_max: u64) -> Segment {
+impl<T: Object> Segment<T> {
+    fn new(mark: u32, bytes_max: u64) -> Segment<T> {
         Segment { queue: Queue::marked(mark), parked: Parking::marked(mark), bytes: 0, bytes_max }
     }
 
-    fn push(&mut self, tag: Arc<Tag>) {
-        self.bytes += tag.charged;
-        self.queue.push(tag);
+    fn push(&mut self, object: T) {
+        self.bytes += object.charged();
+        self.queue.push(object);
     }
 
-    fn push_oldest(&mut self, tag: Arc<Tag>) {
-        self.bytes += tag.charged;
-        self.queue.push_oldest(tag);
+    fn push_oldest(&mut self, object: T) {
+        self.bytes += object.charged();
+        self.queue.push_oldest(object);
     }
 
-    fn take(&mut self, place: u32) -> Arc<Tag> {
-        let tag = if Parking::holds(place) { self.parked.unpark(place) } else { self.queue.remove(place) };
-        self.bytes -= tag.charged;
-        tag
+    fn take(&mut self, place: u32) -> T {
+        let object = if is_parked(place) { self.parked.unpark(place) } else { self.queue.remove(place) };
+        self.bytes -= object.charged();
+        object
     }
 
     /// The oldest that is not leased, taken out. Leased ones are put aside, and come back as the newest.
-    fn pop(&mut self, leased: &dyn Fn(&Tag) -> bool) -> Option<Arc<Tag>> {
+    fn pop(&mut self, leased: &dyn Fn(&T) -> bool) -> Option<T> {
         while self.queue.oldest() != END {
-            let tag = self.queue.remove(self.queue.oldest());
-            if !leased(&tag) {
-                self.bytes -= tag.charged;
-                return Some(tag);
+            let object = self.queue.remove(self.queue.oldest());
+            if !leased(&object) {
+                self.bytes -= object.charged();
+                return Some(object);
             }
-            self.parked.park(tag);
+            self.parked.park(object);
         }
         None
     }
 
-    fn recheck(&mut self, count: usize, leased: &dyn Fn(&Tag) -> bool) {
-        self.parked.recheck(count, leased, |tag| self.queue.push(tag));
+    fn recheck(&mut self, count: usize, leased: &dyn Fn(&T) -> bool) {
+        self.parked.recheck(count, leased, |object| self.queue.push(object));
     }
 }
 
 #[derive(Debug)]
-pub(super) struct S3Fifo {
-    small: Segment,
-    main: Segment,
+pub(super) struct S3Fifo<T> {
+    small: Segment<T>,
+    main: Segment<T>,
     ghost: Ghost,
 }
 
-impl S3Fifo {
-    pub(super) fn new(capacity: u64) -> S3Fifo {
+impl<T: Object> S3Fifo<T> {
+    pub(super) fn new(capacity: u64) -> S3Fifo<T> {
         let small = capacity * SMALL_PERCENT / 100;
         S3Fifo {
             small: Segment::new(0, small),
@@ -90,34 +89,35 @@ impl S3Fifo {
         }
     }
 
-    fn evict_small(&mut self, leased: &dyn Fn(&Tag) -> bool) -> Option<Arc<Tag>> {
-        while let Some(tag) = self.small.pop(leased) {
-            let fits = tag.charged < self.small.bytes_max;
-            if fits && tag.hits.load(Relaxed) < HITS_TO_MOVE {
-                self.ghost.insert(tag.key, tag.charged);
+    fn evict_small(&mut self, leased: &dyn Fn(&T) -> bool) -> Option<T> {
+        while let Some(object) = self.small.pop(leased) {
+            let fits = object.charged() < self.small.bytes_max;
+            let hits = &object.tag().hits;
+            if fits && hits.load(Relaxed) < HITS_TO_MOVE {
+                self.ghost.insert(object.key(), object.charged());
             }
-            if !fits || tag.hits.load(Relaxed) < HITS_TO_MOVE {
-                return Some(tag);
+            if !fits || hits.load(Relaxed) < HITS_TO_MOVE {
+                return Some(object);
             }
-            tag.hits.store(0, Relaxed);
-            self.main.push(tag);
+            hits.store(0, Relaxed);
+            self.main.push(object);
         }
         None
     }
 
-    fn evict_main(&mut self, leased: &dyn Fn(&Tag) -> bool) -> Option<Arc<Tag>> {
-        while let Some(tag) = self.main.pop(leased) {
-            let hits = tag.hits.load(Relaxed);
+    fn evict_main(&mut self, leased: &dyn Fn(&T) -> bool) -> Option<T> {
+        while let Some(object) = self.main.pop(leased) {
+            let hits = object.tag().hits.load(Relaxed);
             if hits == 0 {
-                return Some(tag);
+                return Some(object);
             }
-            tag.hits.store(hits - 1, Relaxed);
-            self.main.push(tag);
+            object.tag().hits.store(hits - 1, Relaxed);
+            self.main.push(object);
         }
         None
     }
 
-    fn evict(&mut self, leased: &dyn Fn(&Tag) -> bool) -> Option<Arc<Tag>> {
+    fn evict(&mut self, leased: &dyn Fn(&T) -> bool) -> Option<T> {
         if self.main.bytes > self.main.bytes_max {
             self.evict_main(leased).or_else(|| self.evict_small(leased))
         } else {
@@ -126,25 +126,25 @@ impl S3Fifo {
     }
 }
 
-impl Policy for S3Fifo {
+impl<T: Object> Policy<T> for S3Fifo<T> {
     fn touch(&self) -> Touch {
         Touch::Count { most: HITS_MAX }
     }
 
     fn miss(&mut self, _: &Candidate) {}
 
-    fn insert(&mut self, tag: Arc<Tag>) {
-        if tag.charged >= self.small.bytes_max {
-            self.small.push_oldest(tag);
-        } else if self.ghost.remove(tag.key) {
-            self.main.push(tag);
+    fn insert(&mut self, object: T) {
+        if object.charged() >= self.small.bytes_max {
+            self.small.push_oldest(object);
+        } else if self.ghost.remove(object.key()) {
+            self.main.push(object);
         } else {
-            self.small.push(tag);
+            self.small.push(object);
         }
     }
 
-    fn remove(&mut self, tag: &Arc<Tag>) {
-        let place = tag.place.load(Relaxed);
+    fn remove(&mut self, object: &T) {
+        let place = object.tag().place.load(Relaxed);
         if place != NOWHERE {
             let segment = if place & MAIN != 0 { &mut self.main } else { &mut self.small };
             segment.take(place);
@@ -152,7 +152,7 @@ impl Policy for S3Fifo {
     }
 
     /// Refuses what does not fit the small queue, as the authors' simulator does.
-    fn victim(&mut self, wanted: &Candidate, leased: &dyn Fn(&Tag) -> bool) -> Victim {
+    fn victim(&mut self, wanted: &Candidate, leased: &dyn Fn(&T) -> bool) -> Victim<T> {
         if wanted.charged >= self.small.bytes_max {
             return Victim::Refuse;
         }

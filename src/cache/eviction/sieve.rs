@@ -3,26 +3,25 @@
 //!
 //! Source: Zhang, Yang, Yue, Vigfusson, Rashmi, *SIEVE is Simpler than LRU*, NSDI 2024.
 
-use super::parking::{Parking, RECHECKED};
+use super::parking::{Parking, RECHECKED, is_parked};
 use super::queue::{END, Queue};
-use super::{Candidate, NOWHERE, Policy, Tag, Touch, Victim};
-use std::sync::Arc;
+use super::{Candidate, NOWHERE, Object, Policy, Touch, Victim};
 use std::sync::atomic::Ordering::Relaxed;
 
 #[derive(Debug)]
-pub(super) struct Sieve {
-    queue: Queue,
+pub(super) struct Sieve<T> {
+    queue: Queue<T>,
     /// The next to be looked at; [`END`]: the oldest.
     hand: u32,
-    parked: Parking,
+    parked: Parking<T>,
 }
 
-impl Sieve {
-    pub(super) fn new() -> Sieve {
-        Sieve { queue: Queue::marked(0), hand: END, parked: Parking::default() }
+impl<T: Object> Sieve<T> {
+    pub(super) fn new() -> Sieve<T> {
+        Sieve { queue: Queue::marked(0), hand: END, parked: Parking::marked(0) }
     }
 
-    fn take(&mut self, place: u32) -> Arc<Tag> {
+    fn take(&mut self, place: u32) -> T {
         if self.hand == place {
             self.hand = self.queue.newer(place);
         }
@@ -30,19 +29,19 @@ impl Sieve {
     }
 
     /// Leased ones are put aside, and come back as the newest.
-    fn recheck(&mut self, count: usize, leased: &dyn Fn(&Tag) -> bool) {
-        self.parked.recheck(count, leased, |tag| self.queue.push(tag));
+    fn recheck(&mut self, count: usize, leased: &dyn Fn(&T) -> bool) {
+        self.parked.recheck(count, leased, |object| self.queue.push(object));
     }
 
-    fn sift(&mut self, leased: &dyn Fn(&Tag) -> bool) -> Option<Arc<Tag>> {
+    fn sift(&mut self, leased: &dyn Fn(&T) -> bool) -> Option<T> {
         while self.queue.oldest() != END {
             let index = if self.hand == END { self.queue.oldest() } else { self.hand };
-            let tag = self.queue.tag(index);
-            if leased(tag) {
-                let tag = self.take(index);
-                self.parked.park(tag);
-            } else if tag.hits.load(Relaxed) > 0 {
-                tag.hits.store(0, Relaxed);
+            let object = self.queue.object(index);
+            if leased(object) {
+                let object = self.take(index);
+                self.parked.park(object);
+            } else if object.tag().hits.load(Relaxed) > 0 {
+                object.tag().hits.store(0, Relaxed);
                 self.hand = self.queue.newer(index);
             } else {
                 self.hand = index;
@@ -53,21 +52,21 @@ impl Sieve {
     }
 }
 
-impl Policy for Sieve {
+impl<T: Object> Policy<T> for Sieve<T> {
     fn touch(&self) -> Touch {
         Touch::Count { most: 1 }
     }
 
     fn miss(&mut self, _: &Candidate) {}
 
-    fn insert(&mut self, tag: Arc<Tag>) {
-        self.queue.push(tag);
+    fn insert(&mut self, object: T) {
+        self.queue.push(object);
     }
 
-    fn remove(&mut self, tag: &Arc<Tag>) {
-        match tag.place.load(Relaxed) {
+    fn remove(&mut self, object: &T) {
+        match object.tag().place.load(Relaxed) {
             NOWHERE => {}
-            parked if Parking::holds(parked) => {
+            parked if is_parked(parked) => {
                 self.parked.unpark(parked);
             }
             place => {
@@ -76,7 +75,7 @@ impl Policy for Sieve {
         }
     }
 
-    fn victim(&mut self, _: &Candidate, leased: &dyn Fn(&Tag) -> bool) -> Victim {
+    fn victim(&mut self, _: &Candidate, leased: &dyn Fn(&T) -> bool) -> Victim<T> {
         self.recheck(RECHECKED, leased);
         let mut found = self.sift(leased);
         if found.is_none() {

@@ -25,11 +25,11 @@ pub(super) fn size_of(name: u64) -> u64 {
 
 /// Drives a policy as the cache does: evicts until there is room, or refuses.
 pub(super) struct Driver {
-    policy: Box<dyn Policy>,
+    policy: Box<dyn Policy<Arc<Measured>>>,
     touch: Touch,
     capacity: u64,
     used: u64,
-    cached: Vec<Arc<Tag>>,
+    cached: Vec<Arc<Measured>>,
     pub(super) leased: HashSet<u64>,
 }
 
@@ -60,7 +60,7 @@ impl Driver {
         self.policy.miss(&wanted);
         let mut outcome = Outcome::default();
         while self.used + size > self.capacity {
-            let leased = |tag: &Tag| self.leased.contains(&tag.key);
+            let leased = |tag: &Arc<Measured>| self.leased.contains(&tag.key);
             match self.policy.victim(&wanted, &leased) {
                 Victim::Evict(tag) => {
                     assert!(!leased(&tag), "evicted a leased entry");
@@ -72,7 +72,7 @@ impl Driver {
                 Victim::Refuse | Victim::None => return outcome,
             }
         }
-        let tag = Arc::new(Tag::new(name, size, size, name as u32));
+        let tag = Arc::new(Measured::new(name, size, size, name as u32));
         self.policy.insert(tag.clone());
         self.cached.push(tag);
         self.used += size;
@@ -459,10 +459,10 @@ fn hundreds_of_leases_do_not_make_each_choice_walk_over_them() {
     for eviction in Eviction::ALL {
         let mut policy = eviction.build(1 << 20, 64);
         for name in 0..8_000 {
-            policy.insert(Arc::new(Tag::new(name, size_of(name), size_of(name), name as u32)));
+            policy.insert(Arc::new(Measured::new(name, size_of(name), size_of(name), name as u32)));
         }
         let asked = std::cell::Cell::new(0u64);
-        let leased = |tag: &Tag| {
+        let leased = |tag: &Arc<Measured>| {
             asked.set(asked.get() + 1);
             tag.key < 2_500
         };

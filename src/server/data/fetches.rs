@@ -3,7 +3,7 @@
 use super::deliver;
 use super::worker::Worker;
 use crate::arena::Allocation;
-use crate::cache::entry::{Entry, Lease};
+use crate::cache::entry::Lease;
 use crate::cache::flight::{Failure, Flight, OpenFile};
 use crate::cache::open_files::Opened;
 use crate::cache::permit::FillPermit;
@@ -23,7 +23,7 @@ use io_uring::types::OpenHow;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 /// A path to open beneath the root.
 pub(super) struct Open {
@@ -136,7 +136,7 @@ struct Reading {
 
 /// A file that was cached without its bytes.
 pub(super) struct Deferred {
-    entry: Weak<Entry>,
+    name: Arc<[u8]>,
     /// When it is to be read, if it is still cached then: monotonic nanoseconds.
     due: u64,
 }
@@ -190,7 +190,7 @@ impl<K: Kernel> Worker<K> {
             && deferred.due <= self.now
         {
             // What has been evicted meanwhile is forgotten at once, so that the queue stays short.
-            let Some(entry) = Lease::upgrade(&deferred.entry) else {
+            let Some(entry) = self.shared.cache.get(&deferred.name) else {
                 self.deferred.pop_front();
                 continue;
             };
@@ -321,13 +321,14 @@ impl<K: Kernel> Worker<K> {
 
     /// The file is cached without being read, as far as that is possible.
     fn defer_fill(&mut self, permit: FillPermit, entry: Lease, file: Arc<OpenFile>) -> io::Result<()> {
+        let name = file.name.clone();
         let waiters = match permit.defer(&entry, &file) {
             Ok(waiters) => waiters,
             Err(permit) => return self.start_reading(permit, entry, file),
         };
         self.metrics.fills[Step::Deferred].one();
         let due = self.now + limits::DEFER.as_nanos() as u64;
-        self.deferred.push_back(Deferred { entry: entry.downgrade(), due });
+        self.deferred.push_back(Deferred { name, due });
         self.wake_all(waiters)
     }
 
