@@ -10,6 +10,7 @@ pub mod conditional;
 pub mod date;
 pub mod encoding;
 pub mod hop;
+pub mod framing;
 pub mod host;
 pub mod media;
 pub mod multipart;

@@ -1,6 +1,7 @@
 //! Request heads, parsed (by httparse) just far enough to know which plane serves a request and what it asks for.
 
 use super::conditional::Conditions;
+use super::framing::{Framing, Unframed};
 use super::host;
 use std::mem::MaybeUninit;
 
@@ -18,6 +19,8 @@ pub struct Request<'a> {
     pub keep_alive: bool,
     /// What the data plane does not do: a body, an expectation, an upgrade.
     pub wants_control_plane: bool,
+    /// Where its body ends.
+    pub framing: Framing,
     pub conditions: Conditions<'a>,
     pub authorization: Option<&'a [u8]>,
     pub host: Option<&'a [u8]>,
@@ -57,7 +60,23 @@ pub enum BadRequest {
     TooManyHeaders,
     LineTooLong,
     HeadTooLong,
+    /// There is no Host field, or more than one, or it is malformed.
     Host,
+    /// There is more than one Authorization field: which of them counts is not for a server to choose.
+    Authorization,
+    /// It cannot be told where the body ends.
+    Framing,
+    /// The body has a transfer coding that is not known here.
+    Coding,
+}
+
+impl From<Unframed> for BadRequest {
+    fn from(unframed: Unframed) -> BadRequest {
+        match unframed {
+            Unframed::Malformed => BadRequest::Framing,
+            Unframed::Coding => BadRequest::Coding,
+        }
+    }
 }
 
 /// Limits on a head, from the options.
@@ -97,6 +116,7 @@ pub fn parse(bytes: &[u8], limits: HeadLimits) -> Parsed<'_> {
         is_11,
         keep_alive: is_11,
         wants_control_plane: method == Method::Other,
+        framing: Framing::None,
         conditions: Conditions::default(),
         authorization: None,
         host: None,
@@ -106,31 +126,33 @@ pub fn parse(bytes: &[u8], limits: HeadLimits) -> Parsed<'_> {
         user_agent: None,
         len,
     };
-    let mut hosts = 0;
     for field in request.headers.iter() {
-        hosts += usize::from(head.note(field.name, field.value));
+        if let Err(why) = head.note(field.name, field.value) {
+            return Parsed::Bad(why);
+        }
     }
+    head.wants_control_plane |= !matches!(head.framing, Framing::None | Framing::Length(0));
     if method != Method::Get {
         // RFC 9110, 14.2: ranges are defined for GET only.
         head.conditions.range = None;
     }
     // RFC 9112, 3.2: exactly one Host field in HTTP/1.1, at most one in any version.
-    let is_valid = head.host.is_none_or(host::is_valid);
-    if hosts > 1 || (is_11 && hosts == 0) || !is_valid {
+    if is_11 && head.host.is_none() {
         return Parsed::Bad(BadRequest::Host);
     }
     Parsed::Whole(head)
 }
 
 impl<'a> Request<'a> {
-    /// Notes one header field; says whether it is Host.
-    fn note(&mut self, name: &str, value: &'a [u8]) -> bool {
+    /// Notes one header field.
+    fn note(&mut self, name: &str, value: &'a [u8]) -> Result<(), BadRequest> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         let conditions = &mut self.conditions;
         match name.len() {
             4 if is("host") => {
-                self.host = Some(value);
-                return true;
+                if !host::is_valid(value) || set(&mut self.host, value) {
+                    return Err(BadRequest::Host);
+                }
             }
             // Several ranges are put together there.
             5 if is("range") => self.wants_control_plane |= set(&mut conditions.range, value) || value.contains(&b','),
@@ -151,21 +173,25 @@ impl<'a> Request<'a> {
                 }
             }
             13 if is("if-none-match") => self.wants_control_plane |= set(&mut conditions.if_none_match, value),
-            13 if is("authorization") => self.wants_control_plane |= set(&mut self.authorization, value),
-            14 if is("content-length") => self.wants_control_plane |= value.trim_ascii() != b"0",
+            13 if is("authorization") => {
+                if set(&mut self.authorization, value) {
+                    return Err(BadRequest::Authorization);
+                }
+            }
+            14 if is("content-length") => self.framing = self.framing.with_length(value)?,
             15 if is("accept-encoding") => self.wants_control_plane |= set(&mut self.accept_encoding, value),
-            17 if is("transfer-encoding") => self.wants_control_plane = true,
+            17 if is("transfer-encoding") => self.framing = self.framing.with_coding(value, self.is_11)?,
             17 if is("if-modified-since") => self.wants_control_plane |= set(&mut conditions.if_modified_since, value),
             19 if is("if-unmodified-since") => {
                 self.wants_control_plane |= set(&mut conditions.if_unmodified_since, value)
             }
             _ => {}
         }
-        false
+        Ok(())
     }
 }
 
-/// Notes a value; says whether there was one before. What stands on several lines is joined, or refused, on the control plane.
+/// Notes a value; says whether there was one before. What stands on several lines is joined on the control plane.
 fn set<'a>(field: &mut Option<&'a [u8]>, value: &'a [u8]) -> bool {
     field.replace(value).is_some()
 }
@@ -202,13 +228,7 @@ mod tests {
     #[test]
     fn what_has_a_body_or_another_method_takes_the_full_lane() {
         assert!(!whole("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").wants_control_plane);
-        for fields in [
-            "Content-Length: 1",
-            "Content-Length: x",
-            "Content-Length: 0, 1",
-            "Transfer-Encoding: chunked",
-            "Expect: 100-continue",
-        ] {
+        for fields in ["Content-Length: 1", "Transfer-Encoding: chunked", "Expect: 100-continue"] {
             assert!(whole(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n")).wants_control_plane, "{fields}");
         }
         assert!(whole("PUT /x HTTP/1.1\r\nHost: a\r\n\r\n").wants_control_plane);
@@ -224,6 +244,18 @@ mod tests {
         }
         for host in ["", "a", "a.example:80", "[::1]:80", "127.0.0.1", "a:"] {
             assert!(whole(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).keep_alive, "{host}");
+        }
+        for (fields, why) in [
+            ("Host: a/b", BadRequest::Host),
+            ("Host: abc\\foo", BadRequest::Host),
+            ("Host: localhost:80 x", BadRequest::Host),
+            ("Host: a\r\nAuthorization: Bearer x\r\nAuthorization: Bearer x", BadRequest::Authorization),
+            ("Host: a\r\nContent-Length: x", BadRequest::Framing),
+            ("Host: a\r\nContent-Length: 0, 1", BadRequest::Framing),
+            ("Host: a\r\nContent-Length: 0\r\nTransfer-Encoding: chunked", BadRequest::Framing),
+            ("Host: a\r\nTransfer-Encoding: gzip, chunked", BadRequest::Coding),
+        ] {
+            assert_eq!(bad(&format!("GET / HTTP/1.1\r\n{fields}\r\n\r\n")), why, "{fields}");
         }
         assert_eq!(bad("GET / HTTP/2.0\r\n\r\n"), BadRequest::Version);
         assert_eq!(bad("GET\r\n\r\n"), BadRequest::Syntax);

@@ -173,6 +173,13 @@ impl Problem {
             BadRequest::Host => {
                 Problem::new(400, "the request must have exactly one Host field: a host, with a port or without")
             }
+            BadRequest::Authorization => Problem::new(400, "the request has more than one Authorization field"),
+            BadRequest::Framing => {
+                let text = "the end of the body cannot be told: a request has one Content-Length, or one \
+                            Transfer-Encoding: chunked, or neither";
+                Problem::new(400, text)
+            }
+            BadRequest::Coding => Problem::new(501, "of the transfer codings only chunked is known here"),
             BadRequest::Version => Problem::new(505, "only HTTP/1.0 and HTTP/1.1 are spoken here"),
             BadRequest::LineTooLong => {
                 Problem::new(414, format!("the request target is too long: a whole head may have {head_bytes} bytes"))
@@ -237,6 +244,7 @@ fn reason_phrase(status: u16) -> &'static str {
         414 => "URI Too Long",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
+        501 => "Not Implemented",
         503 => "Service Unavailable",
         505 => "HTTP Version Not Supported",
         _ => "Error",

@@ -149,21 +149,7 @@ impl Kernel for System {
     }
 
     fn progress(&mut self, socket: RawFd) -> u64 {
-        // SAFETY: all fields are integers, for which zero is valid.
-        let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-        let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
-        // SAFETY: the kernel writes at most `len` bytes into `info`.
-        let done =
-            unsafe { libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &mut len) };
-        if done == 0 {
-            return info.tcpi_bytes_acked;
-        }
-        // A Unix socket: what the peer has not read yet. It shrinks and grows while the peer reads, which is all that
-        // the caller compares.
-        let mut unread: libc::c_int = 0;
-        // SAFETY: the kernel writes one int.
-        unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &mut unread) };
-        unread as u64
+        progress(socket)
     }
 
     fn peer(&self, socket: RawFd) -> Peer {
@@ -221,4 +207,22 @@ pub fn monotonic() -> u64 {
     // SAFETY: the kernel (or vDSO) writes one timespec; this clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// A number that moves while the peer takes what it is sent.
+pub fn progress(socket: RawFd) -> u64 {
+    // SAFETY: all fields are integers, for which zero is valid.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes into `info`.
+    let done = unsafe { libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &mut len) };
+    if done == 0 {
+        return info.tcpi_bytes_acked;
+    }
+    // A Unix socket: what the peer has not read yet. It shrinks and grows while the peer reads, which is all that
+    // the caller compares.
+    let mut unread: libc::c_int = 0;
+    // SAFETY: the kernel writes one int.
+    unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &mut unread) };
+    unread as u64
 }

@@ -12,6 +12,7 @@ use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Response, StatusCode};
 use tokio::sync::mpsc;
 
+use super::outbound::{End, Outbound};
 use super::socket::Answering;
 use crate::http::cache_status::CacheStatus;
 use crate::http::response::{Page, Problem};
@@ -107,8 +108,8 @@ impl Answer {
     }
 
     /// The refusal of a request head. What follows on such a client's connection is not to be believed.
-    pub fn bad_head(text: &str) -> Answer {
-        Answer::problem(StatusCode::BAD_REQUEST, text).with(header::CONNECTION, HeaderValue::from_static("close"))
+    pub fn of_refused_head(problem: Problem) -> Answer {
+        Answer::from(problem).with(header::CONNECTION, HeaderValue::from_static("close"))
     }
 
     /// Adds a header field. A value that cannot be one (from a file's name, say) is left out.
@@ -137,14 +138,23 @@ impl Answer {
         self.with(HeaderName::from_static("cache-status"), HeaderValue::from_static(status.as_str()))
     }
 
-    /// The response, counted now, and logged when its body is over. The body of a HEAD is left out, not its length.
-    pub fn into_response(self, mut tally: Tally) -> Response<Body> {
-        tally.status = self.status.as_u16();
-        tally.cache_status = self.cache_status;
-        tally.has_body &= self.status != StatusCode::NOT_MODIFIED;
-        tally.record.answered(tally.status, tally.cache_status);
-        tally.shared.metrics.control.answered(tally.class(), tally.status);
-        let mut response = Response::new(Body { content: self.content, is_over: false, tally });
+    /// The response, counted now; its bytes are counted, and it is logged, as it leaves. The body of a HEAD is left out, not its
+    /// length.
+    pub fn into_response(self, tally: Tally, answering: Answering, outbound: &Outbound) -> Response<Body> {
+        let Tally { shared, mut record, has_body, is_11 } = tally;
+        let class = self.cache_status.map_or(Class::Other, Class::of);
+        record.answered(self.status.as_u16(), self.cache_status);
+        shared.metrics.control.answered(class, self.status.as_u16());
+        let has_body = has_body && !matches!(self.status, StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT);
+        let end = match &self.content {
+            Content::Whole(bytes) if has_body => End::Length(bytes.len() as u64),
+            Content::Pieces { left: Some(left), .. } if has_body => End::Length(*left),
+            Content::Pieces { left: None, .. } if has_body && is_11 => End::Chunks,
+            Content::Pieces { left: None, .. } if has_body => End::Close,
+            Content::Empty | Content::Whole(_) | Content::Pieces { .. } => End::Length(0),
+        };
+        outbound.begin(end, class, record);
+        let mut response = Response::new(Body { content: self.content, _answering: answering });
         *response.status_mut() = self.status;
         *response.headers_mut() = *self.headers;
         response
@@ -169,12 +179,11 @@ impl From<Problem> for Answer {
     }
 }
 
-/// A body, with the account of its request.
+/// A body on its way to hyper.
 pub(super) struct Body {
     content: Content,
-    /// All of it was taken.
-    is_over: bool,
-    tally: Tally,
+    /// The connection's deadlines wait for the end of this request.
+    _answering: Answering,
 }
 
 impl HttpBody for Body {
@@ -197,10 +206,6 @@ impl HttpBody for Body {
                 (piece, _) => piece,
             },
         };
-        self.is_over = piece.is_none();
-        if let Some(Ok(piece)) = &piece {
-            self.tally.sent(piece.len() as u64);
-        }
         Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
     }
 
@@ -222,30 +227,18 @@ impl HttpBody for Body {
     }
 }
 
-impl Drop for Body {
-    fn drop(&mut self) {
-        // The body of a HEAD is there for its length only.
-        if !self.tally.has_body || self.is_end_stream() || self.is_over {
-            std::mem::take(&mut self.tally.record).end(monotonic());
-        }
-    }
-}
-
-/// The account of one request; closed when dropped, with the last byte of the body or when the client has gone.
+/// The account of a request that is not answered yet.
 pub(super) struct Tally {
     shared: Arc<Shared>,
     record: Record,
-    status: u16,
-    cache_status: Option<CacheStatus>,
-    /// The response has a body that is sent.
+    /// Its response may have a body that is sent.
     has_body: bool,
-    body_bytes: u64,
-    /// The connection's deadlines wait for the end of this request.
-    _answering: Answering,
+    is_11: bool,
 }
 
 impl Tally {
-    pub fn new(shared: Arc<Shared>, peer: Peer, request: &Parts, answering: Answering) -> Tally {
+    pub fn new(shared: Arc<Shared>, peer: Peer, request: &Parts) -> Tally {
+        let is_11 = request.version != hyper::Version::HTTP_10;
         let field = |name| request.headers.get(name).map(HeaderValue::as_bytes);
         let target = if shared.access_log.is_on() { request.uri.to_string() } else { String::new() };
         let record = shared.access_log.begin(monotonic(), || Asked {
@@ -253,27 +246,18 @@ impl Tally {
             request: Some(Request {
                 method: request.method.as_str(),
                 target: target.as_bytes(),
-                protocol: if request.version == hyper::Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
+                protocol: if is_11 { "HTTP/1.1" } else { "HTTP/1.0" },
                 referer: field(header::REFERER),
                 user_agent: field(header::USER_AGENT),
             }),
         });
         let has_body = request.method != Method::HEAD;
-        Tally { shared, record, status: 0, cache_status: None, has_body, body_bytes: 0, _answering: answering }
+        Tally { shared, record, has_body, is_11 }
     }
 
-    fn class(&self) -> Class {
-        self.cache_status.map_or(Class::Other, Class::of)
-    }
-
-    fn sent(&mut self, bytes: u64) {
-        self.body_bytes += bytes;
-        self.record.sent(bytes);
-    }
-}
-
-impl Drop for Tally {
-    fn drop(&mut self) {
-        self.shared.metrics.control.body_bytes[self.class()].add(self.body_bytes);
+    /// Of a head that is refused: there is no request to tell of.
+    pub fn refused(shared: Arc<Shared>, peer: Peer) -> Tally {
+        let record = shared.access_log.begin(monotonic(), || Asked { peer, request: None });
+        Tally { shared, record, has_body: true, is_11: true }
     }
 }

@@ -4,7 +4,7 @@
 //! A connection comes here for good, with the bytes already received from it ([`Handoff`]), and is served here until it
 //! ends, plain reads included, from the same cache.
 //!
-//! - `socket`: the connection; what was received is read first
+//! - `socket`: the connection and its deadlines; `inbound`, `outbound`: the requests and responses in its bytes
 //! - `route`: which request goes where, and who may
 //! - `methods`: which methods a target has
 //! - `file`, `listing`, `upload`, `pages`: the answers
@@ -12,8 +12,10 @@
 
 mod answer;
 mod file;
+mod inbound;
 mod listing;
 mod methods;
+mod outbound;
 mod pages;
 mod policy;
 mod rates;
@@ -40,12 +42,15 @@ use tokio::time::Instant;
 use super::Handoff;
 use super::access_log::Asked;
 use super::shared::Shared;
+use crate::http::request::HeadLimits;
 use crate::limits;
 use crate::metrics::labels::{Class, Connection, Timeout};
 use crate::net::peer::Peer;
 use crate::ring::system::monotonic;
+use inbound::{HEAD_GROWTH, Inbound};
+use outbound::Outbound;
 use route::Lane;
-use socket::{Deadlines, Progress, Socket};
+use socket::{Deadlines, Progress, Socket, Streams};
 
 /// The running control plane.
 pub struct Control {
@@ -188,9 +193,11 @@ async fn serve(lane: Rc<Lane>, handoff: Handoff, mut stop: watch::Receiver<Optio
     let options = &lane.shared.options;
     let control = lane.shared.metrics.control.clone();
     let deadlines = Deadlines { idle: options.idle_timeout, head: options.header_timeout, send: options.send_timeout };
-    let progress = Progress::new();
+    let head_limits = HeadLimits { bytes: options.max_head_bytes, fields: options.max_headers };
+    let (progress, outbound) = (Progress::new(), Rc::<Outbound>::default());
     let taken = Peer::of(&socket).and_then(|peer| {
-        Ok((peer, Socket::new(socket, peer, received, deadlines, progress.clone(), stop.clone(), control)?))
+        let streams = Streams { inbound: Inbound::new(head_limits, received), outbound: outbound.clone() };
+        Ok((peer, Socket::new(socket, peer, streams, deadlines, progress.clone(), stop.clone(), control)?))
     });
     let (peer, socket) = match taken {
         Ok(taken) => taken,
@@ -202,16 +209,19 @@ async fn serve(lane: Rc<Lane>, handoff: Handoff, mut stop: watch::Receiver<Optio
     let shared = lane.shared.clone();
     let service = service_fn(|request| {
         let lane = lane.clone();
-        let answering = progress.begin();
-        Box::pin(async move { Ok::<_, Infallible>(lane.answer(peer, request, answering).await) })
+        let (answering, outbound) = (progress.begin(), outbound.clone());
+        // Heads are passed to hyper one at a time, so a refusal is that of the request at hand.
+        let refused = progress.take_refused();
+        Box::pin(async move { Ok::<_, Infallible>(lane.answer(peer, request, refused, answering, outbound).await) })
     });
     let mut is_ending = stop.borrow().is_some();
     let mut connection = http1::Builder::new()
         // The socket keeps the deadlines.
         .header_read_timeout(None)
         .max_headers(options.max_headers)
-        .max_header_size(options.max_head_bytes)
-        .max_buf_size(options.max_head_bytes.max(BUFFER_BYTES))
+        // The socket bounds heads; what it passes on may be longer by what it encodes.
+        .max_header_size(HEAD_GROWTH * options.max_head_bytes)
+        .max_buf_size((HEAD_GROWTH * options.max_head_bytes).max(BUFFER_BYTES))
         // Who ends their side after a request still wants the answer.
         .half_close(true)
         .title_case_headers(true)
@@ -239,19 +249,14 @@ async fn serve(lane: Rc<Lane>, handoff: Handoff, mut stop: watch::Receiver<Optio
     };
     if let Err(error) = result {
         tracing::debug!("a connection from {peer} ended: {error}");
-        let refused = match () {
-            () if progress.was_late() => Some(408),
-            () if error.is_parse_too_large() => Some(431),
-            () if error.is_parse() => Some(400),
-            () => None,
-        };
-        if let Some(status) = refused {
-            count_refused(&shared, peer, status);
+        // A head that the socket let pass, and hyper does not.
+        if error.is_parse() {
+            count_refused(&shared, peer, 400);
         }
     }
 }
 
-/// A head that was answered without becoming a request is counted and logged as on the data plane.
+/// A head that hyper has answered is counted and logged like those that are refused before it sees them.
 fn count_refused(shared: &Shared, peer: Peer, status: u16) {
     shared.metrics.control.answered(Class::Other, status);
     let mut record = shared.access_log.begin(monotonic(), || Asked { peer, request: None });

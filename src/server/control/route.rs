@@ -7,10 +7,11 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use tokio::sync::Mutex;
 
 use super::answer::{Answer, Body, Content, Tally};
+use super::outbound::Outbound;
 use super::rates::Rates;
 use super::room::Listings;
 use super::socket::Answering;
@@ -19,8 +20,6 @@ use crate::cache::eviction::Touch;
 use crate::exchange::refusal::Refusal;
 use crate::exchange::route;
 use crate::http::conditional::Conditions;
-use crate::http::host;
-use crate::http::request::BadRequest;
 use crate::http::response::Problem;
 use crate::http::target::Target;
 use crate::net::peer::Peer;
@@ -51,15 +50,21 @@ impl Lane {
         }
     }
 
-    /// Answers one request.
+    /// Answers one request; or, where it stands in for one whose head is refused, gives that refusal.
     pub async fn answer(
         self: Rc<Self>,
         peer: Peer,
         request: Request<Incoming>,
+        refused: Option<Problem>,
         answering: Answering,
+        outbound: Rc<Outbound>,
     ) -> Response<Body> {
+        if let Some(problem) = refused {
+            let tally = Tally::refused(self.shared.clone(), peer);
+            return Answer::of_refused_head(problem).into_response(tally, answering, &outbound);
+        }
         let (parts, body) = request.into_parts();
-        let tally = Tally::new(self.shared.clone(), peer, &parts, answering);
+        let tally = Tally::new(self.shared.clone(), peer, &parts);
         let mut answer = match self.dispatch(peer, &parts, body).await {
             Ok(answer) | Err(answer) => answer,
         };
@@ -69,23 +74,11 @@ impl Lane {
         {
             answer = answer.with_page(page);
         }
-        answer.into_response(tally)
+        answer.into_response(tally, answering, &outbound)
     }
 
     /// The answer; as an error where it is a refusal, which saves a level of nesting and means nothing more.
     async fn dispatch(self: &Rc<Self>, peer: Peer, parts: &Parts, body: Incoming) -> Result<Answer, Answer> {
-        let mut hosts = parts.headers.get_all(header::HOST).iter();
-        let is_one = match (hosts.next(), hosts.next()) {
-            (Some(host), None) => host::is_valid(host.as_bytes()),
-            (None, _) => parts.version != Version::HTTP_11,
-            (Some(_), Some(_)) => false,
-        };
-        if !is_one {
-            return Err(Answer::bad_head(&Problem::of_bad_request(BadRequest::Host, 0, 0).text));
-        }
-        if parts.headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
-            return Err(Answer::bad_head("the request has more than one Authorization field"));
-        }
         self.shared.guard.hosts().admit(host_of(parts)).map_err(strange)?;
         match parts.method {
             Method::GET | Method::HEAD => self.read_target(parts).await,

@@ -1,11 +1,11 @@
-//! A connection taken over from the data plane: what that plane had already received is read first.
+//! A connection taken over from the data plane.
 //!
 //! hyper knows no deadline but one for a head, and goes on only when the socket wakes it. So the deadlines are kept here:
 //! for the next request, for the rest of its head, for the client to take bytes, and for it to end its side.
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,12 +18,14 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
-use crate::http::date::Date;
-use crate::http::response::{Persistence, Problem};
+use super::inbound::Inbound;
+use super::outbound::Outbound;
+use crate::http::response::Problem;
 use crate::limits;
 use crate::metrics::WorkerMetrics;
 use crate::metrics::labels::Timeout;
 use crate::net::peer::Peer;
+use crate::ring::system;
 
 /// How long the client of one connection may take for what.
 #[derive(Debug, Clone, Copy)]
@@ -43,8 +45,8 @@ pub(super) struct Progress {
     answering: Cell<usize>,
     /// Requests that were begun: a wait that began before the last of them is over.
     begun: Cell<u64>,
-    /// A head did not come to its end in time.
-    late: Cell<bool>,
+    /// The answer to the stand-in that hyper is given in place of a request whose head is refused.
+    refused: RefCell<Option<Problem>>,
     /// When bytes last moved.
     moved: Cell<Instant>,
     /// The connection, if it reads: the end of a request begins the wait for the next one.
@@ -59,7 +61,7 @@ impl Progress {
         Rc::new(Progress {
             answering: Cell::new(0),
             begun: Cell::new(0),
-            late: Cell::new(false),
+            refused: RefCell::new(None),
             moved: Cell::new(Instant::now()),
             reader: RefCell::new(None),
         })
@@ -71,9 +73,9 @@ impl Progress {
         Answering(self.clone())
     }
 
-    /// Whether the connection ends since a head did not come to its end in time.
-    pub fn was_late(&self) -> bool {
-        self.late.get()
+    /// The refusal of the head in whose place hyper was given the request at hand.
+    pub fn take_refused(&self) -> Option<Problem> {
+        self.refused.take()
     }
 
     /// Since when nothing moves, if there is no request that accounts for it.
@@ -92,16 +94,23 @@ impl Drop for Answering {
     }
 }
 
+/// What the bytes of one connection are.
+pub(super) struct Streams {
+    pub inbound: Inbound,
+    pub outbound: Rc<Outbound>,
+}
+
 /// The socket of one client.
 pub(super) struct Socket {
     transport: Transport,
-    /// Received by the data plane, not read here yet.
-    received: Bytes,
+    streams: Streams,
+    /// Of a head, what hyper has not read yet.
+    head: Bytes,
     deadlines: Deadlines,
     progress: Rc<Progress>,
     waits: Option<Wait>,
-    /// Runs while a write waits.
-    stalled: Option<Pin<Box<Sleep>>>,
+    /// Set while a write waits.
+    stalled: Option<Stalled>,
     lingering: Option<Lingering>,
     /// Set when the server stops: then there is no time to linger.
     is_stopping: watch::Receiver<Option<Duration>>,
@@ -114,6 +123,13 @@ struct Wait {
     deadline: Pin<Box<Sleep>>,
     /// Requests that had been begun before.
     begun: u64,
+}
+
+/// The wait for a client to take bytes. It may take many before the socket has room for more.
+struct Stalled {
+    deadline: Pin<Box<Sleep>>,
+    /// How far it had come when the wait began.
+    progress: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +171,7 @@ impl Socket {
     pub fn new(
         socket: OwnedFd,
         peer: Peer,
-        received: Vec<u8>,
+        streams: Streams,
         deadlines: Deadlines,
         progress: Rc<Progress>,
         is_stopping: watch::Receiver<Option<Duration>>,
@@ -175,7 +191,8 @@ impl Socket {
         };
         Ok(Socket {
             transport,
-            received: received.into(),
+            streams,
+            head: Bytes::new(),
             deadlines,
             progress,
             waits: None,
@@ -218,52 +235,83 @@ impl Socket {
         }
     }
 
-    /// The next byte is not there yet: how long it may be waited for depends on what it belongs to.
+    /// The next head for hyper, waited for as long as it may take; nothing where the client has ended its side.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        loop {
+            if let Some((head, refused)) = self.streams.inbound.next_head() {
+                self.progress.refused.replace(refused);
+                return Poll::Ready(Ok(head));
+            }
+            let mut piece = [0; HEAD_PIECE_BYTES];
+            let mut piece = ReadBuf::new(&mut piece);
+            match transport!(self, socket => Pin::new(socket).poll_read(cx, &mut piece)) {
+                Poll::Ready(Ok(())) if piece.filled().is_empty() => return Poll::Ready(Ok(Bytes::new())),
+                Poll::Ready(Ok(())) => {
+                    self.streams.inbound.receive(piece.filled());
+                    self.progress.moved.set(Instant::now());
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    ready!(self.poll_patience(cx))?;
+                    self.progress.refused.replace(Some(Problem::of_late_head(self.deadlines.head)));
+                    return Poll::Ready(Ok(self.streams.inbound.end()));
+                }
+            }
+        }
+    }
+
+    /// Bytes of a body: those that arrived with its head, then from the socket, and none of what follows it.
+    fn poll_body(&mut self, cx: &mut Context<'_>, room: usize, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(piece) = self.streams.inbound.take_body(buf.remaining()) {
+            buf.put_slice(&piece);
+            return Poll::Ready(Ok(()));
+        }
+        let room = room.min(buf.remaining());
+        let mut piece = ReadBuf::new(buf.initialize_unfilled_to(room));
+        match transport!(self, socket => Pin::new(socket).poll_read(cx, &mut piece)) {
+            Poll::Ready(result) => result?,
+            Poll::Pending => return self.poll_patience(cx),
+        }
+        self.progress.moved.set(Instant::now());
+        let belongs = self.streams.inbound.received_body(piece.filled());
+        buf.advance(belongs);
+        Poll::Ready(Ok(()))
+    }
+
+    /// The next byte is not there yet: how long it may be waited for depends on what it belongs to. Ready when the rest of a head is
+    /// overdue, and with an error when the next request is.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.progress.answering.get() > 0 {
             self.progress.reader.replace(Some(cx.waker().clone()));
             return Poll::Pending;
         }
-        let wait = self.wait_for(Awaited::Request);
+        let what = if self.streams.inbound.is_in_head() { Awaited::RestOfHead } else { Awaited::Request };
+        let wait = self.wait_for(what);
         ready!(wait.deadline.as_mut().poll(cx));
-        match wait.what {
-            Awaited::Request => self.metrics.timeouts[Timeout::Idle].one(),
-            Awaited::RestOfHead => {
-                self.metrics.timeouts[Timeout::Head].one();
-                self.time_out_head();
-            }
+        if what == Awaited::RestOfHead {
+            self.metrics.timeouts[Timeout::Head].one();
+            return Poll::Ready(Ok(()));
         }
+        self.metrics.timeouts[Timeout::Idle].one();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the next request did not come in time")))
     }
 
     /// The wait that goes on since the last request, or one that begins now. What arrives of a head buys it no time.
     fn wait_for(&mut self, what: Awaited) -> &mut Wait {
         let begun = self.progress.begun.get();
-        let goes_on = |wait: &Wait| wait.begun == begun && (wait.what == what || what == Awaited::Request);
+        let goes_on = |wait: &Wait| wait.begun == begun && wait.what == what;
         let time = if what == Awaited::Request { self.deadlines.idle } else { self.deadlines.head };
         self.waits = self.waits.take().filter(goes_on);
         self.waits.get_or_insert_with(|| Wait { what, deadline: Box::pin(tokio::time::sleep(time)), begun })
     }
 
-    /// Says why the connection ends. Nothing of a response is on its way here, as no request is being answered.
-    fn time_out_head(&mut self) {
-        self.progress.late.set(true);
-        let mut text = Vec::new();
-        Problem::of_late_head(self.deadlines.head).write(&mut text, true, &Date::now(), Persistence::Close);
-        // A socket without room for it belongs to a client that does not read.
-        let _ = transport!(self, socket => socket.try_write(&text));
-    }
-
-    /// Bytes were read: of a head, unless a request that is being answered accounts for them.
-    fn note_read(&mut self) {
-        self.progress.moved.set(Instant::now());
-        if self.progress.answering.get() == 0 {
-            self.wait_for(Awaited::RestOfHead);
-        }
-    }
-
-    /// Counts what was written, or how long nothing could be.
-    fn account(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    /// Counts what was written of `bufs`, or how long nothing could be.
+    fn account(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(result) => {
                 if self.stalled.take().is_some() {
@@ -272,46 +320,72 @@ impl Socket {
                     cx.waker().wake_by_ref();
                 }
                 self.progress.moved.set(Instant::now());
-                if let Ok(count) = result {
-                    self.metrics.bytes_sent.add(count as u64);
+                let mut left = *result.as_ref().unwrap_or(&0);
+                for buf in bufs {
+                    let taken = left.min(buf.len());
+                    self.streams.outbound.sent(&buf[..taken], &self.metrics);
+                    left -= taken;
                 }
                 Poll::Ready(result)
             }
             Poll::Pending => {
-                let deadline = Instant::now() + self.deadlines.send;
-                let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-                ready!(stalled.as_mut().poll(cx));
+                ready!(self.poll_stalled(cx));
                 self.metrics.timeouts[Timeout::Send].one();
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing of its response")))
             }
+        }
+    }
+
+    /// Ready when the client has taken nothing for as long as it may.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let socket = match &self.transport {
+            Transport::Tcp(socket) => socket.as_raw_fd(),
+            Transport::Unix(socket) => socket.as_raw_fd(),
+        };
+        let time = self.deadlines.send;
+        let stalled = self.stalled.get_or_insert_with(|| Stalled {
+            deadline: Box::pin(tokio::time::sleep(time)),
+            progress: system::progress(socket),
+        });
+        loop {
+            ready!(stalled.deadline.as_mut().poll(cx));
+            let progress = system::progress(socket);
+            if progress == stalled.progress {
+                return Poll::Ready(());
+            }
+            stalled.progress = progress;
+            stalled.deadline.as_mut().reset(Instant::now() + time);
+            self.progress.moved.set(Instant::now());
         }
     }
 }
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.received.is_empty() {
-            let count = self.received.len().min(buf.remaining());
-            buf.put_slice(&self.received[..count]);
-            self.received.advance(count);
-            self.note_read();
-            return Poll::Ready(Ok(()));
+        let this = &mut *self;
+        if this.head.is_empty() {
+            if let Some(room) = this.streams.inbound.body_room() {
+                return this.poll_body(cx, room, buf);
+            }
+            if this.streams.inbound.is_over() {
+                return Poll::Ready(Ok(()));
+            }
+            this.head = ready!(this.poll_head(cx))?;
         }
-        let before = buf.filled().len();
-        let Poll::Ready(result) = transport!(self, socket => Pin::new(socket).poll_read(cx, buf)) else {
-            return self.poll_patience(cx);
-        };
-        if buf.filled().len() > before {
-            self.note_read();
-        }
-        Poll::Ready(result)
+        let count = this.head.len().min(buf.remaining());
+        buf.put_slice(&this.head[..count]);
+        this.head.advance(count);
+        Poll::Ready(Ok(()))
     }
 }
+
+/// Bytes of a head that are received at a time.
+const HEAD_PIECE_BYTES: usize = 4 << 10;
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = transport!(self, socket => Pin::new(socket).poll_write(cx, buf));
-        self.account(cx, written)
+        self.account(cx, written, &[io::IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -320,7 +394,7 @@ impl AsyncWrite for Socket {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = transport!(self, socket => Pin::new(socket).poll_write_vectored(cx, bufs));
-        self.account(cx, written)
+        self.account(cx, written, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -334,6 +408,7 @@ impl AsyncWrite for Socket {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.lingering.is_none() {
             ready!(transport!(self, socket => Pin::new(socket).poll_shutdown(cx)))?;
+            self.streams.outbound.close();
         }
         self.poll_linger(cx)
     }
