@@ -45,7 +45,7 @@ impl<K: Kernel> Worker<K> {
                     self.remove_if_over(index);
                     return Ok(());
                 }
-                Ending::Lingering => return Ok(()),
+                Ending::Lingering { .. } => return Ok(()),
                 Ending::Open | Ending::AfterResponses { .. } => {}
             }
             if connection.in_flight.is_some() {
@@ -85,7 +85,8 @@ impl<K: Kernel> Worker<K> {
         if !linger && connection.unparsed().is_empty() {
             return self.close(index);
         }
-        connection.ending = Ending::Lingering;
+        let until = self.now.saturating_add(limits::LINGER_MAX.as_nanos() as u64);
+        connection.ending = Ending::Lingering { until, left: limits::LINGER_BYTES };
         connection.received = Vec::new();
         connection.parsed = 0;
         self.kernel.shutdown(connection.socket, std::net::Shutdown::Write);

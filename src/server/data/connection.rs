@@ -175,8 +175,12 @@ pub(super) enum Ending {
         /// The peer may still be sending: read on for a while, lest a reset destroys the answer.
         linger: bool,
     },
-    /// Answered; the peer is given time to end its side.
-    Lingering,
+    /// Answered; the peer is given time to end its side. As long as bytes keep arriving, that is until this time (monotonic
+    /// nanoseconds), and for so many bytes.
+    Lingering {
+        until: u64,
+        left: u64,
+    },
     /// Shut down; waiting for the operations that are outstanding.
     Closing,
 }
@@ -229,7 +233,7 @@ impl Connection {
     /// What is waited for in the present state.
     pub fn waits_for(&self) -> Patience {
         match self.ending {
-            Ending::Lingering => Patience::Linger,
+            Ending::Lingering { .. } => Patience::Linger,
             Ending::Closing => Patience::Endless,
             _ if self.is_sending() => Patience::Send,
             _ if !self.is_idle() => Patience::Endless,

@@ -1,6 +1,6 @@
 //! Bytes in: receives, and what becomes of them.
 
-use super::connection::{Connection, Ending, Receiving, Wait};
+use super::connection::{Connection, Ending, Patience, Receiving, Wait};
 use super::worker::Worker;
 use crate::limits;
 use crate::ring::Completion;
@@ -18,12 +18,13 @@ impl<K: Kernel> Worker<K> {
 
     pub(super) fn received(&mut self, index: u32, completion: &Completion) -> io::Result<()> {
         let Some(connection) = self.connections.get_mut(index as usize) else { return Ok(()) };
+        let mut arrived = 0;
         if let Some(buffer) = completion.buffer() {
             if connection.received.capacity() == 0 {
                 connection.received = self.spares.received.pop().unwrap_or_default();
             }
-            let len = completion.result.max(0) as usize;
-            self.kernel.take_received(buffer, len, &mut connection.received);
+            arrived = completion.result.max(0) as usize;
+            self.kernel.take_received(buffer, arrived, &mut connection.received);
         }
         if !completion.more() {
             connection.operations -= 1;
@@ -41,7 +42,7 @@ impl<K: Kernel> Worker<K> {
         }
         match connection.ending {
             // Nobody reads it any more.
-            Ending::Lingering | Ending::Closing => connection.received.clear(),
+            Ending::Lingering { .. } | Ending::Closing => connection.received.clear(),
             Ending::Open | Ending::AfterResponses { .. } => {}
         }
         match connection.ending {
@@ -49,9 +50,20 @@ impl<K: Kernel> Worker<K> {
                 self.remove_if_over(index);
                 Ok(())
             }
-            Ending::Lingering => self.settle(index),
+            Ending::Lingering { until, left } => self.linger(index, until, left, arrived as u64),
             Ending::Open | Ending::AfterResponses { .. } => self.pump(index),
         }
+    }
+
+    /// More of what nobody reads has arrived: who sends all of a request before reading the answer is given time for it.
+    fn linger(&mut self, index: u32, until: u64, left: u64, arrived: u64) -> io::Result<()> {
+        let Some(left) = left.checked_sub(arrived) else { return self.close(index) };
+        let connection = &mut self.connections[index as usize];
+        connection.ending = Ending::Lingering { until, left };
+        if connection.patience == Patience::Linger && arrived > 0 {
+            connection.deadline = self.now.saturating_add(limits::LINGER.as_nanos() as u64).min(until);
+        }
+        self.settle(index)
     }
 
     /// After all that could be done was done: receives on or not, keeps time, and gives idle memory back.
