@@ -60,8 +60,8 @@ pub const LINGER_MAX: Duration = Duration::from_secs(60);
 /// Bytes that are read on of it at most.
 pub const LINGER_BYTES: u64 = 1 << 30;
 
-/// Memory for the names of all directories that are being listed at the same time: some two million names. A listing that is alone
-/// goes ahead with any number.
+/// Memory for the names of all directories that are being listed at the same time: more than a million names. A directory with more
+/// is listed unsorted, as it is read.
 pub const LISTING_BYTES: usize = 32 << 20;
 
 /// Memory of the client for the names that one `fetch` takes from listings: more than a million of usual length.
@@ -170,6 +170,13 @@ pub const OWN_DESCRIPTORS: usize = 256;
 /// Memory put by for the time when the system gives no more, so that what was begun can be finished.
 pub const HEAP_RESERVE_BYTES: usize = 8 << 20;
 
+/// Memory that the server takes beside the arena when all of it is busy: what is kept of cached files, and its reserve. (Connections
+/// come on top.)
+pub const OWN_MEMORY_BYTES: u64 = 2 * INDEX_BYTES + HEAP_RESERVE_BYTES as u64;
+
+/// The smallest arena.
+pub const ARENA_MIN: u64 = 1 << 20;
+
 /// For how long there must have been enough of something before the log says that there is again.
 pub const ALARM_OVER: Duration = Duration::from_secs(5);
 
@@ -250,6 +257,15 @@ pub const NOTICE_CALM: Duration = Duration::from_secs(30);
 /// How much nicer than the workers the control plane is: at 10 the scheduler gives it a tenth of a core that both could use whole
 /// (weights of 110 and 1024), so that uploads cost hits no more than that.
 pub const CONTROL_NICE: i32 = 10;
+
+/// Threads of the control plane for what may block: so many looks at the disk and syncs are under way at the same time.
+pub const BLOCKING_THREADS: usize = 128;
+
+/// Their stacks: what runs there has its buffers on the heap.
+pub const BLOCKING_STACK_BYTES: usize = 512 << 10;
+
+/// How long one that has nothing to do waits for more.
+pub const BLOCKING_IDLE: Duration = Duration::from_secs(10);
 
 /// Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn.
 pub const BACKLOG: i32 = 4096;

@@ -247,3 +247,41 @@ fn directories_need_not_be_listed() {
     let said = String::from_utf8_lossy(&listed.stderr).into_owned();
     assert!(listed.status.code() == Some(1) && said.contains("directories are not listed here"), "{said}");
 }
+
+/// However many names a directory has, listing it takes no more memory than listings may, and gives it back.
+#[test]
+fn a_directory_beyond_the_memory_for_listings_comes_unsorted() {
+    const COUNT: usize = 140_000;
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join("huge");
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(root.path().join("file"), "").unwrap();
+    // All names together are 35 MB.
+    let name = |number: usize| format!("{number:0>250}");
+    for number in 0..COUNT {
+        std::os::unix::fs::symlink("../file", directory.join(name(number))).unwrap();
+    }
+    let server = Server::start(root.path(), &["--workers", "1", "--arena", "1MiB"]);
+    let before = server.memory("RssAnon");
+    let mut highest = before;
+    for _ in 0..2 {
+        let mut client = server.connect();
+        client.send(support::request("GET", "/huge/", &[("Accept", "text/plain")]));
+        let listing = std::thread::scope(|scope| {
+            let listing = scope.spawn(|| client.response("GET").expect(200).text());
+            while !listing.is_finished() {
+                highest = highest.max(server.memory("RssAnon"));
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            listing.join().unwrap()
+        });
+        let mut names: Vec<&str> = listing.lines().map(|line| line.rsplit_once(' ').unwrap().1).collect();
+        assert_eq!(names.len(), COUNT);
+        names.sort_unstable();
+        assert!(names.iter().enumerate().all(|(number, found)| **found == name(number)));
+    }
+    let (most, stays) = (highest - before, server.memory("RssAnon").saturating_sub(before));
+    println!("{most} bytes at most, {stays} stay");
+    assert!(most < 72 << 20, "{most} bytes: the names that fit, twice where they are moved");
+    assert!(stays < 8 << 20, "{stays} bytes stay");
+}

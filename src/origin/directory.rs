@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, Dir, FileType, OFlags};
 
-use super::{LOOK_FLAGS, Origin, READ_FLAGS, Root};
+use super::{LOOK_FLAGS, Origin, Policy, READ_FLAGS, Root};
 use crate::version::Found;
 use crate::version::{http_time, nanoseconds};
 
@@ -40,18 +40,35 @@ pub enum Order {
     DirectoriesFirst,
 }
 
-/// An open directory whose names have been read and sorted. Each entry is looked at when it is asked for, so
-/// that a huge directory can be shown piece by piece.
+/// Whether there is memory for more names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Growth {
+    Granted,
+    /// Others hold too much of it.
+    Busy,
+    /// One directory may not have so much.
+    TooLarge,
+}
+
+/// An open directory. Each entry is looked at when it is asked for, so that a huge directory can be shown piece by piece.
 #[derive(Debug)]
 pub struct Names {
     root: Arc<Root>,
     /// The directory's own name.
     place: Vec<u8>,
     directory: OwnedFd,
-    /// All names, one after the other, and where each stands, in their order: in two blocks, since one for each name would cost
+    policy: Policy,
+    held: Held,
+}
+
+/// The names of a directory.
+#[derive(Debug)]
+enum Held {
+    /// All of them, one after the other, and where each stands, in their order: in two blocks, since one for each name would cost
     /// several times as much, and be kept by the allocator.
-    text: Vec<u8>,
-    spans: Vec<Span>,
+    Sorted { text: Vec<u8>, spans: Vec<Span>, next: usize },
+    /// None: they are too many, and come in the order in which the file system has them.
+    Unsorted(Dir),
 }
 
 /// Where a name stands in the text of all.
@@ -73,16 +90,23 @@ impl Span {
 
 impl Origin {
     /// Reads the names in a directory. `grow` is asked from time to time, and at the end, whether so many bytes of memory may be
-    /// taken in all; `None` if it says no.
+    /// taken in all; `None` if others hold too much of it. A directory that is too large for it is shown unsorted, from no
+    /// memory.
     ///
     /// # Errors
     /// As openat2 and getdents have it: ENOENT, ENOTDIR, EACCES …
-    pub fn names(&self, place: &[u8], order: Order, mut grow: impl FnMut(usize) -> bool) -> io::Result<Option<Names>> {
+    pub fn names(
+        &self,
+        place: &[u8],
+        order: Order,
+        mut grow: impl FnMut(usize) -> Growth,
+    ) -> io::Result<Option<Names>> {
         let root = self.root()?;
         let directory = root.resolve_read(place, READ_FLAGS | OFlags::DIRECTORY)?;
         let (mut text, mut spans) = (Vec::new(), Vec::new());
         let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
         let mut entries = Dir::read_from(&directory)?;
+        let mut growth = Growth::Granted;
         while let Some(entry) = entries.read() {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
@@ -91,19 +115,31 @@ impl Origin {
                 let length = u8::try_from(name.len()).map_err(too_large)?;
                 text.extend_from_slice(name);
                 spans.push(Span { from, length, is_directory: entry.file_type() == FileType::Directory });
-                if spans.len().is_multiple_of(NAMES_AT_ONCE) && !grow(bytes_of(&text, &spans)) {
-                    return Ok(None);
+                if spans.len().is_multiple_of(NAMES_AT_ONCE) {
+                    growth = grow(bytes_of(&text, &spans));
                 }
             }
+            if growth != Growth::Granted {
+                break;
+            }
         }
-        if !grow(bytes_of(&text, &spans)) {
-            return Ok(None);
+        if growth == Growth::Granted {
+            growth = grow(bytes_of(&text, &spans));
+        }
+        let (place, policy) = (place.to_vec(), self.policy());
+        match growth {
+            Growth::Granted => {}
+            Growth::Busy => return Ok(None),
+            Growth::TooLarge => {
+                entries.rewind();
+                return Ok(Some(Names { root, place, directory, policy, held: Held::Unsorted(entries) }));
+            }
         }
         let comes_later = |span: &Span| order == Order::DirectoriesFirst && !span.is_directory;
         spans.sort_unstable_by_key(|span| (comes_later(span), span.of(&text)));
         text.shrink_to_fit();
         spans.shrink_to_fit();
-        Ok(Some(Names { root, place: place.to_vec(), directory, text, spans }))
+        Ok(Some(Names { root, place, directory, policy, held: Held::Sorted { text, spans, next: 0 } }))
     }
 }
 
@@ -116,34 +152,58 @@ fn bytes_of(text: &[u8], spans: &[Span]) -> usize {
 }
 
 impl Names {
-    /// How many names there are.
-    pub fn count(&self) -> usize {
-        self.spans.len()
+    /// Whether its names are held in memory, in their order.
+    pub fn are_sorted(&self) -> bool {
+        matches!(self.held, Held::Sorted { .. })
     }
 
-    /// Looks at the entries numbered `from..to` (as far as there are any), leaving out those that cannot be asked for.
-    pub fn entries(&self, from: usize, to: usize) -> Vec<Entry> {
-        let to = to.min(self.spans.len());
-        let spans = self.spans.get(from..to).unwrap_or_default().iter();
-        spans.filter_map(|span| self.entry(span.of(&self.text))).collect()
-    }
-
-    /// Looks at one entry; None for what cannot be asked for: special files, links that lead nowhere or out of the
-    /// root, and what has gone since its name was read.
-    fn entry(&self, name: &[u8]) -> Option<Entry> {
-        let mut stat = rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
-            let target = self.root.resolve_read(&join(&self.place, name), LOOK_FLAGS).ok()?;
-            stat = rustix::fs::fstat(target).ok()?;
+    /// Looks at so many of the next entries, leaving out those that cannot be asked for; `None` after the last.
+    ///
+    /// # Errors
+    /// Those of getdents, for a directory that is read as it is shown.
+    pub fn next(&mut self, count: usize) -> io::Result<Option<Vec<Entry>>> {
+        let mut found = Vec::new();
+        let Names { root, place, directory, policy, held } = self;
+        let mut look = |name: &[u8]| found.extend(entry(root, place, directory, name));
+        match held {
+            Held::Sorted { spans, next, .. } if *next >= spans.len() => return Ok(None),
+            Held::Sorted { text, spans, next } => {
+                let to = next.saturating_add(count).min(spans.len());
+                spans[*next..to].iter().for_each(|span| look(span.of(text)));
+                *next = to;
+            }
+            Held::Unsorted(entries) => {
+                for read in 0..count {
+                    let Some(next) = entries.read() else {
+                        return Ok((read > 0).then_some(found));
+                    };
+                    let next = next?;
+                    let name = next.file_name().to_bytes();
+                    if name != b"." && name != b".." && policy.serves(name) {
+                        look(name);
+                    }
+                }
+            }
         }
-        let kind = match Found::from_stat(&stat) {
-            Found::File(identity) => EntryKind::File { size: identity.size },
-            Found::Directory => EntryKind::Directory,
-            Found::Special => return None,
-        };
-        let modified = http_time(nanoseconds(stat.st_mtime, 0));
-        Some(Entry { name: name.to_vec(), kind, modified })
+        Ok(Some(found))
     }
+}
+
+/// Looks at one entry; None for what cannot be asked for: special files, links that lead nowhere or out of the
+/// root, and what has gone since its name was read.
+fn entry(root: &Root, place: &[u8], directory: &OwnedFd, name: &[u8]) -> Option<Entry> {
+    let mut stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+        let target = root.resolve_read(&join(place, name), LOOK_FLAGS).ok()?;
+        stat = rustix::fs::fstat(target).ok()?;
+    }
+    let kind = match Found::from_stat(&stat) {
+        Found::File(identity) => EntryKind::File { size: identity.size },
+        Found::Directory => EntryKind::Directory,
+        Found::Special => return None,
+    };
+    let modified = http_time(nanoseconds(stat.st_mtime, 0));
+    Some(Entry { name: name.to_vec(), kind, modified })
 }
 
 /// The name of `segment` in the directory `place`.
@@ -177,8 +237,12 @@ mod tests {
         rustix::fs::mkfifoat(rustix::fs::CWD, root.join("pipe"), rustix::fs::Mode::RUSR).unwrap();
 
         let origin = super::super::tests::open(&root);
-        let names = origin.names(b"", Order::ByName, |_| true).unwrap().unwrap();
-        let all = names.entries(0, usize::MAX);
+        let granted = |_| Growth::Granted;
+        let rest = |mut names: Names, step: usize| {
+            std::iter::from_fn(|| names.next(step).unwrap()).flatten().collect::<Vec<Entry>>()
+        };
+        let names = || origin.names(b"", Order::ByName, granted).unwrap().unwrap();
+        let all = rest(names(), usize::MAX);
         let shown: Vec<(&[u8], EntryKind)> = all.iter().map(|e| (&e.name[..], e.kind)).collect();
         assert_eq!(
             shown,
@@ -189,18 +253,19 @@ mod tests {
                 (b"sub", EntryKind::Directory),
             ]
         );
-        let ordered = origin.names(b"", Order::DirectoriesFirst, |_| true).unwrap().unwrap().entries(0, usize::MAX);
+        let ordered = rest(origin.names(b"", Order::DirectoriesFirst, granted).unwrap().unwrap(), usize::MAX);
         assert_eq!(ordered.iter().map(|e| &e.name[..]).collect::<Vec<_>>(), [&b"sub"[..], b"a\xff\n", b"b", b"link"]);
-        let mut pieces = Vec::new();
-        for from in 0..names.count() {
-            pieces.extend(names.entries(from, from + 1));
-        }
-        assert_eq!(pieces, all);
+        assert_eq!(rest(names(), 1), all);
+        // One that is too large comes in another order.
+        let unsorted = origin.names(b"", Order::ByName, |_| Growth::TooLarge).unwrap().unwrap();
+        assert!(names().are_sorted() && !unsorted.are_sorted());
+        let mut unsorted = rest(unsorted, 2);
+        unsorted.sort_by(|one, other| one.name.cmp(&other.name));
+        assert_eq!(unsorted, all);
         let listed = |policy, place: &[u8]| {
             let names =
-                super::super::tests::open_with(&root, policy).names(place, Order::ByName, |_| true).unwrap().unwrap();
-            names
-                .entries(0, 9)
+                super::super::tests::open_with(&root, policy).names(place, Order::ByName, granted).unwrap().unwrap();
+            rest(names, 9)
                 .into_iter()
                 .map(|entry| String::from_utf8_lossy(&entry.name).into_owned())
                 .collect::<Vec<_>>()
@@ -214,9 +279,8 @@ mod tests {
         assert!(!listed(Policy { symlinks: Symlinks::None, hidden: false }, b"").contains(&"link".to_owned()));
         assert!(listed(Policy { symlinks: Symlinks::Follow, hidden: false }, b"").contains(&"out".to_owned()));
         assert!(
-            origin.names(b"b", Order::ByName, |_| true).is_err()
-                && origin.names(b"no", Order::ByName, |_| true).is_err()
+            origin.names(b"b", Order::ByName, granted).is_err() && origin.names(b"no", Order::ByName, granted).is_err()
         );
-        assert!(origin.names(b"", Order::ByName, |_| false).unwrap().is_none(), "no room");
+        assert!(origin.names(b"", Order::ByName, |_| Growth::Busy).unwrap().is_none(), "no room");
     }
 }

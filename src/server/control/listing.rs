@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::io;
 use std::rc::Rc;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -16,8 +16,9 @@ use hyper::{Method, StatusCode};
 
 use super::answer::{Answer, Content, PieceSender, pieces};
 use super::policy;
+use super::pool::blocking;
 use super::room::Room;
-use super::route::{Lane, blocking, field};
+use super::route::{Lane, field};
 use crate::cache::flight::Failure;
 use crate::exchange::route;
 use crate::http::accept::Accept;
@@ -100,11 +101,14 @@ impl Lane {
         })?;
         let (shared, owned, mut room) = (self.shared.clone(), name.to_vec(), self.listings.room());
         let read = move || (shared.origin.names(&owned, format.order(), |bytes| room.grow(bytes)), room);
-        let (names, room) = blocking(read).await?;
+        let (names, mut room) = blocking(read).await?;
         let names = names.map_err(|error| refusal(&error))?.ok_or_else(|| {
             let text = "too many large directories are being listed; try again";
             Answer::problem(StatusCode::SERVICE_UNAVAILABLE, text).retry_soon()
         })?;
+        if !names.are_sorted() {
+            room.clear();
+        }
         let content = if parts.method == Method::HEAD {
             Content::Empty
         } else {
@@ -147,16 +151,25 @@ fn refusal(error: &io::Error) -> Answer {
 }
 
 /// Sends the list piece by piece.
-async fn write(names: Names, _room: Room, format: Format, place: Vec<u8>, sender: PieceSender) {
-    let names = Arc::new(names);
+async fn write(mut names: Names, _room: Room, format: Format, place: Vec<u8>, sender: PieceSender) {
     let mut text = String::new();
     format.open(&place, &mut text);
     let mut is_first = true;
-    for from in (0..names.count()).step_by(ENTRIES_AT_ONCE) {
-        let names = names.clone();
-        let Ok(entries) = blocking(move || names.entries(from, from + ENTRIES_AT_ONCE)).await else {
-            let _ = sender.send(Err(io::Error::other("the directory could not be read to its end"))).await;
-            return;
+    loop {
+        let next = blocking(move || {
+            let next = names.next(ENTRIES_AT_ONCE);
+            (next, names)
+        });
+        let entries = match next.await {
+            Ok((Ok(Some(entries)), back)) => {
+                names = back;
+                entries
+            }
+            Ok((Ok(None), _)) => break,
+            Ok((Err(_), _)) | Err(_) => {
+                let _ = sender.send(Err(io::Error::other("the directory could not be read to its end"))).await;
+                return;
+            }
         };
         for entry in &entries {
             format.entry(entry, is_first, &mut text);

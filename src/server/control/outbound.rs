@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn content_is_counted_as_it_leaves() {
         let sent = "inue\r\n\r\nHTTP/1.1 200 OK\r\nA: 1\r\n\r\nhelloHTTP/1.1 204 No Content\r\n\r\n\
-                    HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n\
+                    HTTP/1.1 200 OK\r\nA: chunked\r\n\r\n3\r\nabc\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n\
                     HTTP/1.0 200 OK\r\n\r\nto the end\n\n";
         for step in 1..=sent.len() {
             let metrics = Metrics::new(1).workers[0].clone();

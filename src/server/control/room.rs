@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::limits;
+use crate::origin::directory::Growth;
 
 /// Memory for the names of directories that are being listed: how much of it is taken.
 #[derive(Default)]
@@ -23,24 +24,31 @@ impl Listings {
 }
 
 impl Room {
-    /// Room for so many bytes in all, taken before they are there. False if others hold too much of it: a listing that is alone
-    /// goes ahead in any case.
-    pub fn grow(&mut self, bytes: usize) -> bool {
+    /// Room for so many bytes in all, taken before they are there.
+    pub fn grow(&mut self, bytes: usize) -> Growth {
+        if bytes > limits::LISTING_BYTES {
+            return Growth::TooLarge;
+        }
         let more = bytes.saturating_sub(self.bytes);
         let taken = self.taken.fetch_add(more, Relaxed) + more;
         self.bytes += more;
-        if taken > limits::LISTING_BYTES && taken > self.bytes {
+        if taken > limits::LISTING_BYTES {
             self.taken.fetch_sub(more, Relaxed);
             self.bytes -= more;
-            return false;
+            return Growth::Busy;
         }
-        true
+        Growth::Granted
+    }
+
+    /// Gives all of it back.
+    pub fn clear(&mut self) {
+        self.taken.fetch_sub(std::mem::take(&mut self.bytes), Relaxed);
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.taken.fetch_sub(self.bytes, Relaxed);
+        self.clear();
     }
 }
 
@@ -49,20 +57,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_listing_goes_ahead_in_any_case_and_no_more_than_there_is_room_for() {
+    fn no_more_is_granted_than_there_is() {
         let listings = Listings::default();
         let take = |bytes| {
             let mut room = listings.room();
-            room.grow(bytes).then_some(room)
+            (room.grow(bytes) == Growth::Granted).then_some(room)
         };
-        let huge = take(2 * limits::LISTING_BYTES).expect("the first");
-        assert!(take(1).is_none());
-        drop(huge);
+        assert_eq!(listings.room().grow(limits::LISTING_BYTES + 1), Growth::TooLarge, "also if it is alone");
         let mut rooms: Vec<Room> = std::iter::from_fn(|| take(limits::LISTING_BYTES / 4)).collect();
         assert_eq!(rooms.len(), 4);
-        assert!(!rooms[0].grow(limits::LISTING_BYTES), "others hold the rest");
-        rooms.truncate(1);
-        assert!(rooms[0].grow(3 * limits::LISTING_BYTES), "it is alone");
+        assert_eq!(rooms[0].grow(limits::LISTING_BYTES), Growth::Busy, "others hold the rest");
+        rooms[1].clear();
+        assert_eq!(rooms[0].grow(limits::LISTING_BYTES / 2), Growth::Granted);
         drop(rooms);
         assert!(take(limits::LISTING_BYTES).is_some());
     }
