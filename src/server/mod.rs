@@ -8,6 +8,7 @@
 pub mod access_log;
 pub mod alarm;
 pub mod auth;
+mod cgroup;
 pub mod control;
 pub mod data;
 mod follow;
@@ -61,6 +62,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     // First of all: it changes the environment, which only a single thread may.
     let inherited = systemd::inherited()?;
     // A write beyond the limit on file sizes then fails with EFBIG, and costs a log line or an upload, not the server.
+    heap::keep_no_large_blocks();
     heap::restore();
     signal_hook::flag::register(libc::SIGXFSZ, Arc::default())?;
     let offer = preflight::check()?;
@@ -69,6 +71,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
         options.transmit = Transmit::Copy;
     }
     logging::start(options.log);
+    fit_memory(&mut options)?;
     let descriptors = raise_descriptor_limit(options.max_connections);
     let guard = Guard::open(options.token_file.as_deref(), options.token_reads)?.answering_to(&options.hosts);
     let site = Site::open(&options)?;
@@ -159,6 +162,21 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     notices::stopped(&shared);
     drop(follower);
     listen::remove(&listening.files);
+    Ok(())
+}
+
+/// Makes the arena small enough for the memory that the control group may take.
+fn fit_memory(options: &mut ServeOptions) -> anyhow::Result<()> {
+    let Some(limit) = cgroup::memory_max() else { return Ok(()) };
+    let (wanted, others, least) = (options.arena_bytes, limits::OWN_MEMORY_BYTES, limits::ARENA_MIN);
+    let arena = cgroup::arena_within(limit, wanted, others, least).map_err(anyhow::Error::msg)?;
+    if arena < wanted {
+        eprintln!(
+            "forebay: an arena of {arena} bytes, not {wanted}: the control group may have {limit} bytes of memory (memory.max, \
+             MemoryMax=), and {others} are needed beside it"
+        );
+        options.arena_bytes = arena;
+    }
     Ok(())
 }
 
