@@ -149,3 +149,68 @@ fn without_memory_a_hit_is_a_hit_and_the_surplus_is_answered() {
     until_recovered(&server);
     expect_hit(&mut served);
 }
+
+/// A connection that is one too many gets its answer also if it sends all of a request first, and that takes its time.
+#[test]
+fn the_surplus_is_told_after_it_has_sent_all() {
+    use std::io::{Read, Write};
+    let (_root, server) = serve(&[], &["--workers", "1", "--max-connections", "1"]);
+    let mut only = server.connect();
+    only.get("/small");
+    let mut surplus = std::net::TcpStream::connect(server.address()).unwrap();
+    let (piece, pieces) = (vec![b'x'; 64 << 10], 30);
+    let head = format!("PUT /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", pieces * piece.len());
+    surplus.write_all(head.as_bytes()).unwrap();
+    for _ in 0..pieces {
+        // Longer in all than a quiet connection is read on: 2 s.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        surplus.write_all(&piece).expect("the server reads on");
+    }
+    let mut answer = String::new();
+    surplus.read_to_string(&mut answer).expect("no reset");
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    expect_hit(&mut only);
+}
+
+/// Where no further thread can be started, what needs one takes its turn.
+#[test]
+fn without_threads_requests_take_turns() {
+    use rustix::process::{Uid, getuid};
+    // The limit does not hold for root, and counts all threads of a user: so the server is one of its own.
+    if getuid() != Uid::ROOT {
+        eprintln!("not tested: only root can give the server a user of its own");
+        return;
+    }
+    let user = (100_000 + std::process::id() % 900_000).to_string();
+    let root = tempfile::tempdir().unwrap();
+    ["small", "cold"].iter().for_each(|name| std::fs::write(root.path().join(name), bytes(1, 3000)).unwrap());
+    (0..3000).for_each(|number| std::os::unix::fs::symlink("small", root.path().join(format!("{number}"))).unwrap());
+    std::os::unix::fs::chown(root.path(), Some(user.parse().unwrap()), None).unwrap();
+    let start = |limit: &[&str]| {
+        let mut command = std::process::Command::new("prlimit");
+        command.args(limit).args(["setpriv", "--reuid", &user, "--clear-groups"]);
+        command.args([env!("CARGO_BIN_EXE_forebay"), "serve"]).arg(root.path());
+        command.args(["--listen", "127.0.0.1:0", "--workers", "1", "--allow-writes", "--log", "warn"]);
+        Server::spawn(command, 1)
+    };
+    let server = start(&["--core=0"]);
+    let threads = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap().count();
+    server.kill();
+    // A few more than it starts with, for the kernel's own.
+    let server = start(&[&format!("--nproc={}", threads + 4)]);
+    server.get("/small").expect(200);
+    // Each of them waits for a look at the disk while the others do.
+    let mut clients: Vec<Client> = (0..20).map(|_| server.connect()).collect();
+    for _ in 0..3 {
+        clients.iter_mut().for_each(|client| client.send(request("GET", "/", &[("Accept", "application/json")])));
+        clients.iter_mut().for_each(|client| drop(client.response("GET").expect(200)));
+    }
+    // What the kernel needs a thread for may have to wait, and says so.
+    for (response, done) in
+        [(server.put("/new", b"new"), 201), (server.get("/cold"), 200), (server.delete("/new"), 204)]
+    {
+        let waits = response.status == 503 && response.field("retry-after") == Some("1");
+        assert!(waits || response.status == done || response.status == 404, "{}: {}", response.status, response.text());
+    }
+    assert_eq!(server.stderr().matches("no thread can be started").count(), 1, "{}", server.stderr());
+}

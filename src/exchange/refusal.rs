@@ -25,6 +25,12 @@ pub enum Refusal {
     Origin { name: Box<[u8]>, errno: i32 },
 }
 
+/// Whether an error says that this machine has too little of something at present: descriptors, memory, or (ECANCELED, where io_uring can
+/// start none for an operation that blocks) threads.
+pub fn is_passing(errno: i32) -> bool {
+    matches!(errno, libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN | libc::ECANCELED)
+}
+
 impl Failure {
     /// What an error of the origin means, by its errno.
     pub fn of_errno(errno: i32) -> Failure {
@@ -89,7 +95,7 @@ impl Refusal {
                 Problem::new(503, words).with_field("Retry-After: 1")
             }
             Refusal::RootAbsent => Problem::new(503, RootAbsent.to_string()).with_field("Retry-After: 1"),
-            Refusal::Origin { name, errno: errno @ (libc::EMFILE | libc::ENFILE | libc::ENOMEM) } => {
+            Refusal::Origin { name, errno } if is_passing(*errno) => {
                 let cause = io::Error::from_raw_os_error(*errno);
                 let words = format!("the file cannot be read at present: {}: {cause}", text::escape(name));
                 Problem::new(503, words).with_field("Retry-After: 1")
@@ -115,6 +121,7 @@ mod tests {
             (Failure::Changed, 503),
             (Failure::Io(libc::EIO), 500),
             (Failure::Io(libc::EMFILE), 503),
+            (Failure::Io(libc::ECANCELED), 503),
         ] {
             let problem = Refusal::of_failure(b"a/b", failure, Forward::Stale).problem();
             assert_eq!(problem.status, status, "{failure:?}");

@@ -14,7 +14,8 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, header};
 
 use super::answer::{Answer, Content, PieceSender, pieces};
-use super::route::{Lane, OwnedConditions, blocking, field};
+use super::pool::blocking;
+use super::route::{Lane, OwnedConditions, field};
 use crate::cache::entry::Lease;
 use crate::cache::flight::{Flight, OpenFile, Progress};
 use crate::exchange::plan::{Plan, Source};

@@ -5,7 +5,8 @@ use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 
 use super::answer::{Answer, Content};
-use super::route::{Lane, blocking};
+use super::pool::blocking;
+use super::route::Lane;
 use crate::http::target::Target;
 use crate::origin::Visibility;
 use crate::origin::names::visibility;

@@ -8,6 +8,7 @@
 //! - `route`: which request goes where, and who may
 //! - `methods`: which methods a target has
 //! - `file`, `listing`, `upload`, `pages`: the answers
+//! - `pool`: threads for what may block
 //! - `answer`: what they have in common, and what is counted and logged of them
 
 mod answer;
@@ -18,6 +19,7 @@ mod methods;
 mod outbound;
 mod pages;
 mod policy;
+mod pool;
 mod rates;
 mod room;
 mod route;
@@ -92,7 +94,7 @@ pub fn spawn(shared: Arc<Shared>) -> io::Result<Control> {
         if let Err(error) = rustix::process::nice(limits::CONTROL_NICE) {
             tracing::warn!("the control plane runs at the workers' priority: {error}");
         }
-        match tokio_uring::Runtime::new(&tokio_uring::builder()) {
+        match pool::start().and_then(|()| tokio_uring::Runtime::new(&tokio_uring::builder())) {
             Ok(runtime) => {
                 let _ = report.send(Ok(()));
                 runtime.block_on(run(shared, handoffs, stopping));

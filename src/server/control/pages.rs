@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use super::answer::Answer;
 use super::policy;
+use super::pool::blocking;
 use super::rates::{Sample, Series};
-use super::route::{Lane, blocking};
+use super::route::Lane;
 use crate::arena::layout::ClassUse;
 use crate::cache::{EntrySnapshot, Snapshot};
 use crate::metrics::counter::{Label, Read};

@@ -14,8 +14,10 @@ use sha2::{Digest, Sha256};
 use tokio::sync::OwnedMutexGuard;
 
 use super::answer::{Answer, Content};
-use super::route::{Lane, OwnedConditions, blocking, field};
+use super::pool::blocking;
+use super::route::{Lane, OwnedConditions, field};
 use crate::cache::stats::Departure;
+use crate::exchange::refusal::is_passing;
 use crate::metrics::labels::{Timeout, Upload as Outcome};
 use crate::origin::upload::{Upload, WriteError};
 use crate::ring::system::monotonic;
@@ -221,6 +223,7 @@ fn refusal(error: WriteError) -> Answer {
         WriteError::RootExchanged | WriteError::RootAbsent(_) => StatusCode::SERVICE_UNAVAILABLE,
         WriteError::Denied(_) => StatusCode::FORBIDDEN,
         WriteError::NoSpace(_) | WriteError::TooLarge(_) => StatusCode::INSUFFICIENT_STORAGE,
+        WriteError::Io(error) if error.raw_os_error().is_some_and(is_passing) => StatusCode::SERVICE_UNAVAILABLE,
         WriteError::Io(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     if status.is_server_error() {
