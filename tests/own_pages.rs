@@ -179,3 +179,26 @@ fn a_server_that_is_told_to_end_finishes_what_the_control_plane_does() {
     assert!(server.wait().success());
     assert_eq!(fs::read(root.path().join("a")).unwrap(), b"first half");
 }
+
+/// A worker for the whole site could answer in the place of the server's own pages.
+#[test]
+fn no_script_at_the_top_becomes_a_service_worker() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir(root.path().join("app")).unwrap();
+    for name in ["worker.js", "app/worker.js", "index.html"] {
+        std::fs::write(root.path().join(name), "self").unwrap();
+    }
+    let server = Server::start(root.path(), &[]);
+    let fields = [("Service-Worker", "script"), ("Sec-Fetch-Dest", "serviceworker")];
+    for target in ["/worker.js", "/worker.js?a=/b/", "/%77orker.js", "/"] {
+        for _ in 0..2 {
+            let refused = server.connect().request("GET", target, &fields);
+            assert_eq!(refused.status, 403, "{target}");
+            server.get(target).expect(200);
+        }
+    }
+    let allowed = server.connect().request("GET", "/app/worker.js", &fields).expect(200);
+    assert_eq!(allowed.field("service-worker-allowed"), None);
+    let said = Server::refusal(root.path(), &["--header", "**: Service-Worker-Allowed: /"]);
+    assert!(said.contains("Service-Worker-Allowed"), "{said}");
+}

@@ -149,11 +149,7 @@ impl<'a> Request<'a> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         let conditions = &mut self.conditions;
         match name.len() {
-            4 if is("host") => {
-                if !host::is_valid(value) || set(&mut self.host, value) {
-                    return Err(BadRequest::Host);
-                }
-            }
+            4 if is("host") && (!host::is_valid(value) || set(&mut self.host, value)) => return Err(BadRequest::Host),
             // Several ranges are put together there.
             5 if is("range") => self.wants_control_plane |= set(&mut conditions.range, value) || value.contains(&b','),
             6 if is("accept") => self.wants_control_plane |= set(&mut self.accept, value),
@@ -173,11 +169,9 @@ impl<'a> Request<'a> {
                 }
             }
             13 if is("if-none-match") => self.wants_control_plane |= set(&mut conditions.if_none_match, value),
-            13 if is("authorization") => {
-                if set(&mut self.authorization, value) {
-                    return Err(BadRequest::Authorization);
-                }
-            }
+            13 if is("authorization") && set(&mut self.authorization, value) => return Err(BadRequest::Authorization),
+            // Whether it may be one is the control plane's to say.
+            14 if is("service-worker") => self.wants_control_plane = true,
             14 if is("content-length") => self.framing = self.framing.with_length(value)?,
             15 if is("accept-encoding") => self.wants_control_plane |= set(&mut self.accept_encoding, value),
             17 if is("transfer-encoding") => self.framing = self.framing.with_coding(value, self.is_11)?,
@@ -228,7 +222,9 @@ mod tests {
     #[test]
     fn what_has_a_body_or_another_method_takes_the_full_lane() {
         assert!(!whole("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").wants_control_plane);
-        for fields in ["Content-Length: 1", "Transfer-Encoding: chunked", "Expect: 100-continue"] {
+        let others =
+            ["Content-Length: 1", "Transfer-Encoding: chunked", "Expect: 100-continue", "Service-Worker: script"];
+        for fields in others {
             assert!(whole(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n")).wants_control_plane, "{fields}");
         }
         assert!(whole("PUT /x HTTP/1.1\r\nHost: a\r\n\r\n").wants_control_plane);

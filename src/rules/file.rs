@@ -81,8 +81,9 @@ struct WrittenRedirect {
     status: Option<u16>,
 }
 
-/// Fields that say how a message is framed or what was sent: the server's own.
-const OWN: [&str; 14] = [
+/// Fields that say how a message is framed or what was sent, and one that would let a script speak for the server's own pages: the
+/// server's own.
+const OWN: [&str; 15] = [
     "accept-ranges",
     "cache-status",
     "connection",
@@ -93,6 +94,7 @@ const OWN: [&str; 14] = [
     "etag",
     "keep-alive",
     "last-modified",
+    "service-worker-allowed",
     "te",
     "trailer",
     "transfer-encoding",

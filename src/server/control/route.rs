@@ -1,6 +1,5 @@
 //! Which request goes where, and who may.
 
-use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -112,6 +111,7 @@ impl Lane {
         let target = route::read(parts.uri.path().as_bytes(), self.shared.origin.policy());
         let target = target.map_err(|refusal| self.shared.site.said().answer(&refusal, query))?;
         self.admit_read(&target, &parts.headers)?;
+        admit_worker(parts)?;
         let (name, result) = match target {
             Target::Reserved(page) => return self.page(&page).await,
             Target::File(name) => (name.clone(), self.file(&name, parts).await),
@@ -173,6 +173,18 @@ impl Lane {
             }
         }
     }
+}
+
+/// A script at the top could be a service worker for the whole site, the server's own pages included: it would answer in their place,
+/// and see the token that the dashboard is given. One in a directory is one for that directory.
+fn admit_worker(parts: &Parts) -> Result<(), Answer> {
+    let is_at_the_top = parts.uri.path().rfind('/') == Some(0);
+    if is_at_the_top && parts.headers.contains_key(HeaderName::from_static("service-worker")) {
+        let text = "a service worker of the whole site could answer in the place of the server's own pages (/.forebay/); put its \
+                    script in a directory";
+        return Err(Answer::problem(StatusCode::FORBIDDEN, text));
+    }
+    Ok(())
 }
 
 /// Whom the request is meant for: the authority of its target, or else its Host field.
@@ -240,22 +252,4 @@ impl OwnedConditions {
             range: self.range.as_deref(),
         }
     }
-}
-
-/// Runs what may block (a look at the disk, a sync) where it holds nobody up.
-///
-/// # Errors
-/// The work panicked, which is answered like any other failure of the origin; or there is no thread for it, and none can be had
-/// now.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Answer> {
-    // tokio panics where it has no thread and cannot start one. Nothing of the work has begun then.
-    let spawned = std::panic::catch_unwind(AssertUnwindSafe(|| tokio::task::spawn_blocking(work)));
-    let task = spawned.map_err(|_| {
-        tracing::error!("no thread can be started (ulimit -u, TasksMax=): requests that need one are answered 503");
-        Answer::problem(StatusCode::SERVICE_UNAVAILABLE, "the server can start no thread now; try again").retry_soon()
-    })?;
-    task.await.map_err(|error| {
-        tracing::error!("work on the origin failed: {error}");
-        Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "the server failed; its log says more")
-    })
 }
