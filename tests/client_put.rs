@@ -115,6 +115,21 @@ fn jobs_are_as_many_connections_as_asked_for() {
 }
 
 #[test]
+fn two_files_of_one_name_do_not_replace_each_other() {
+    let server = store();
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["a", "b"] {
+        std::fs::create_dir(dir.path().join(name)).unwrap();
+        std::fs::write(dir.path().join(name).join("x"), name).unwrap();
+    }
+    let mut command = forebay(&["put", &server.addr(), "a/x", "b/x", "a/x", "--jobs", "1"]);
+    let ran = ran(command.current_dir(&dir).output().unwrap());
+    assert_eq!((ran.status, ran.stdout.as_str()), (1, "created x (1 B)\nreplaced x (1 B)\n"));
+    assert_eq!(ran.stderr, "forebay: put: x: b/x would replace a/x; not put\n");
+    assert!(server.requests().iter().all(|request| request.body == b"a"));
+}
+
+#[test]
 fn what_fails_in_a_tree_is_counted_and_the_rest_goes_on() {
     let server = Server::start(|request| match request.target.as_str() {
         "/tree/no" => Reply::text("507 Insufficient Storage", "the disk is full\n"),

@@ -1,4 +1,4 @@
-//! `forebay fetch` of directories and patterns, to files and to standard output, from servers good and bad.
+//! `forebay fetch` of directories and patterns, from servers good and bad.
 
 mod support;
 
@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use support::upstream::{Ran, Reply, Request, Server, Then, etag, file, forebay, names, pattern, run};
+use support::upstream::{Ran, Reply, Request, Server, Then, etag, file, names, pattern, run};
 
 /// A listing of these names; one that ends in a slash is a directory.
 fn listing(names: &[&str]) -> Reply {
@@ -305,57 +305,6 @@ fn no_clobber_holds_for_what_appears_meanwhile() {
 }
 
 #[test]
-fn standard_output_gets_the_bytes_and_nothing_else() {
-    let bytes = pattern(3_000_000);
-    let whole = bytes.clone();
-    let server = Server::start(move |request| match (request.target.as_str(), request.field("range")) {
-        ("/big", None) => file(request, &whole).cut(1_000_000),
-        ("/big", _) => file(request, &whole),
-        ("/small", _) => file(request, b"small"),
-        _ => Reply::text("404 Not Found", "no such file\n"),
-    });
-    let dir = tempfile::tempdir().unwrap();
-    let output =
-        forebay(&["fetch", &server.addr(), "-o", "-", "big", "missing", "small"]).current_dir(&dir).output().unwrap();
-    assert!(output.stdout == [&bytes[..], b"small"].concat(), "{} bytes", output.stdout.len());
-    assert_eq!(output.status.code(), Some(1));
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(stderr, "forebay: fetch: missing: not found on the server (404): no such file\n");
-    assert_eq!(names(dir.path()), Vec::<String>::new());
-}
-
-#[test]
-fn standard_output_never_gets_a_mixture() {
-    let turn = AtomicUsize::new(0);
-    let server = Server::start(move |request| {
-        // Another version with every answer, and each breaks off.
-        let body = pattern(1000 + turn.fetch_add(1, Ordering::SeqCst));
-        file(request, &body).cut(100)
-    });
-    let output = forebay(&["fetch", &server.addr(), "--output", "-", "f"]).output().unwrap();
-    assert_eq!((output.status.code(), output.stdout), (Some(1), pattern(100)));
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(stderr.contains("is only its beginning"), "{stderr}");
-}
-
-#[test]
-fn a_reader_of_standard_output_may_leave() {
-    let server = Server::start(|request| file(request, &pattern(5_000_000)));
-    let mut command = forebay(&["fetch", &server.addr(), "-o", "-", "a", "b", "c"]);
-    let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
-    drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
-    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()), (Some(0), ""));
-    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
-    let output = forebay(&["fetch", &server.addr(), "-o", "-", "a", "b"]).stdout(full).output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(
-        stderr.contains("a: cannot write to standard output: No space left") && stderr.contains("1 more not tried")
-    );
-}
-
-#[test]
 fn no_listed_name_leaves_the_output_directory() {
     let hrefs = ["../x", "./../x", "/etc/x", "a%2F..%2F..%2Fx", "%2e%2e", "./", "http://h/x", "x%00y", "./a/b"];
     let names_only = ["../x", "..", ".", "", "/etc/x", "a/b", "a\0b"];
@@ -493,8 +442,8 @@ fn a_million_names_are_no_burden() {
     assert_eq!(contents(out.path()), ["many/file-0777773", "many/file-0777774", "many/file-0777775"]);
 }
 
-#[test]
-fn an_endless_listing_is_given_up_before_it_fills_the_memory() {
+/// Answers one request with a listing that goes on as long as somebody reads it.
+fn endless(mut piece: impl FnMut(u64) -> Vec<u8> + Send + 'static) -> String {
     use std::io::{BufRead, BufReader, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -502,21 +451,37 @@ fn an_endless_listing_is_given_up_before_it_fills_the_memory() {
         let (mut stream, _) = listener.accept().unwrap();
         let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
         while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
-        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n[";
-        let mut sent = stream.write_all(head.as_bytes());
-        // Names as long as names may be, so that the bound is soon reached.
-        for number in 0u64.. {
+        let mut sent = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n[");
+        for number in 0.. {
             if sent.is_err() {
                 return;
             }
-            let name = format!("{number:04000}");
-            sent = stream.write_all(format!("{{\"name\":\"{name}\",\"type\":\"file\"}},").as_bytes());
+            sent = stream.write_all(&piece(number));
         }
     });
+    address
+}
+
+#[test]
+fn an_endless_listing_is_given_up_before_it_fills_the_memory() {
+    // Names as long as names may be, so that the bound is soon reached.
+    let address = endless(|number| format!("{{\"name\":\"{number:04000}\",\"type\":\"file\"}},").into_bytes());
     let out = tempfile::tempdir().unwrap();
     let ran = run(&["fetch", &address, "-r", "/", "--output", out.path().to_str().unwrap()]);
     assert_eq!((ran.status, names(out.path())), (1, vec![]));
     assert!(ran.stderr.contains("more names than 256.00 MiB can hold"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_listing_that_drips_is_given_up_too() {
+    // Never silent for the client's time limit, and without end.
+    let address = endless(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        b" ".to_vec()
+    });
+    let ran = run(&["list", &address, "--timeout", "300ms"]);
+    assert_eq!((ran.status, ran.stdout.as_str()), (1, ""));
+    assert_eq!(ran.stderr, "forebay: list: the server's listing has no end within 3s\n");
 }
 
 #[test]

@@ -54,6 +54,7 @@ pub fn run(args: PutArgs) -> anyhow::Result<Outcome> {
             Err(error) => report.failure(&format!("put: {error}")),
         }
     }
+    let orders = put::without_clashes(orders, &report);
     super::runtime()?.block_on(put::put(settings, orders, usize::from(args.jobs), report.clone()));
     if args.recursive {
         report.summary();

@@ -1,6 +1,8 @@
 //! A directory as the server lists it, read entry by entry, so that what is held of a listing is up to the reader.
 
+use std::fmt::Display;
 use std::hash::{DefaultHasher, Hasher};
+use std::time::Instant;
 
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode, body::Incoming};
@@ -14,6 +16,9 @@ use crate::{limits, text};
 
 /// The longest listing that is taken, in bytes: some ten million files in one directory.
 const LISTING_BYTES_MAX: usize = 1 << 30;
+
+/// How many times the longest silence a listing may take in all, however steadily it drips.
+const LISTING_PATIENCE: u32 = 10;
 
 /// One entry of a directory at the origin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -100,14 +105,19 @@ pub async fn read<T: DeserializeOwned>(
     directory: &RemoteName,
     mut take: impl FnMut(T) -> Result<(), Error>,
 ) -> Result<u64, Error> {
+    let time_max = connection.timeout().saturating_mul(LISTING_PATIENCE);
+    let begun = Instant::now();
     let mut body = open(connection, directory).await?.into_body();
     let (mut elements, mut digest, mut len) = (Elements::default(), DefaultHasher::new(), 0);
     while let Some(chunk) = connection.chunk(&mut body).await? {
         digest.write(&chunk);
         len += chunk.len();
-        let taken = match len > LISTING_BYTES_MAX {
-            true => Err(too_long(LISTING_BYTES_MAX)),
-            false => elements.push(&chunk, |element| take(parse(element)?)),
+        let taken = if len > LISTING_BYTES_MAX {
+            Err(too_much(text::bytes(LISTING_BYTES_MAX as u64)))
+        } else if begun.elapsed() > time_max {
+            Err(too_much(humantime::format_duration(time_max)))
+        } else {
+            elements.push(&chunk, |element| take(parse(element)?))
         };
         if let Err(error) = taken {
             connection.close();
@@ -156,8 +166,8 @@ fn garbled(how: &str) -> Error {
     Error::Unexpected(format!("the server's listing cannot be understood: {how}"))
 }
 
-fn too_long(max: usize) -> Error {
-    Error::Unexpected(format!("the server's listing is longer than {}", text::bytes(max as u64)))
+fn too_much(max: impl Display) -> Error {
+    Error::Unexpected(format!("the server's listing has no end within {max}"))
 }
 
 /// The elements of a JSON array of objects, as its bytes come.

@@ -1,5 +1,6 @@
 //! `put`: files from here to the server, each checked there against the digest taken here.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
@@ -37,6 +38,15 @@ pub enum Input {
     File(PathBuf),
     /// Standard input, of unknown length.
     Stdin,
+}
+
+impl fmt::Display for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Input::File(path) => f.write_str(&text::path(path)),
+            Input::Stdin => f.write_str("standard input"),
+        }
+    }
 }
 
 /// One file to put.
@@ -258,6 +268,19 @@ pub fn orders(typed: &Path, target: &Target, recursive: bool, report: &Report) -
             order(path, &root.join(beneath))
         })
         .collect()
+}
+
+/// Leaves out what would replace another file of the same command, and reports it.
+pub fn without_clashes(orders: Vec<Order>, report: &Report) -> Vec<Order> {
+    let mut inputs = HashMap::new();
+    let is_alone = |order: &Order| match inputs.entry(order.name.clone()).or_insert_with(|| order.input.clone()) {
+        first if *first == order.input => true,
+        first => {
+            report.failure(&format!("put: {order}: {} would replace {}; not put", order.input, first));
+            false
+        }
+    };
+    orders.into_iter().filter(is_alone).collect()
 }
 
 /// Where files go on the server.
