@@ -232,10 +232,9 @@ fn files_are_found_from_the_directory_one_is_in() {
 #[test]
 fn a_session_says_that_nobody_answers_and_completes_from_its_directory() {
     let dir = tempfile::tempdir().unwrap();
-    let gone = Server::start(|_| Reply::new("200 OK", &[], b""));
-    let (address, prompt) = (gone.address, format!("{}> ", gone.addr()));
-    drop(gone);
-    let mut terminal = Terminal::start(&address.to_string(), dir.path());
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let prompt = format!("{address}> ");
+    let mut terminal = Terminal::start(&address, dir.path());
     terminal.see("does not answer: cannot connect to");
     terminal.see(&prompt);
     terminal.type_in("\x04");
