@@ -84,6 +84,8 @@ pub struct Label {
     pub fields: String,
     /// Fields that only go with a body, likewise.
     pub content_fields: String,
+    /// Origins whose pages may read it, where there are several: each is told its own.
+    pub origins: Vec<String>,
 }
 
 /// A version, and what describes it to those who get it.

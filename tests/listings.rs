@@ -232,7 +232,11 @@ fn directories_need_not_be_listed() {
     }
     fs::write(root.path().join("with/index.html"), "<p>hello").unwrap();
     let server = Server::start(root.path(), &["--no-listing"]);
-    assert_eq!(server.get("/with/").expect(200).text(), "<p>hello");
+    // There is nothing but the page, whoever asks.
+    for accept in ["*/*", "application/json"] {
+        let page = server.connect().request("GET", "/with/", &[("Accept", accept)]).expect(200);
+        assert_eq!((page.text().as_str(), page.field("vary")), ("<p>hello", Some("Accept-Encoding")));
+    }
     for fields in ["", "\r\nAccept: application/json", "\r\nAccept: text/plain", "\r\nAccept: image/png"] {
         let refused = server.ask(&format!("GET /without/{fields}"), b"").expect(403);
         assert!(refused.text().contains("--no-listing"), "{}", refused.text());

@@ -101,6 +101,57 @@ fn a_preflight_is_answered_where_a_rule_allows_it() {
 }
 
 #[test]
+fn each_of_several_origins_is_told_its_own() {
+    let site = Site::new(&[("api/x.js", b"text"), ("api/x.js.gz", b"gzip")]);
+    let rules = site.file(
+        "rules.toml",
+        r#"
+        [[rule]]
+        match = "/api/**"
+        always = true
+        cors = { origin = ["https://a.example", "https://b.example"], headers = ["X-A"] }
+        "#,
+    );
+    let server = Server::start(&site.root(), &["--rules", &rules]);
+    let origins = [
+        (Some("https://a.example"), Some("https://a.example")),
+        (Some("https://b.example"), Some("https://b.example")),
+        (Some("https://c.example"), None),
+        (Some("null"), None),
+        (None, None),
+    ];
+    for (plane, mut client) in server.planes() {
+        for (origin, told) in origins {
+            for (target, accept, status) in [
+                ("/api/x.js", "gzip", 200),
+                ("/api/x.js", "", 200),
+                ("/api/no", "", 404),
+                ("/api", "", 301),
+                ("/api/", "", 200),
+            ] {
+                let mut fields = vec![("Accept-Encoding", accept)];
+                fields.extend(origin.map(|origin| ("Origin", origin)));
+                let response = client.request("GET", target, &fields).expect(status);
+                let what = format!("{plane} {origin:?} {target} {:?}", response.fields);
+                assert_eq!(response.field("access-control-allow-origin"), told, "{what}");
+                let varies = response
+                    .fields
+                    .iter()
+                    .filter(|(name, value)| name.eq_ignore_ascii_case("vary") && value == "Origin");
+                assert_eq!(varies.count(), 1, "{what}");
+            }
+        }
+    }
+    for (origin, told) in origins {
+        let mut fields = vec![("Access-Control-Request-Method", "GET")];
+        fields.extend(origin.map(|origin| ("Origin", origin)));
+        let preflight = server.connect().request("OPTIONS", "/api/x.js", &fields);
+        assert_eq!(preflight.status, if told.is_some() { 204 } else { 403 }, "{origin:?}");
+        assert_eq!(preflight.field("access-control-allow-origin"), told);
+    }
+}
+
+#[test]
 fn fields_that_always_hold_go_with_errors_redirects_and_listings() {
     let site = Site::new(&[("dir/a.txt", b"text")]);
     let rules = site.file(

@@ -48,11 +48,22 @@ pub struct Ask<'a> {
     pub method: Method,
     /// The file's name, normalised.
     pub name: &'a [u8],
-    /// The file stands for its directory, which is listed where there is none.
-    pub is_index: bool,
+    pub role: Role,
     pub conditions: &'a Conditions<'a>,
     /// The codings that the client prefers; `None` where nothing is negotiated.
     pub preferred: Option<Preferred>,
+    /// The origin of the page that asks, if the client says so.
+    pub origin: Option<&'a [u8]>,
+}
+
+/// What a file is asked for as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Itself,
+    /// As what stands for its directory; clients that take no pages get a listing instead, if there are listings.
+    Index {
+        or_listing: bool,
+    },
 }
 
 /// What an exchange stands on: the cache, and what the plane that drives it can do.
@@ -151,7 +162,7 @@ impl Exchange {
 
     /// Goes on as far as possible. `waiter` is registered when the answer is [`Action::Wait`].
     pub fn advance(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, waiter: impl Fn() -> Waiter) -> Action {
-        if ask.is_index {
+        if let Role::Index { .. } = ask.role {
             return match self.advance_with(terms, ask, &waiter) {
                 Action::Refuse(Refusal::NotFound { .. }) => Action::Directory,
                 action => action,
@@ -174,7 +185,7 @@ impl Exchange {
 
     /// Whether the fallback is served instead of the file that was refused, from the next step on.
     pub fn fall_back(&mut self, terms: &Terms<'_>, ask: &Ask<'_>) -> bool {
-        let falls_back = terms.fallback.is_some() && !self.fell_back && !ask.is_index;
+        let falls_back = terms.fallback.is_some() && !self.fell_back && ask.role == Role::Itself;
         if falls_back {
             *self = Exchange { fell_back: true, ..Exchange::default() };
         }

@@ -1,6 +1,6 @@
 //! A response as it is meant, before a plane sends it.
 
-use super::Ask;
+use super::{Ask, Role};
 use crate::cache::entry::Lease;
 use crate::cache::flight::{Bypass, Flight, OpenFile};
 use crate::http::cache_status::{CacheStatus, Reason};
@@ -79,7 +79,9 @@ impl Plan {
             Verdict::Unsatisfiable => (Content::Unsatisfiable, 0..0),
         };
         let body = if ask.method == Method::Head { 0..0 } else { body };
-        let negotiated = Negotiated { by_type: ask.is_index, ..Negotiated::default() };
+        let by_type = ask.role == Role::Index { or_listing: true };
+        let origin = representation.allowed(ask.origin);
+        let negotiated = Negotiated { by_type, origin, ..Negotiated::default() };
         Plan { cache_status, content, body, parts, source, negotiated, described: None }
     }
 

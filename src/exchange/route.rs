@@ -1,5 +1,6 @@
 //! Where a request goes, by its target alone: the same on both planes.
 
+use super::Role;
 use super::joined::Joined;
 use super::refusal::Refusal;
 use crate::http::accept::Accept;
@@ -20,11 +21,24 @@ pub fn read(raw: &[u8], policy: Policy) -> Result<Target<'_>, Refusal> {
     }
 }
 
-/// The name of the file that stands for a directory, if `index` is the last part of its name and the client takes pages: whoever
-/// asks for JSON or plain text alone wants to know what the directory holds.
-pub fn index(directory: &[u8], index: Option<&str>, accept: Accept<'_>) -> Option<Joined> {
-    let index = index.filter(|_| accept.rank("text", "html").is_some())?.as_bytes();
-    Some(if directory.is_empty() { Joined::new(&[index]) } else { Joined::new(&[directory, b"/", index]) })
+/// Which file stands for a directory.
+#[derive(Debug, Clone, Copy)]
+pub struct Indexes<'a> {
+    /// The last part of its name; none where none does.
+    pub name: Option<&'a str>,
+    /// Directories are listed, too.
+    pub listings: bool,
+}
+
+impl Indexes<'_> {
+    /// The name of the file that stands for a directory, and as what it is asked for. None to who takes no pages, where there are
+    /// listings: whoever asks for JSON or plain text alone wants to know what the directory holds.
+    pub fn of(&self, directory: &[u8], accept: Accept<'_>) -> Option<(Joined, Role)> {
+        let or_listing = self.listings;
+        let name = self.name.filter(|_| !or_listing || accept.rank("text", "html").is_some())?.as_bytes();
+        let name = if directory.is_empty() { Joined::new(&[name]) } else { Joined::new(&[directory, b"/", name]) };
+        Some((name, Role::Index { or_listing }))
+    }
 }
 
 #[cfg(test)]
@@ -52,11 +66,16 @@ mod tests {
     fn a_page_stands_for_its_directory_where_pages_are_taken() {
         let name = |directory: &str, accept: Option<&str>| {
             let accept = Accept(accept.map(str::as_bytes));
-            index(directory.as_bytes(), Some("i.html"), accept).map(|name| name.bytes().to_vec())
+            let indexes = Indexes { name: Some("i.html"), listings: true };
+            indexes.of(directory.as_bytes(), accept).map(|(name, _)| name.bytes().to_vec())
         };
         assert_eq!(name("", None).as_deref(), Some(&b"i.html"[..]));
         assert_eq!(name("a/b", Some("*/*")).as_deref(), Some(&b"a/b/i.html"[..]));
         assert_eq!(name("a", Some("application/json, text/plain")), None);
-        assert!(index(b"a", None, Accept(None)).is_none());
+        assert!(Indexes { name: None, listings: true }.of(b"a", Accept(None)).is_none());
+        // Without listings there is nothing else to be had.
+        let alone = Indexes { name: Some("i.html"), listings: false };
+        let (_, role) = alone.of(b"a", Accept(Some(b"application/json"))).unwrap();
+        assert_eq!(role, Role::Index { or_listing: false });
     }
 }

@@ -53,6 +53,8 @@ pub struct Negotiated {
     pub by_coding: bool,
     /// Another request might get something of another type.
     pub by_type: bool,
+    /// The origin that asks, by its number among those that are allowed to.
+    pub origin: Option<u16>,
 }
 
 impl Negotiated {

@@ -37,6 +37,22 @@ impl Described {
         out.extend_from_slice(self.label.fields.as_bytes());
     }
 
+    /// The number of the origin that asks among those that the label names.
+    pub fn allowed(&self, origin: Option<&[u8]>) -> Option<u16> {
+        let origins = &self.label.origins;
+        // Nearly all have none.
+        let origin = origin.filter(|_| !origins.is_empty())?;
+        origins.iter().position(|own| own.as_bytes() == origin).and_then(|number| u16::try_from(number).ok())
+    }
+
+    /// Appends the field that allows pages of this origin to read it, of those that the label names.
+    pub fn write_origin(&self, out: &mut Vec<u8>, origin: u16) {
+        let Some(origin) = self.label.origins.get(usize::from(origin)) else { return };
+        out.extend_from_slice(b"Access-Control-Allow-Origin: ");
+        out.extend_from_slice(origin.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+
     /// Appends the fields that describe its body, likewise.
     pub fn write_content_fields(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"Content-Type: ");
@@ -68,6 +84,7 @@ pub(crate) mod tests {
             content_type: "text/plain; charset=utf-8".into(),
             fields: "X-A: 1\r\n".into(),
             content_fields: "Content-Language: en\r\n".into(),
+            origins: Vec::new(),
         };
         Representation::new(version, label.into())
     }

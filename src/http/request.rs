@@ -24,6 +24,7 @@ pub struct Request<'a> {
     pub conditions: Conditions<'a>,
     pub authorization: Option<&'a [u8]>,
     pub host: Option<&'a [u8]>,
+    pub origin: Option<&'a [u8]>,
     pub accept: Option<&'a [u8]>,
     pub accept_encoding: Option<&'a [u8]>,
     /// For the access log.
@@ -120,6 +121,7 @@ pub fn parse(bytes: &[u8], limits: HeadLimits) -> Parsed<'_> {
         conditions: Conditions::default(),
         authorization: None,
         host: None,
+        origin: None,
         accept: None,
         accept_encoding: None,
         referer: None,
@@ -153,6 +155,7 @@ impl<'a> Request<'a> {
             // Several ranges are put together there.
             5 if is("range") => self.wants_control_plane |= set(&mut conditions.range, value) || value.contains(&b','),
             6 if is("accept") => self.wants_control_plane |= set(&mut self.accept, value),
+            6 if is("origin") => self.wants_control_plane |= set(&mut self.origin, value),
             6 if is("expect") => self.wants_control_plane = true,
             7 if is("referer") => self.referer = Some(value),
             7 if is("upgrade") => self.wants_control_plane = true,

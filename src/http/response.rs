@@ -122,6 +122,9 @@ pub fn write_file_fields(
         Content::Failed => out.extend_from_slice(b"Content-Length: 0\r\n"),
     }
     representation.write_fields(out);
+    if let Some(origin) = negotiated.origin {
+        representation.write_origin(out, origin);
+    }
     if matches!(content, Content::Whole | Content::Part { .. }) {
         representation.write_content_fields(out);
     }

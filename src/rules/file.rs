@@ -66,7 +66,7 @@ impl OneOrMore {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct WrittenCors {
-    origin: String,
+    origin: OneOrMore,
     #[serde(default)]
     methods: Vec<String>,
     #[serde(default)]
@@ -195,18 +195,24 @@ fn charset(value: &str) -> Result<Charset, String> {
 }
 
 fn cors(written: &WrittenCors) -> Result<Cors, String> {
-    let origin = &written.origin;
-    let is_origin =
-        origin == "*" || (origin.contains("://") && !origin.ends_with('/') && HeaderValue::from_str(origin).is_ok());
-    if !is_origin {
-        return Err(format!("{origin:?} is no origin, such as https://app.example, and not *"));
+    let origins = written.origin.all();
+    for origin in origins {
+        // As browsers write it, since that is what it is compared with (RFC 6454, 6.2).
+        let is_written_so = origin.contains("://") && !origin.ends_with('/') && *origin == origin.to_ascii_lowercase();
+        let is_origin = if origin == "*" { origins.len() == 1 } else { is_written_so };
+        if !is_origin || HeaderValue::from_str(origin).is_err() {
+            return Err(format!("{origin:?} is no origin, such as https://app.example, and not * alone"));
+        }
+    }
+    if origins.is_empty() {
+        return Err("cors needs an origin, or *".into());
     }
     for name in written.methods.iter().chain(&written.headers) {
         HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is no method or header field"))?;
     }
     let methods = if written.methods.is_empty() { "GET, HEAD".to_owned() } else { written.methods.join(", ") };
     let max_age = written.max_age.unwrap_or(600);
-    Ok(Cors { origin: origin.clone(), methods, headers: written.headers.join(", "), max_age })
+    Ok(Cors { origins: origins.to_vec(), methods, headers: written.headers.join(", "), max_age })
 }
 
 fn redirect(written: &WrittenRedirect, globs: &[Glob]) -> Result<Redirect, String> {
@@ -249,7 +255,7 @@ pub(super) fn check_size(rules: &[Rule]) -> Result<(), RuleError> {
         Edit::Remove(_) => 0,
     };
     let of_rule = |rule: &Rule| {
-        let cors = rule.cors.as_ref().map_or(0, |cors| cors.origin.len() + 64);
+        let cors = rule.cors.iter().flat_map(|cors| &cors.origins).map(|origin| origin.len() + 64).sum::<usize>();
         rule.edits.iter().map(size).sum::<usize>() + cors + rule.content_type.as_ref().map_or(0, String::len)
     };
     let all: usize = rules.iter().map(of_rule).sum();
@@ -272,6 +278,9 @@ mod tests {
             ("[[rule]]\nmatch = \"a\"\ncontent-type = \"text\"\n", 3, "media type"),
             ("[[rule]]\nmatch = \"a\"\ncharset = \"u 8\"\n", 3, "charset"),
             ("[[rule]]\nmatch = \"a\"\ncors = { origin = \"app\" }\n", 3, "origin"),
+            ("[[rule]]\nmatch = \"a\"\ncors = { origin = [\"*\", \"https://a\"] }\n", 3, "* alone"),
+            ("[[rule]]\nmatch = \"a\"\ncors = { origin = \"https://A.example\" }\n", 3, "origin"),
+            ("[[rule]]\nmatch = \"a\"\ncors = { origin = [] }\n", 3, "needs an origin"),
             ("[[rule]]\nmatch = \"a\"\nredirect = { to = \"b\" }\n", 3, "no place"),
             ("[[rule]]\nmatch = \"a\"\nredirect = { to = \"/b\", status = 200 }\n", 3, "no redirect"),
             ("[[rule]]\nmatch = \"a\"\nredirect = { to = \"/b/$1\" }\n", 3, "$1"),

@@ -2,7 +2,8 @@
 //!
 //! `*` stands for any characters but a slash, `**` for any at all, `?` for one that is no slash, `[a-z]` and `[!a-z]`
 //! for one of these (or not), `{a,b}` for one of the two, and a backslash takes the next character as it is. `/**/`
-//! stands for a single slash, too. A pattern without a slash matches the last part of a name, wherever it stands.
+//! stands for a single slash, too, and `/**` at the end for nothing: `/a/**` is `/a` and all in it. A pattern without a
+//! slash matches the last part of a name, wherever it stands.
 
 /// A pattern, as the alternatives that it stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +67,10 @@ impl Glob {
     /// Whether it matches a name, which has no slash at its start.
     pub fn matches(&self, name: &[u8]) -> bool {
         let text = self.text(name);
-        self.alternatives.iter().any(|tokens| matches(tokens, text))
+        self.alternatives.iter().any(|tokens| {
+            let directory = tokens.strip_suffix(&[Token::Byte(b'/'), Token::Stars]).filter(|tokens| !tokens.is_empty());
+            matches(tokens, text) || directory.is_some_and(|tokens| matches(tokens, text))
+        })
     }
 
     /// What the final `*` or `**` of the pattern stands for in a name that it matches; `None` if it does not end so, or
@@ -262,7 +266,11 @@ mod tests {
             ("/a/*", "a/b/c", false),
             ("/a/**", "a/b/c", true),
             ("/a/**", "a/", true),
+            ("/a/**", "a", true),
             ("/a/**", "ab", false),
+            ("/a/**", "", false),
+            ("{a,b}/**", "b", true),
+            ("/a/*", "a", false),
             ("a/**/b", "a/b", true),
             ("a/**/b", "a/x/y/b", true),
             ("a/**/b", "a/xb", false),
@@ -307,6 +315,7 @@ mod tests {
         for (pattern, name, expected) in [
             ("/old/**", "old/a/b", Some("a/b")),
             ("/old/*", "old/", Some("")),
+            ("/old/**", "old/", Some("")),
             ("/o?d/**", "old/a", Some("a")),
             ("/old", "old", None),
             ("/*/x/**", "a/x/b", None),

@@ -43,8 +43,8 @@ pub enum Edit {
 /// Which pages of other origins may read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cors {
-    /// `*` or one origin.
-    origin: String,
+    /// `*` alone, or origins.
+    origins: Vec<String>,
     /// Methods and header fields that a preflight permits, and for how many seconds.
     methods: String,
     headers: String,
@@ -74,6 +74,8 @@ pub struct Description {
     /// Further fields, each a line with its CRLF: those for every response, and those that only go with a body.
     pub fields: String,
     pub content_fields: String,
+    /// Origins one of which is named to who asks from it, in Access-Control-Allow-Origin.
+    pub origins: Vec<String>,
 }
 
 impl Rules {
@@ -98,6 +100,7 @@ impl Rules {
     pub fn describe(&self, name: &[u8]) -> Description {
         let mut media = media::of(name);
         let mut fields = vec![("X-Content-Type-Options".to_owned(), "nosniff".to_owned())];
+        let mut origins = Vec::new();
         for rule in self.of(name) {
             if let Some(content_type) = &rule.content_type {
                 media = media::Media::exactly(content_type);
@@ -105,9 +108,17 @@ impl Rules {
             if let Some(charset) = &rule.charset {
                 media.charset = charset.clone();
             }
-            rule.all_edits().for_each(|edit| edit.apply(&mut fields));
+            for edit in rule.all_edits(None) {
+                if edit.name().eq_ignore_ascii_case(ALLOW_ORIGIN) {
+                    origins.clear();
+                }
+                edit.apply(&mut fields);
+            }
+            if let Some(cors) = rule.cors.as_ref().filter(|cors| cors.origins.len() > 1) {
+                origins.clone_from(&cors.origins);
+            }
         }
-        let mut description = Description { media, fields: String::new(), content_fields: String::new() };
+        let mut description = Description { media, fields: String::new(), content_fields: String::new(), origins };
         for (name, value) in fields {
             let lines = if is_content(&name) { &mut description.content_fields } else { &mut description.fields };
             let _ = write!(lines, "{name}: {value}\r\n");
@@ -115,11 +126,12 @@ impl Rules {
         description
     }
 
-    /// What is changed in responses about the name that send no file: errors, redirects and listings.
-    pub fn always(&self, name: &[u8]) -> Vec<Edit> {
+    /// What is changed in responses about the name that send no file (errors, redirects and listings), where they were asked for
+    /// from this origin.
+    pub fn always(&self, name: &[u8], origin: Option<&[u8]>) -> Vec<Edit> {
         // Looked at first: nearly no rule is so, and patterns cost more.
         let rules = self.0.iter().filter(|rule| rule.always && rule.globs.iter().any(|glob| glob.matches(name)));
-        rules.flat_map(Rule::all_edits).filter(|edit| !is_content(edit.name())).collect()
+        rules.flat_map(|rule| rule.all_edits(origin)).filter(|edit| !is_content(edit.name())).collect()
     }
 
     /// Where the name has moved, if a rule says so; the last one counts.
@@ -131,17 +143,18 @@ impl Rules {
         Some(Moved { status: redirect.status, location })
     }
 
-    /// What a preflight (an OPTIONS with Access-Control-Request-Method) of the name is answered with, as lines.
-    pub fn preflight(&self, name: &[u8]) -> Option<String> {
+    /// What a preflight (an OPTIONS with Access-Control-Request-Method) of the name from this origin is answered with, as lines.
+    pub fn preflight(&self, name: &[u8], origin: Option<&[u8]>) -> Option<String> {
         let cors = self.of(name).filter_map(|rule| rule.cors.as_ref()).last()?;
+        let allowed = cors.allowed(origin)?;
         let mut lines = format!(
             "Access-Control-Allow-Origin: {}\r\nAccess-Control-Allow-Methods: {}\r\nAccess-Control-Max-Age: {}\r\n",
-            cors.origin, cors.methods, cors.max_age
+            allowed, cors.methods, cors.max_age
         );
         if !cors.headers.is_empty() {
             let _ = write!(lines, "Access-Control-Allow-Headers: {}\r\n", cors.headers);
         }
-        if cors.origin != "*" {
+        if allowed != "*" {
             lines.push_str("Vary: Origin\r\n");
         }
         Some(lines)
@@ -149,8 +162,9 @@ impl Rules {
 }
 
 impl Rule {
-    fn all_edits(&self) -> impl Iterator<Item = Edit> {
-        self.edits.iter().cloned().chain(self.cors.iter().flat_map(Cors::edits))
+    /// For a request from this origin.
+    fn all_edits(&self, origin: Option<&[u8]>) -> impl Iterator<Item = Edit> {
+        self.edits.iter().cloned().chain(self.cors.iter().flat_map(move |cors| cors.edits(origin)))
     }
 }
 
@@ -180,10 +194,25 @@ impl Edit {
     }
 }
 
+/// The field that says which pages of other origins may read a response.
+const ALLOW_ORIGIN: &str = "Access-Control-Allow-Origin";
+
 impl Cors {
-    fn edits(&self) -> Vec<Edit> {
-        let mut edits = vec![Edit::Set("Access-Control-Allow-Origin".into(), self.origin.clone())];
-        if self.origin != "*" {
+    /// What the field names to a page of this origin: the only one that there is, or its own among several.
+    fn allowed(&self, origin: Option<&[u8]>) -> Option<&str> {
+        match &self.origins[..] {
+            [only] => Some(only),
+            several => several.iter().find(|own| Some(own.as_bytes()) == origin).map(String::as_str),
+        }
+    }
+
+    fn edits(&self, origin: Option<&[u8]>) -> Vec<Edit> {
+        let allowed = self.allowed(origin);
+        let mut edits = vec![match allowed {
+            Some(allowed) => Edit::Set(ALLOW_ORIGIN.into(), allowed.into()),
+            None => Edit::Remove(ALLOW_ORIGIN.into()),
+        }];
+        if allowed != Some("*") {
             edits.push(Edit::Append("Vary".into(), "Origin".into()));
         }
         edits
@@ -264,6 +293,7 @@ mod tests {
         );
         assert_eq!(rules.moved(b"old/a b/c"), Some(Moved { status: 301, location: "/new/a%20b/c".into() }));
         assert_eq!(rules.moved(b"blog").unwrap(), Moved { status: 308, location: "https://blog.example/".into() });
+        assert_eq!(rules.moved(b"old").unwrap().location, "/new/");
         assert_eq!(rules.moved(b"older"), None);
     }
 
@@ -275,9 +305,9 @@ mod tests {
              [[rule]]\nmatch = \"/a/**\"\nalways = true\nremove = [\"X-A\"]\ncors = { origin = \"*\" }\n",
         );
         let set = |name: &str, value: &str| Edit::Set(name.into(), value.into());
-        assert_eq!(rules.always(b""), [set("X-A", "1")]);
+        assert_eq!(rules.always(b"", None), [set("X-A", "1")]);
         let remove = Edit::Remove("X-A".into());
-        assert_eq!(rules.always(b"a/b"), [set("X-A", "1"), remove, set("Access-Control-Allow-Origin", "*")]);
+        assert_eq!(rules.always(b"a/b", None), [set("X-A", "1"), remove, set("Access-Control-Allow-Origin", "*")]);
         assert!(rules.describe(b"a/b").fields.contains("X-B: 2"));
     }
 
@@ -289,8 +319,34 @@ mod tests {
         );
         let fields = rules.describe(b"api/x").fields;
         assert!(fields.contains("Access-Control-Allow-Origin: https://a.example\r\nVary: Origin\r\n"), "{fields}");
-        assert!(rules.preflight(b"api/x").unwrap().contains("Access-Control-Allow-Headers: X-A\r\n"));
-        assert!(rules.preflight(b"font/x").unwrap().starts_with("Access-Control-Allow-Origin: *\r\n"));
-        assert_eq!(rules.preflight(b"x"), None);
+        assert!(rules.preflight(b"api/x", None).unwrap().contains("Access-Control-Allow-Headers: X-A\r\n"));
+        assert!(rules.preflight(b"font/x", None).unwrap().starts_with("Access-Control-Allow-Origin: *\r\n"));
+        assert_eq!(rules.preflight(b"x", None), None);
+    }
+
+    #[test]
+    fn several_origins_are_told_their_own() {
+        let rules = rules(
+            "[[rule]]\nmatch = \"/api/**\"\nalways = true\ncors = { origin = [\"https://a.example\", \"https://b.example\"] }\n\
+             [[rule]]\nmatch = \"/api/open/**\"\ncors = { origin = \"*\" }\n\
+             [[rule]]\nmatch = \"/api/own/**\"\nset = { access-control-allow-origin = \"https://c.example\" }\n",
+        );
+        let described = |name: &[u8]| {
+            let Description { fields, origins, .. } = rules.describe(name);
+            (fields.matches("Allow-Origin").count() + fields.matches("allow-origin").count(), origins.len())
+        };
+        assert_eq!(described(b"api/x"), (0, 2));
+        assert!(rules.describe(b"api/x").fields.contains("Vary: Origin\r\n"));
+        assert_eq!(described(b"api/open/x"), (1, 0));
+        assert_eq!(described(b"api/own/x"), (1, 0));
+        let preflight = |origin: &[u8]| rules.preflight(b"api/x", Some(origin));
+        assert!(
+            preflight(b"https://b.example").unwrap().starts_with("Access-Control-Allow-Origin: https://b.example\r\n")
+        );
+        assert_eq!((preflight(b"https://c.example"), rules.preflight(b"api/x", None)), (None, None));
+        let set = Edit::Set(ALLOW_ORIGIN.into(), "https://a.example".into());
+        let vary = Edit::Append("Vary".into(), "Origin".into());
+        assert_eq!(rules.always(b"api/x", Some(b"https://a.example")), [set, vary.clone()]);
+        assert_eq!(rules.always(b"api/x", Some(b"https://A.example")), [Edit::Remove(ALLOW_ORIGIN.into()), vary]);
     }
 }

@@ -10,6 +10,7 @@ use crate::cache::permit::FillPermit;
 use crate::config::ServeOptions;
 use crate::exchange::fallback::Fallback;
 use crate::exchange::revalidate::Checked;
+use crate::exchange::route::Indexes;
 use crate::exchange::{Refers, Terms};
 use crate::limits;
 use crate::metrics::Metrics;
@@ -54,6 +55,11 @@ impl Shared {
             now,
             refers,
         }
+    }
+
+    /// Which files stand for directories.
+    pub fn indexes(&self) -> Indexes<'_> {
+        Indexes { name: self.options.index.as_deref(), listings: self.options.listings }
     }
 
     /// Descriptors that the cache may use now: connections, and some that may come at once, go first.

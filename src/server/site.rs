@@ -96,23 +96,23 @@ impl Site {
 
 impl Said {
     /// The response to a read that gets no file: where that has moved, or else what is wrong.
-    pub fn answer(&self, refusal: &Refusal, query: Option<&[u8]>) -> Problem {
+    pub fn answer(&self, refusal: &Refusal, asked: Circumstances<'_>) -> Problem {
         if let Refusal::NotFound { name, .. } = refusal
-            && let Some(problem) = self.moved(name, query)
+            && let Some(problem) = self.moved(name, asked)
         {
             return problem;
         }
         let problem = self.dress(refusal.problem());
         match refusal.name() {
-            Some(name) => self.with_fields(problem, name),
+            Some(name) => self.with_fields(problem, name, asked),
             None => problem,
         }
     }
 
     /// With the fields that the rules have for all responses about the name.
-    fn with_fields(&self, mut problem: Problem, name: &[u8]) -> Problem {
+    fn with_fields(&self, mut problem: Problem, name: &[u8], asked: Circumstances<'_>) -> Problem {
         let mut fields = Vec::new();
-        self.rules.always(name).iter().for_each(|edit| edit.apply(&mut fields));
+        self.rules.always(name, asked.origin).iter().for_each(|edit| edit.apply(&mut fields));
         for (name, value) in fields {
             problem = problem.with_field(&format!("{name}: {value}"));
         }
@@ -125,21 +125,22 @@ impl Said {
     }
 
     /// The redirect of a name that has moved.
-    pub fn moved(&self, name: &[u8], query: Option<&[u8]>) -> Option<Problem> {
+    pub fn moved(&self, name: &[u8], asked: Circumstances<'_>) -> Option<Problem> {
         let moved = self.rules.moved(name)?;
-        let query = query.and_then(|query| std::str::from_utf8(query).ok()).filter(|_| !moved.location.contains('?'));
+        let query =
+            asked.query.and_then(|query| std::str::from_utf8(query).ok()).filter(|_| !moved.location.contains('?'));
         let location = match query {
             Some(query) => format!("{}?{query}", moved.location),
             None => moved.location,
         };
         let problem = Problem::new(moved.status, "this has moved").with_field(&format!("Location: {location}"));
-        Some(self.with_fields(problem, name))
+        Some(self.with_fields(problem, name, asked))
     }
 
     /// What is said of a file that is described so and begins with these bytes.
     pub fn label(&self, description: Description, start: &[u8]) -> Arc<Label> {
-        let Description { media, fields, content_fields } = description;
-        let label = Label { content_type: media.content_type(start), fields, content_fields };
+        let Description { media, fields, content_fields, origins } = description;
+        let label = Label { content_type: media.content_type(start), fields, content_fields, origins };
         let mut labels = self.labels.lock();
         if let Some(label) = labels.get(&label) {
             return label.clone();
@@ -177,6 +178,13 @@ fn read(path: &Path, most: u64) -> Result<Vec<u8>, SiteError> {
         return Err(unreadable(io::Error::other(format!("it has more than {most} bytes"))));
     }
     Ok(bytes)
+}
+
+/// What a request says beside its name that its refusal depends on.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Circumstances<'a> {
+    pub query: Option<&'a [u8]>,
+    pub origin: Option<&'a [u8]>,
 }
 
 /// The query of a target.

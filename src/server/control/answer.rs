@@ -64,11 +64,11 @@ impl Answer {
     }
 
     /// Changes its fields as the rules have it for the name, if they did not yet.
-    pub fn with_rules(mut self, rules: &Rules, name: &[u8]) -> Answer {
+    pub fn with_rules(mut self, rules: &Rules, name: &[u8], origin: Option<&[u8]>) -> Answer {
         if std::mem::replace(&mut self.has_rules, true) {
             return self;
         }
-        for edit in rules.always(name) {
+        for edit in rules.always(name, origin) {
             let (Edit::Set(name, _) | Edit::Append(name, _) | Edit::Remove(name)) = &edit;
             let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
             if !matches!(edit, Edit::Append(..)) {

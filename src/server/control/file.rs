@@ -15,13 +15,13 @@ use hyper::{Method, StatusCode, header};
 
 use super::answer::{Answer, Content, PieceSender, pieces};
 use super::pool::blocking;
-use super::route::{Lane, OwnedConditions, field};
+use super::route::{Lane, OwnedConditions, circumstances, field};
 use crate::cache::entry::Lease;
 use crate::cache::flight::{Flight, OpenFile, Progress};
 use crate::exchange::plan::{Plan, Source};
 use crate::exchange::revalidate::{self, Checked};
 use crate::exchange::vouch::{SecondReading, Vouch};
-use crate::exchange::{Action, Ask, Exchange, Terms};
+use crate::exchange::{Action, Ask, Exchange, Role, Terms};
 use crate::http::cache_status::CacheStatus;
 use crate::http::encoding::Preferred;
 use crate::http::multipart::Multipart;
@@ -30,6 +30,7 @@ use crate::http::response::write_file_fields;
 use crate::origin::{Found, Origin};
 use crate::ring::system::monotonic;
 use crate::server::shared::Shared;
+use crate::server::site::Circumstances;
 use crate::wake::Waiter;
 
 /// Bytes read of a streamed file at a time.
@@ -45,19 +46,20 @@ struct Span {
 impl Lane {
     /// Answers a GET or HEAD of the file `name`.
     pub async fn file(self: &Rc<Self>, name: &[u8], parts: &Parts) -> Result<Answer, Answer> {
-        self.read(name, false, parts).await?.ok_or_else(|| redirect(name, parts.uri.query()))
+        self.read(name, Role::Itself, parts).await?.ok_or_else(|| redirect(name, parts.uri.query()))
     }
 
-    /// Answers a GET or HEAD of the file `name`, which may stand for its directory; `None` if it is a directory itself, or there is
+    /// Answers a GET or HEAD of the file `name` in this role; `None` if it is a directory itself, or there is
     /// no file that stands for one.
-    pub async fn read(self: &Rc<Self>, name: &[u8], is_index: bool, parts: &Parts) -> Result<Option<Answer>, Answer> {
+    pub async fn read(self: &Rc<Self>, name: &[u8], role: Role, parts: &Parts) -> Result<Option<Answer>, Answer> {
         let conditions = OwnedConditions::of(parts);
         let conditions = conditions.as_ref();
         let method = if parts.method == Method::HEAD { ReadMethod::Head } else { ReadMethod::Get };
         let accept_encoding = field(&parts.headers, header::ACCEPT_ENCODING);
         let negotiates = self.shared.options.precompressed;
         let preferred = negotiates.then(|| Preferred::of(accept_encoding.as_deref()));
-        let ask = Ask { method, name, is_index, conditions: &conditions, preferred };
+        let Circumstances { origin, .. } = circumstances(parts);
+        let ask = Ask { method, name, role, conditions: &conditions, preferred, origin };
         let mut exchange = Exchange::default();
         loop {
             match self.next_action(&mut exchange, &ask).await {
@@ -76,8 +78,7 @@ impl Lane {
                     if said.may_fall_back(&refusal) && exchange.fall_back(&self.terms(), &ask) {
                         continue;
                     }
-                    let query = parts.uri.query().map(str::as_bytes);
-                    return Err(said.answer(&refusal, query).into());
+                    return Err(said.answer(&refusal, circumstances(parts)).into());
                 }
                 Action::Directory => return Ok(None),
             }

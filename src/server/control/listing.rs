@@ -18,9 +18,8 @@ use super::answer::{Answer, Content, PieceSender, pieces};
 use super::policy;
 use super::pool::blocking;
 use super::room::Room;
-use super::route::{Lane, field};
+use super::route::{Lane, circumstances, field};
 use crate::cache::flight::Failure;
-use crate::exchange::route;
 use crate::http::accept::Accept;
 use crate::http::target;
 use crate::origin::directory::{Entry, EntryKind, Names, Order};
@@ -83,13 +82,12 @@ impl Lane {
     pub async fn directory(self: &Rc<Self>, name: &[u8], parts: &Parts) -> Result<Answer, Answer> {
         let accept = field(&parts.headers, header::ACCEPT);
         let accept = Accept(accept.as_deref());
-        if let Some(index) = route::index(name, self.shared.options.index.as_deref(), accept)
-            && let Some(answer) = self.read(index.bytes(), true, parts).await?
+        if let Some((index, role)) = self.shared.indexes().of(name, accept)
+            && let Some(answer) = self.read(index.bytes(), role, parts).await?
         {
             return Ok(answer);
         }
-        let query = parts.uri.query().map(str::as_bytes);
-        if let Some(moved) = self.shared.site.said().moved(name, query) {
+        if let Some(moved) = self.shared.site.said().moved(name, circumstances(parts)) {
             return Err(moved.into());
         }
         if !self.shared.options.listings {

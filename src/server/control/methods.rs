@@ -6,7 +6,7 @@ use hyper::http::request::Parts;
 
 use super::answer::{Answer, Content};
 use super::pool::blocking;
-use super::route::Lane;
+use super::route::{Lane, circumstances};
 use crate::http::target::Target;
 use crate::origin::Visibility;
 use crate::origin::names::visibility;
@@ -28,7 +28,7 @@ impl Lane {
                 if parts.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
                     && let Target::File(name) | Target::Directory(name) = &target
                 {
-                    return self.preflight(name);
+                    return self.preflight(name, circumstances(parts).origin);
                 }
                 // Else it would tell which names are directories.
                 self.admit_read(&target, &parts.headers)?;
@@ -38,9 +38,9 @@ impl Lane {
         Ok(Answer::new(StatusCode::NO_CONTENT, Content::Empty).with(header::ALLOW, HeaderValue::from_static(allow)))
     }
 
-    fn preflight(&self, name: &[u8]) -> Result<Answer, Answer> {
-        let Some(lines) = self.shared.site.said().rules.preflight(name) else {
-            let text = "no rule lets pages of other origins use this (cors in --rules)";
+    fn preflight(&self, name: &[u8], origin: Option<&[u8]>) -> Result<Answer, Answer> {
+        let Some(lines) = self.shared.site.said().rules.preflight(name, origin) else {
+            let text = "no rule lets pages of this origin use this (cors in --rules)";
             return Err(Answer::problem(StatusCode::FORBIDDEN, text));
         };
         Ok(Answer::new(StatusCode::NO_CONTENT, Content::Empty).with_lines(lines.as_bytes()))

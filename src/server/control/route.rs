@@ -26,6 +26,7 @@ use crate::origin::Visibility;
 use crate::origin::names::visibility;
 use crate::server::hosts::{Asker, Stranger};
 use crate::server::shared::Shared;
+use crate::server::site::Circumstances;
 
 /// What all connections of the control plane share.
 pub(super) struct Lane {
@@ -103,13 +104,12 @@ impl Lane {
     /// The target of a request that is no read.
     pub fn target<'p>(&self, parts: &'p Parts) -> Result<Target<'p>, Answer> {
         let target = Target::parse(parts.uri.path().as_bytes()).map_err(Refusal::Malformed);
-        target.map_err(|refusal| self.shared.site.said().answer(&refusal, None).into())
+        target.map_err(|refusal| self.shared.site.said().answer(&refusal, circumstances(parts)).into())
     }
 
     async fn read_target(self: &Rc<Self>, parts: &Parts) -> Result<Answer, Answer> {
-        let query = parts.uri.query().map(str::as_bytes);
         let target = route::read(parts.uri.path().as_bytes(), self.shared.origin.policy());
-        let target = target.map_err(|refusal| self.shared.site.said().answer(&refusal, query))?;
+        let target = target.map_err(|refusal| self.shared.site.said().answer(&refusal, circumstances(parts)))?;
         self.admit_read(&target, &parts.headers)?;
         admit_worker(parts)?;
         let (name, result) = match target {
@@ -126,7 +126,7 @@ impl Lane {
             }
         };
         let (Ok(answer) | Err(answer)) = result;
-        Ok(answer.with_rules(&self.shared.site.said().rules, &name))
+        Ok(answer.with_rules(&self.shared.site.said().rules, &name, circumstances(parts).origin))
     }
 
     /// Reads need the token where that is configured; not so the page that asks for it, nor the word that the server lives.
@@ -191,6 +191,12 @@ fn admit_worker(parts: &Parts) -> Result<(), Answer> {
 fn host_of(parts: &Parts) -> Option<&[u8]> {
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     authority.or_else(|| parts.headers.get(header::HOST).map(HeaderValue::as_bytes))
+}
+
+/// What the refusal of a request depends on beside its name.
+pub(super) fn circumstances(parts: &Parts) -> Circumstances<'_> {
+    let origin = parts.headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
+    Circumstances { query: parts.uri.query().map(str::as_bytes), origin }
 }
 
 /// The refusal of a request that is meant for another host, or comes from another's page.

@@ -7,7 +7,7 @@ use super::worker::Worker;
 use crate::cache::entry::Lease;
 use crate::cache::flight::{Flight, OpenFile};
 use crate::exchange::plan::{Plan, Source};
-use crate::exchange::{Action, Ask, Exchange, route};
+use crate::exchange::{Action, Ask, Exchange, Role, route};
 use crate::http::accept::Accept;
 use crate::http::cache_status::CacheStatus;
 use crate::http::encoding::Preferred;
@@ -19,12 +19,17 @@ use crate::limits;
 use crate::metrics::labels::Class;
 use crate::ring::kernel::{Kernel, Kind, Token};
 use crate::server::access_log::{self, Asked, Record};
-use crate::server::site::query_of;
+use crate::server::site::{Circumstances, query_of};
 use crate::text;
 use crate::wake::Waiter;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+
+/// What the refusal of a request depends on beside its name.
+fn circumstances<'a>(request: &Request<'a>) -> Circumstances<'a> {
+    Circumstances { query: query_of(request.target), origin: request.origin }
+}
 
 /// What became of the oldest request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,27 +151,26 @@ impl<K: Kernel> Worker<K> {
             return Ok(self.hand_off(index));
         }
         match route::read(request.target, self.shared.origin.policy()) {
-            Ok(Target::File(name)) => self.read(index, request, &name, false),
-            Ok(Target::Directory(name)) => {
-                match route::index(&name, self.shared.options.index.as_deref(), Accept(request.accept)) {
-                    Some(name) => self.read(index, request, name.bytes(), true),
-                    None => Ok(self.hand_off(index)),
-                }
-            }
+            Ok(Target::File(name)) => self.read(index, request, &name, Role::Itself),
+            Ok(Target::Directory(name)) => match self.shared.indexes().of(&name, Accept(request.accept)) {
+                Some((name, role)) => self.read(index, request, name.bytes(), role),
+                None => Ok(self.hand_off(index)),
+            },
             Ok(Target::Reserved(_)) => Ok(self.hand_off(index)),
             Err(refusal) => {
-                let problem = self.shared.site.said().answer(&refusal, query_of(request.target));
+                let problem = self.shared.site.said().answer(&refusal, circumstances(request));
                 self.answer_problem(index, &problem, Some(request), false);
                 Ok(Answer::Given)
             }
         }
     }
 
-    /// Answers the oldest request with the file `name`, which may stand for its directory.
-    fn read(&mut self, index: u32, request: &Request<'_>, name: &[u8], is_index: bool) -> io::Result<Answer> {
+    /// Answers the oldest request with the file `name`.
+    fn read(&mut self, index: u32, request: &Request<'_>, name: &[u8], role: Role) -> io::Result<Answer> {
         let negotiates = self.shared.options.precompressed;
         let preferred = negotiates.then(|| Preferred::of(request.accept_encoding));
-        let ask = Ask { method: request.method, name, is_index, conditions: &request.conditions, preferred };
+        let Request { method, conditions, origin, .. } = request;
+        let ask = Ask { method: *method, name, role, conditions, preferred, origin: *origin };
         let connection = &mut self.connections[index as usize];
         match std::mem::replace(&mut connection.wait, Wait::None) {
             Wait::None => self.advance(index, request, &ask, Exchange::default()),
@@ -219,7 +223,7 @@ impl<K: Kernel> Worker<K> {
                     if said.may_fall_back(&refusal) && exchange.fall_back(&terms, ask) {
                         continue;
                     }
-                    let problem = said.answer(&refusal, query_of(request.target));
+                    let problem = said.answer(&refusal, circumstances(request));
                     self.answer_problem(index, &problem, Some(request), false);
                     self.record_miss(index);
                     return Ok(Answer::Given);
