@@ -153,3 +153,22 @@ fn a_slow_reader_is_waited_for() {
     assert_eq!(timeouts(), 0);
     until("it is given up when it takes nothing more", || timeouts() == 1);
 }
+
+/// A request is answered whatever its body turns out to be, also if it asks for an upgrade, which there is none of.
+#[test]
+fn a_body_that_is_none_costs_no_answer() {
+    let root = tree();
+    let server = Server::start(root.path(), &["--workers", "1"]);
+    for upgrade in ["", "Upgrade: h2c\r\n", "Connection: upgrade\r\nUpgrade: websocket\r\n"] {
+        for body in ["5\nhello\n0\n\n", "x\r\n", "5\r\nhelloX0\r\n\r\n", "5\r\nhello\r\n0\r\n\r\n"] {
+            for _ in 0..5 {
+                let mut client = server.connect();
+                let head = "PATCH /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n";
+                client.send(format!("{head}{upgrade}\r\n{body}"));
+                let answer =
+                    client.try_response("PATCH").unwrap_or_else(|error| panic!("{upgrade:?} {body:?}: {error}"));
+                assert_eq!(answer.status, 405, "{upgrade:?} {body:?}");
+            }
+        }
+    }
+}

@@ -146,9 +146,16 @@ impl Inbound {
     }
 }
 
-/// A head for hyper: as it was sent, but for the bytes of its target that hyper refuses and the data plane does not.
+/// A head for hyper: as it was sent, but for the bytes of its target that hyper refuses and the data plane does not, and without the
+/// upgrades that it asks for. There are none here, and hyper may end such a connection before it has answered.
 fn rewritten(received: &[u8], request: &Request<'_>) -> Bytes {
     let head = &received[..request.len];
+    let is_upgrade = |line: &&[u8]| line.get(..8).is_some_and(|name| name.eq_ignore_ascii_case(b"upgrade:"));
+    let lines = || head.split_inclusive(|&byte| byte == b'\n');
+    let stripped = lines()
+        .any(|line| is_upgrade(&line))
+        .then(|| lines().filter(|line| !is_upgrade(line)).collect::<Vec<_>>().concat());
+    let head = stripped.as_deref().unwrap_or(head);
     if hyper::Uri::try_from(request.target).is_ok() {
         return Bytes::copy_from_slice(head);
     }
@@ -206,7 +213,8 @@ mod tests {
     #[test]
     fn requests_are_cut_at_their_ends_however_they_arrive() {
         let sent = "\r\nPUT /a<b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET http://h/c HTTP/1.0\r\n\r\n\
-                    POST * HTTP/1.1\r\nHost:\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nGET\r\n0\r\nA: b\r\n\r\n\
+                    POST * HTTP/1.1\r\nHost:\r\nupgrade: h2c\r\nTransfer-Encoding: chunked\r\nUpgrade:\r\n\r\n\
+                    3\r\nGET\r\n0\r\nA: b\r\n\r\n\
                     GET /d HTTP/1.1\r\nHost: x\r\n\r\n";
         for step in 1..=sent.len() {
             assert_eq!(
