@@ -4,6 +4,8 @@
 use crate::cache::eviction::Eviction;
 use crate::net::address::Address;
 use crate::origin::Policy;
+use crate::origin::remote::RemoteOptions;
+use crate::text;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,8 +15,8 @@ pub const WORKERS_MAX: usize = 1024;
 /// What the options of `forebay serve` mean, each checked and all of them together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServeOptions {
-    /// The directory to serve, as typed: not opened yet.
-    pub root: PathBuf,
+    /// What to serve, as typed: not opened yet.
+    pub origin: Source,
     /// Where to listen; never empty.
     pub listen: Vec<Address>,
     /// Worker threads, 1..=1024.
@@ -82,7 +84,7 @@ pub struct ServeOptions {
 impl Default for ServeOptions {
     fn default() -> ServeOptions {
         ServeOptions {
-            root: PathBuf::from("."),
+            origin: Source::Directory(PathBuf::from(".")),
             listen: vec![Address::Tcp { host: "127.0.0.1".into(), port: 8064 }],
             workers: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(WORKERS_MAX)),
             arena_bytes: 64 << 20,
@@ -114,6 +116,24 @@ impl Default for ServeOptions {
             token_reads: false,
             access_log: None,
             log: LogLevel::Info,
+        }
+    }
+}
+
+/// What is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A directory of this machine.
+    Directory(PathBuf),
+    /// An HTTP server or an object store.
+    Remote(Box<RemoteOptions>),
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Source::Directory(path) => f.write_str(&text::path(path)),
+            Source::Remote(remote) => f.write_str(&remote.url),
         }
     }
 }

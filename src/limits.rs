@@ -267,6 +267,19 @@ pub const BLOCKING_STACK_BYTES: usize = 512 << 10;
 /// How long one that has nothing to do waits for more.
 pub const BLOCKING_IDLE: Duration = Duration::from_secs(10);
 
+/// Fetches that wait for the thread that asks a remote origin: more than connections can be waiting, as a rule.
+pub const FETCHES: usize = 32 << 10;
+
+/// Bytes of what is kept of a response beside its body: what says more is passed on without being stored. It counts as part of
+/// what the entry costs.
+pub const STORED_HEAD_BYTES: usize = 32 << 10;
+
+/// Bytes that are collected of bodies of a remote origin whose length is not known before their end, of all of them together.
+pub const COLLECTED_BYTES: usize = 16 << 20;
+
+/// Bytes of a body up to which an answer that is not stored is passed on at once, by the data plane.
+pub const PASSED_AT_ONCE_BYTES: usize = 64 << 10;
+
 /// Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn.
 pub const BACKLOG: i32 = 4096;
 

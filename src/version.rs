@@ -3,11 +3,14 @@
 //! Everything that asks whether a file still is what it was asks here ([`Version::compare`]), so that all parts of the server
 //! believe the same.
 
+pub mod freshness;
+pub mod stored;
+
 use rustix::fs::{FileType, Stat};
 use std::fmt::Write;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The last second that an HTTP date can say: 9999-12-31T23:59:59Z.
@@ -95,6 +98,17 @@ pub struct Described {
     pub label: Arc<Label>,
     /// The time of modification that is told, in seconds since 1970.
     pub modified: u64,
+}
+
+impl Described {
+    /// An empty file of which nothing is known.
+    pub fn nothing() -> &'static Described {
+        static NOTHING: LazyLock<Described> = LazyLock::new(|| {
+            let version = Version { dev: 0, ino: 0, size: 0, mtime_ns: 0, ctime_ns: 0, links: 0 };
+            Described { version, label: Arc::default(), modified: 0 }
+        });
+        &NOTHING
+    }
 }
 
 /// What an open file descriptor turned out to be.

@@ -7,11 +7,10 @@
 use forebay::cache::eviction::Eviction;
 use forebay::cache::flight::OpenFile;
 use forebay::cache::{Cache, Lookup};
-use forebay::http::representation::Representation;
 use forebay::limits;
 use forebay::metrics::Metrics;
 use forebay::server::site::{Said, Site};
-use forebay::version::Version;
+use forebay::version::{Described, Version};
 use forebay::wake::{Waiter, Wake};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
@@ -54,7 +53,7 @@ fn store(cache: &Arc<Cache>, said: &Said, name: &str, size: u64, ino: u64) {
     let Lookup::Lead(permit) = cache.find(name.as_bytes()) else { panic!("{name} is new") };
     let version = Version { dev: 1, ino, size, mtime_ns: 1, ctime_ns: 1, links: 1 };
     let label = said.label(said.rules.describe(permit.name()), b"");
-    let representation = Representation::new(version, label);
+    let representation = Described::new(version, label);
     let fd = std::fs::File::open("/dev/null").unwrap().into();
     let file = Arc::new(OpenFile::new(fd, permit.shared_name().clone(), representation, None, Duration::ZERO, 0));
     match permit.reserve(&file, 0, 0) {

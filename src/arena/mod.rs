@@ -180,6 +180,20 @@ impl Allocation {
         (owner.lend(|_| target), len.min(room).min(1 << 30) as u32)
     }
 
+    /// Writes bytes from `at` of an object of `size` bytes on, as many as fit, and returns how many. The caller is the one who
+    /// fills it, and nobody reads these bytes before it says that they are there.
+    pub fn append(&self, size: u64, at: u64, bytes: &[u8]) -> u64 {
+        let mut written = 0;
+        while written < bytes.len() && at + (written as u64) < size {
+            let (target, room) = self.fill_target(size, at + written as u64);
+            let piece = &bytes[written..bytes.len().min(written + room as usize)];
+            // SAFETY: `room` bytes at `target` belong to this allocation; nobody reads them yet, and nobody else writes them.
+            unsafe { std::ptr::copy_nonoverlapping(piece.as_ptr(), target, piece.len()) };
+            written += piece.len();
+        }
+        written as u64
+    }
+
     /// The first `filled` bytes. What is filled is not written again while the allocation lives.
     pub fn filled(&self, filled: u64) -> &[u8] {
         debug_assert!(filled <= self.slot.size());

@@ -4,10 +4,12 @@ use super::eviction::{Object, Tag};
 use super::flight::{Flight, OpenFile};
 use super::residency::Residency;
 use crate::arena::Allocation;
+use crate::version::stored::Stored;
 use crate::version::{Change, Described, Trust, Version};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use triomphe::ThinArc;
@@ -15,7 +17,7 @@ use triomphe::ThinArc;
 /// One version of one file, in the arena as far as it is filled.
 pub struct Entry {
     hash: u64,
-    described: Described,
+    content: Content,
     allocation: Allocation,
     /// Bytes that are there; written by the filler only.
     filled: AtomicU64,
@@ -35,6 +37,14 @@ pub struct Entry {
     trust: AtomicU8,
 }
 
+/// What an entry is of.
+enum Content {
+    /// A file of the directory that is served.
+    File(Described),
+    /// A response of a remote origin, whose body has `size` bytes. What is known of it changes when it is validated.
+    Response { size: u64, stored: RwLock<Arc<Stored>> },
+}
+
 /// The bits of the time in [`Entry::checked`]: 73 years.
 const TIME: u64 = u64::MAX >> 3;
 
@@ -46,10 +56,10 @@ const fn allocated(bytes: usize) -> usize {
     (bytes + 8).next_multiple_of(16)
 }
 
-/// Bytes that are kept of an entry beside those of its file: itself with its name, and its places.
-pub fn books(name: &[u8]) -> u16 {
+/// Bytes that are kept of an entry beside those of its file: itself with its name, and its places; and `further` ones.
+pub fn books(name: &[u8], further: usize) -> u16 {
     const COUNT_AND_LENGTH: usize = 2 * size_of::<usize>();
-    let bytes = allocated(COUNT_AND_LENGTH + size_of::<Entry>() + name.len()) + PLACES_BYTES;
+    let bytes = allocated(COUNT_AND_LENGTH + size_of::<Entry>() + name.len()) + PLACES_BYTES + further;
     u16::try_from(bytes).unwrap_or(u16::MAX)
 }
 
@@ -58,10 +68,22 @@ pub fn books(name: &[u8]) -> u16 {
 pub struct Shared(ThinArc<Entry, u8>);
 
 impl Shared {
+    /// An entry for a file.
     pub(super) fn new(fill: &Flight, file: &OpenFile, allocation: Allocation, checked: u64, now: u64) -> Shared {
+        let content = Content::File(file.described.clone());
+        Shared::of(content, fill, allocation, checked, (now, file.trust(now)))
+    }
+
+    /// An entry for a response.
+    pub(super) fn of_response(fill: &Flight, stored: Arc<Stored>, allocation: Allocation, now: u64) -> Shared {
+        let content = Content::Response { size: stored.size, stored: RwLock::new(stored) };
+        Shared::of(content, fill, allocation, now, (now, Trust::Settled))
+    }
+
+    fn of(content: Content, fill: &Flight, allocation: Allocation, checked: u64, (now, trust): (u64, Trust)) -> Shared {
         let entry = Entry {
             hash: fill.hash(),
-            described: file.described.clone(),
+            content,
             allocation,
             filled: AtomicU64::new(0),
             residency: Mutex::new(None),
@@ -71,7 +93,7 @@ impl Shared {
             hits: AtomicU32::new(0),
             is_admitted: AtomicBool::new(false),
             checking: AtomicBool::new(false),
-            trust: AtomicU8::new(file.trust(now) as u8),
+            trust: AtomicU8::new(trust as u8),
         };
         Shared(ThinArc::from_header_and_slice(entry, fill.name()))
     }
@@ -132,13 +154,42 @@ impl Entry {
         self.hash
     }
 
-    pub fn described(&self) -> &Described {
-        &self.described
+    /// The file, if it is one.
+    pub fn described(&self) -> Option<&Described> {
+        match &self.content {
+            Content::File(described) => Some(described),
+            Content::Response { .. } => None,
+        }
     }
 
-    /// Bytes of the file.
+    /// The response, if it is one, as it is known now.
+    pub fn stored(&self) -> Option<Arc<Stored>> {
+        match &self.content {
+            Content::File(_) => None,
+            Content::Response { stored, .. } => Some(stored.read().clone()),
+        }
+    }
+
+    /// The response was validated, and is known as this from now on. Its body is the same.
+    pub(super) fn restore(&self, validated: Arc<Stored>) {
+        if let Content::Response { stored, .. } = &self.content {
+            *stored.write() = validated;
+        }
+    }
+
+    /// Bytes of the file, or of the response's body.
     pub fn size(&self) -> u64 {
-        self.described.version.size
+        match &self.content {
+            Content::File(described) => described.version.size,
+            Content::Response { size, .. } => *size,
+        }
+    }
+
+    /// Further bytes of an object that is being written by whoever holds its fill; as many of them as fit. Returns how many are
+    /// there now.
+    pub(super) fn append(&self, bytes: &[u8]) -> u64 {
+        let at = self.filled();
+        at + self.allocation.append(self.size(), at, bytes)
     }
 
     /// Bytes of budget that it costs.
@@ -260,7 +311,7 @@ impl Entry {
 
     /// Whether `found` on the disk is the version that is cached, as far as times can tell.
     pub fn is_current(&self, found: &Version) -> bool {
-        self.described.version.compare(found, || true) == Change::Same
+        self.described().is_some_and(|described| described.version.compare(found, || true) == Change::Same)
     }
 }
 
@@ -309,6 +360,6 @@ mod tests {
     #[test]
     fn what_is_kept_of_an_entry_is_small() {
         assert_eq!(size_of::<Entry>(), 160);
-        assert_eq!(usize::from(books(b"assets/00000000.json")), 208 + PLACES_BYTES);
+        assert_eq!(usize::from(books(b"assets/00000000.json", 0)), 208 + PLACES_BYTES);
     }
 }

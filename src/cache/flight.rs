@@ -5,6 +5,7 @@
 use super::entry::Lease;
 use super::open_files::Opened;
 use crate::limits;
+use crate::origin::remote::Passing;
 use crate::version::{Change, Described, SETTLING, Trust, Version};
 use crate::wake::{Waiter, Waiters};
 use parking_lot::Mutex;
@@ -23,6 +24,8 @@ pub struct Flight {
     aside: Option<Bypass>,
     /// The file, if it was still open.
     opened: Mutex<Option<Opened>>,
+    /// The response that is being validated, and replaced if it no longer is the current one.
+    stale: Option<Lease>,
     state: Mutex<Moving>,
 }
 
@@ -42,8 +45,16 @@ pub enum Progress {
     Fetching(Lease, Arc<OpenFile>),
     /// It has its memory, and stays in the open file until it is asked for again: see [`super::residency`].
     Deferred(Lease, Arc<OpenFile>),
+    /// It is coming from a remote origin; [`crate::cache::entry::Entry::filled`] tells how far.
+    Arriving(Lease),
     /// It is whole.
     Ready(Lease),
+    /// What was [stale](Flight::stale) has been validated: the origin says that it is current.
+    Validated(Lease),
+    /// What is stale is served, since the origin fails.
+    Stale(Lease),
+    /// The origin's answer is for the request alone that it was asked for.
+    Passing(Arc<Passing>),
     /// It is served from the open file without being cached.
     Uncached(Arc<OpenFile>, Bypass),
     /// It cannot be had.
@@ -168,6 +179,8 @@ pub enum Failure {
     RootAbsent,
     /// The origin failed with this errno.
     Io(i32),
+    /// A remote origin gave no answer that could be passed on: the status that says why (RFC 9110, 15.6).
+    Remote(u16),
 }
 
 /// Why a file is served without being cached.
@@ -183,12 +196,14 @@ pub enum Bypass {
     Changed,
     /// Only its properties were asked for.
     HeadOnly,
+    /// The request or the origin wants it for this request alone.
+    Private,
 }
 
 impl Flight {
     fn new(name: Arc<[u8]>, hash: u64, progress: Progress) -> Flight {
         let state = Mutex::new(Moving { progress, waiters: Waiters::default() });
-        Flight { name, hash, aside: None, opened: Mutex::new(None), state }
+        Flight { name, hash, aside: None, opened: Mutex::new(None), stale: None, state }
     }
 
     /// The reading of a file of which nothing is known, or which is `opened` still.
@@ -206,6 +221,17 @@ impl Flight {
         Flight::new(entry.name().into(), entry.hash(), Progress::Filling(entry.clone(), file))
     }
 
+    /// The validation of a response.
+    pub(super) fn validating(stale: &Lease) -> Flight {
+        let flight = Flight::new(stale.name().into(), stale.hash(), Progress::Opening);
+        Flight { stale: Some(stale.clone()), ..flight }
+    }
+
+    /// The response that is being validated.
+    pub fn stale(&self) -> Option<&Lease> {
+        self.stale.as_ref()
+    }
+
     /// The file, if it was still open when the fill was begun.
     pub fn take_opened(&self) -> Option<Opened> {
         self.opened.lock().take()
@@ -218,7 +244,11 @@ impl Flight {
             Progress::Opening
             | Progress::Fetching(..)
             | Progress::Deferred(..)
+            | Progress::Arriving(_)
             | Progress::Ready(_)
+            | Progress::Validated(_)
+            | Progress::Stale(_)
+            | Progress::Passing(_)
             | Progress::Uncached(..)
             | Progress::Failed(_) => None,
         }
@@ -252,9 +282,15 @@ impl Flight {
         let mut state = self.state.lock();
         let news = match &state.progress {
             Progress::Opening => false,
-            Progress::Filling(entry, _) => seen.is_none_or(|seen| entry.filled() > seen),
+            Progress::Filling(entry, _) | Progress::Arriving(entry) => seen.is_none_or(|seen| entry.filled() > seen),
             Progress::Fetching(_, file) => seen.is_none_or(|seen| file.fetched().is_some_and(|to| to > seen)),
-            Progress::Deferred(..) | Progress::Ready(_) | Progress::Uncached(..) | Progress::Failed(_) => true,
+            Progress::Deferred(..)
+            | Progress::Ready(_)
+            | Progress::Validated(_)
+            | Progress::Stale(_)
+            | Progress::Passing(_)
+            | Progress::Uncached(..)
+            | Progress::Failed(_) => true,
         };
         if news {
             return Some(state.progress.clone());

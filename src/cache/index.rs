@@ -163,6 +163,16 @@ impl Index {
         }
     }
 
+    /// Puts the fill in the place of the entry that it validates; else what is there instead.
+    pub fn begin_validating(&self, entry: &Shared, fill: &Arc<Flight>) -> Result<(), Option<State>> {
+        let mut names = self.shard(entry.hash()).write();
+        if names.remove_entry(entry.hash(), |own| own.is(entry)).is_none() {
+            return Err(names.get(entry.hash(), entry.name()));
+        }
+        names.uncached.insert_unique(fill.hash(), Uncached::Filling(fill.clone()), Uncached::hash);
+        Ok(())
+    }
+
     /// Puts the open file in the place of its entry.
     pub fn keep(&self, entry: &Shared, kept: &Arc<Kept>) {
         let mut names = self.shard(entry.hash()).write();

@@ -10,6 +10,7 @@
 //! | filling   | index: `Filling`, memory reserved   | [`FillPermit::advance`] chunk by chunk; [`FillPermit::publish`]: to *cached*    |
 //! | deferred  | index: `Ready`, known to the policy | [`Cache::resume`]: read at last; an eviction: to *leaving*            |
 //! | cached    | index: `Ready`, known to the policy | an eviction or [`Cache::remove`]: to *leaving*                        |
+//! | validated | index: `Filling`, known to the policy | [`FillPermit::confirm`]: to *cached*; [`FillPermit::publish`]: *leaving* |
 //! | leaving   | only leases know it                 | the last lease: its memory goes back to the arena                     |
 //! | failed    | nowhere                             | [`FillPermit::fail`], from opening or filling                              |
 //!
@@ -25,11 +26,13 @@ pub mod permit;
 pub mod residency;
 pub mod stats;
 
-use crate::arena::{Arena, Usage};
+use crate::arena::{Allocation, Arena, Usage};
 use crate::limits;
+use crate::origin::remote::Passing;
+use crate::version::stored::Stored;
 use crate::wake::{Waiter, Wake};
 use entry::{Lease, Shared};
-use eviction::{Candidate, Eviction, Policy, Touch, Victim};
+use eviction::{Candidate, Eviction, Object, Policy, Touch, Victim};
 use flight::{Bypass, Failure, Flight, OpenFile, Progress};
 use index::{Begun, Index, State};
 use open_files::{Kept, Quota};
@@ -134,6 +137,17 @@ impl Cache {
         }
     }
 
+    /// A stale response is to be validated: by the caller, if nobody does it already. Others find its fill in its place.
+    pub fn validate(self: &Arc<Self>, stale: &Lease) -> Lookup {
+        let fill = Arc::new(Flight::validating(stale));
+        match self.index.begin_validating(stale.shared(), &fill) {
+            Ok(()) => Lookup::Lead(FillPermit::new(self, fill)),
+            Err(Some(State::Ready(entry))) => Lookup::Hit(Lease::new(entry)),
+            Err(Some(State::Filling(fill))) => Lookup::Join(fill),
+            Err(Some(State::Open(_)) | None) => self.find(stale.name()),
+        }
+    }
+
     /// A fill that no other request joins and that will not be cached.
     pub fn aside(self: &Arc<Self>, name: &[u8], bypass: Bypass) -> FillPermit {
         FillPermit::new(self, Arc::new(Flight::set_aside(name, self.index.hash(name), bypass)))
@@ -148,6 +162,29 @@ impl Cache {
             return Err(reason);
         }
         let size = file.described.version.size;
+        self.take_room(fill, size, 0, |allocation| Shared::new(fill, file, allocation, checked, now))
+    }
+
+    /// Memory is reserved for a response.
+    fn reserve_response(&self, fill: &Arc<Flight>, stored: Arc<Stored>, now: u64) -> Result<Lease, Bypass> {
+        if let Some(reason) = fill.aside() {
+            return Err(reason);
+        }
+        let (size, further) = (stored.size, stored.heap_bytes());
+        if further > limits::STORED_HEAD_BYTES {
+            return Err(Bypass::TooLarge);
+        }
+        self.take_room(fill, size, further, |allocation| Shared::of_response(fill, stored.clone(), allocation, now))
+    }
+
+    /// Memory for an object of `size` bytes of which `further` bytes are kept elsewhere; `entry` makes it the fill's.
+    fn take_room(
+        &self,
+        fill: &Flight,
+        size: u64,
+        further: usize,
+        entry: impl Fn(Allocation) -> Shared,
+    ) -> Result<Lease, Bypass> {
         let charged = self.arena.charged(size).ok_or(Bypass::TooLarge)?;
         let candidate = Candidate { key: fill.hash(), size, charged };
         self.keeper.lock().policy.miss(&candidate);
@@ -155,10 +192,8 @@ impl Cache {
         for _ in 0..limits::RESERVE_ATTEMPTS {
             let leaving = {
                 let mut keeper = self.keeper.lock();
-                let shortage = match self.arena.take(size, entry::books(fill.name())) {
-                    Ok(allocation) => {
-                        return Ok(Lease::new(Shared::new(fill, file, allocation, checked, now)));
-                    }
+                let shortage = match self.arena.take(size, entry::books(fill.name(), further)) {
+                    Ok(allocation) => return Ok(Lease::new(entry(allocation))),
                     Err(shortage) => shortage,
                 };
                 self.make_room(&mut keeper, &candidate, shortage)?
@@ -223,6 +258,42 @@ impl Cache {
         fill.advance(entry, filled)
     }
 
+    /// The origin says that what the fill validates is current, and that this is known of it now.
+    fn confirm(&self, fill: &Arc<Flight>, stored: Arc<Stored>) -> Vec<Waiter> {
+        let Some(entry) = fill.stale() else { return self.fail(fill, Failure::Remote(502)) };
+        entry.restore(stored);
+        self.put_back(fill);
+        fill.move_on(Progress::Validated(entry.clone()))
+    }
+
+    /// The origin fails, and what the fill was to validate is served all the same.
+    fn excuse(&self, fill: &Arc<Flight>) -> Vec<Waiter> {
+        let Some(entry) = fill.stale() else { return self.fail(fill, Failure::Remote(502)) };
+        self.put_back(fill);
+        fill.move_on(Progress::Stale(entry.clone()))
+    }
+
+    /// Puts what a fill was to validate in its place again, unless the policy has given it up meanwhile or the name was removed.
+    fn put_back(&self, fill: &Arc<Flight>) {
+        // Under the keeper's lock, so that the policy does not give it up meanwhile.
+        let _keeper = self.keeper.lock();
+        match fill.stale() {
+            Some(entry) if entry.shared().tag().is_held() => drop(self.index.replace(fill, entry.shared())),
+            Some(_) | None => self.index.remove_fill(fill),
+        }
+    }
+
+    /// The origin's answer is for whoever asked for it alone. Nothing is cached under the name now.
+    fn pass_on(&self, fill: &Arc<Flight>, passing: Arc<Passing>) -> Vec<Waiter> {
+        self.withdraw(fill);
+        fill.move_on(Progress::Passing(passing))
+    }
+
+    /// The body of a response is coming: those who wait can have what there is.
+    fn arrive(&self, fill: &Flight, entry: &Lease) -> Vec<Waiter> {
+        fill.move_on(Progress::Arriving(entry.clone()))
+    }
+
     /// The file is whole: it is cached from now on, unless its name was removed or the fill detached meanwhile.
     fn publish(&self, fill: &Arc<Flight>, entry: Lease) -> Vec<Waiter> {
         if !entry.was_admitted() {
@@ -240,11 +311,20 @@ impl Cache {
         }
         entry.set_admitted();
         keeper.policy.insert(entry.shared().clone());
+        if let Some(replaced) = fill.stale() {
+            keeper.forget(replaced.shared());
+        }
         true
     }
 
     /// Nobody finds what this fill reads any more.
     fn withdraw(&self, fill: &Arc<Flight>) {
+        if let Some(replaced) = fill.stale() {
+            let mut keeper = self.keeper.lock();
+            self.index.remove_fill(fill);
+            keeper.forget(replaced.shared());
+            return;
+        }
         self.index.remove_fill(fill);
         if let Some((entry, _)) = fill.reading().filter(|(entry, _)| entry.was_admitted()) {
             self.remove_entry(&entry, Departure::Invalidated);
@@ -264,7 +344,11 @@ impl Cache {
 
     /// The file cannot be had: those who wait are told why.
     fn fail(&self, fill: &Arc<Flight>, failure: Failure) -> Vec<Waiter> {
-        self.withdraw(fill);
+        match fill.stale() {
+            // What could not be validated is no worse than it was.
+            Some(_) => self.put_back(fill),
+            None => self.withdraw(fill),
+        }
         if let Some((entry, _)) = fill.reading() {
             entry.end_reading();
         }
@@ -281,7 +365,13 @@ impl Cache {
                 self.stats.left(why);
             }
             Some(State::Open(kept)) => drop(kept.take()),
-            Some(State::Filling(_)) | None => {}
+            Some(State::Filling(fill)) => {
+                if let Some(stale) = fill.stale() {
+                    keeper.forget(stale.shared());
+                    self.stats.left(why);
+                }
+            }
+            None => {}
         }
         drop(keeper);
     }
@@ -344,7 +434,7 @@ impl Cache {
 }
 
 impl Keeper {
-    /// The policy forgets an entry that left the index.
+    /// The policy forgets an entry that left the index, unless it has given it up itself.
     fn forget(&mut self, entry: &Shared) {
         if entry.was_admitted() {
             self.policy.remove(entry);

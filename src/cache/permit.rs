@@ -3,6 +3,8 @@
 use super::Cache;
 use super::entry::Lease;
 use super::flight::{Bypass, Failure, Flight, OpenFile};
+use crate::origin::remote::Passing;
+use crate::version::stored::Stored;
 use crate::wake::Waiter;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -84,6 +86,42 @@ impl FillPermit {
             }
             None => Err(self),
         }
+    }
+
+    /// Memory is reserved for a response, evicting what the policy gives up.
+    ///
+    /// # Errors
+    /// Why it is passed on uncached.
+    pub fn reserve_response(&self, stored: Arc<Stored>, now: u64) -> Result<Lease, Bypass> {
+        self.cache.reserve_response(&self.fill, stored, now)
+    }
+
+    /// The body of a response is coming into `entry`: those who wait can have what there is.
+    pub fn arrive(&self, entry: &Lease) -> Vec<Waiter> {
+        self.cache.arrive(&self.fill, entry)
+    }
+
+    /// Further bytes have come; beyond the entry's size there is no room for any.
+    pub fn append(&self, entry: &Lease, bytes: &[u8]) -> Vec<Waiter> {
+        self.cache.advance(&self.fill, entry, entry.append(bytes))
+    }
+
+    /// The origin says that what is [validated](Flight::stale) is current, and that this is known of it now.
+    pub fn confirm(mut self, stored: Arc<Stored>) -> Vec<Waiter> {
+        self.is_over = true;
+        self.cache.confirm(&self.fill, stored)
+    }
+
+    /// The origin fails, and what was to be validated is served all the same.
+    pub fn excuse(mut self) -> Vec<Waiter> {
+        self.is_over = true;
+        self.cache.excuse(&self.fill)
+    }
+
+    /// The origin's answer is for whoever asked for it alone.
+    pub fn pass_on(mut self, passing: Arc<Passing>) -> Vec<Waiter> {
+        self.is_over = true;
+        self.cache.pass_on(&self.fill, passing)
     }
 
     /// The file cannot be had: those who wait are told why.

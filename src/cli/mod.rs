@@ -11,6 +11,7 @@ pub mod list;
 pub mod output;
 pub mod put;
 pub mod remote;
+mod remote_origin;
 pub mod run;
 pub mod serve;
 pub mod shell;

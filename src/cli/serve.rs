@@ -7,6 +7,7 @@ use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
 
+use super::remote_origin::RemoteArgs;
 use crate::cache::eviction::Eviction;
 use crate::config::{AccessLog, AccessLogFormat, AccessLogTarget, LogLevel, ServeOptions, Transmit, WORKERS_MAX};
 use crate::http::host::{Authority, Kind};
@@ -24,9 +25,10 @@ const TICK: Duration = Duration::from_millis(1);
 /// The options of `forebay serve`, as typed.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
-    /// The directory to serve
-    #[arg(env = "FOREBAY_ROOT", default_value = ".")]
-    pub root: PathBuf,
+    /// What to serve: a directory, or the URL of an origin on another machine: http://host/prefix, https://host,
+    /// s3://bucket/prefix, gs://bucket, az://container
+    #[arg(env = "FOREBAY_ROOT", value_name = "ORIGIN", default_value = ".")]
+    pub origin: PathBuf,
 
     /// Where to listen: HOST:PORT or unix:/path; repeatable, or a list with commas
     #[arg(long, env = "FOREBAY_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8064", value_delimiter = ',')]
@@ -177,6 +179,9 @@ pub struct ServeArgs {
     /// What the server says about itself on standard error
     #[arg(long, env = "FOREBAY_LOG", value_name = "LEVEL", value_enum, default_value_t = LogLevel::Info)]
     pub log: LogLevel,
+
+    #[command(flatten)]
+    pub remote: RemoteArgs,
 }
 
 impl ServeArgs {
@@ -202,13 +207,14 @@ impl ServeArgs {
             Some(workers) => usize::from(workers),
             None => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(WORKERS_MAX)),
         };
+        let origin = self.remote.resolve(self.origin).map_err(|error| usage(&error))?;
         let format = self.access_log_format;
         let access_log = self.access_log.map(|path| {
             let target = if path.as_os_str() == "-" { AccessLogTarget::Stdout } else { AccessLogTarget::File(path) };
             AccessLog { target, format }
         });
         Ok(ServeOptions {
-            root: self.root,
+            origin,
             listen: self.listen,
             workers,
             arena_bytes: self.arena.0,

@@ -12,11 +12,15 @@
 //! 5. **Evaluate** conditions and ranges against the version that was found.
 //! 6. **Plan** ([`plan`]): head, range of the body, and where its bytes come from; or a [`Refusal`].
 //! 7. **Negotiate** ([`variants`]): a precompressed variant of the file is sent instead, if there is one and it is preferred.
+//!
+//! What stands on another machine goes its own way from step 2 on ([`remote`]): what is stored of it is fresh for as long as
+//! HTTP says, and checked by a conditional request of the fill.
 
 pub mod fallback;
 pub mod joined;
 pub mod plan;
 pub mod refusal;
+mod remote;
 pub mod revalidate;
 pub mod route;
 mod variants;
@@ -31,7 +35,9 @@ use crate::cache::{Cache, Lookup, count_hit};
 use crate::http::cache_status::{CacheStatus, Forward};
 use crate::http::conditional::Conditions;
 use crate::http::encoding::Preferred;
-use crate::http::request::Method;
+use crate::http::request::{Fields, Method};
+use crate::origin::remote::Passing;
+use crate::version::freshness::Wish;
 use crate::wake::Waiter;
 use fallback::Fallback;
 use plan::{Plan, Source};
@@ -54,6 +60,10 @@ pub struct Ask<'a> {
     pub preferred: Option<Preferred>,
     /// The origin of the page that asks, if the client says so.
     pub origin: Option<&'a [u8]>,
+    /// All fields of the request.
+    pub fields: Fields<'a>,
+    /// What the request says about the age of what it wants.
+    pub wish: Wish,
 }
 
 /// What a file is asked for as.
@@ -81,6 +91,8 @@ pub struct Terms<'a> {
     /// Whether to send an open file while it is being read into the arena, rather than what is in the arena already.
     /// `None`: this plane sends from the arena only.
     pub refers: Option<&'a Refers>,
+    /// The origin is on another machine.
+    pub is_remote: bool,
 }
 
 /// Whether an open file is sent itself while it is read into this entry.
@@ -98,6 +110,8 @@ pub struct Exchange {
     looked: Option<u64>,
     /// The original is found, and a variant of it is looked for.
     seeking: Option<Box<Seeking>>,
+    /// How far a request for what stands on another machine is.
+    remote: remote::State,
 }
 
 /// How often a name is looked up again because its entry left the cache before it could be used; then the file is read past
@@ -119,6 +133,7 @@ enum State {
 }
 
 /// What the plane does next.
+#[expect(clippy::large_enum_variant, reason = "most are plans, and none is kept; a hit allocates nothing")]
 pub enum Action {
     /// Come back when the waiter is woken.
     Wait,
@@ -134,6 +149,9 @@ pub enum Action {
     Refuse(Refusal),
     /// The name is a directory's, or there is no file that stands for the directory.
     Directory,
+    /// Have the control plane answer, which is able to pass bodies on as they come: with this answer of the origin, or by asking
+    /// the origin for this request alone.
+    PassOn(Option<Arc<Passing>>),
 }
 
 impl Default for Exchange {
@@ -145,6 +163,7 @@ impl Default for Exchange {
             fell_back: false,
             looked: None,
             seeking: None,
+            remote: remote::State::default(),
         }
     }
 }
@@ -162,6 +181,9 @@ impl Exchange {
 
     /// Goes on as far as possible. `waiter` is registered when the answer is [`Action::Wait`].
     pub fn advance(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, waiter: impl Fn() -> Waiter) -> Action {
+        if terms.is_remote {
+            return self.advance_remote(terms, ask, &waiter);
+        }
         if let Role::Index { .. } = ask.role {
             return match self.advance_with(terms, ask, &waiter) {
                 Action::Refuse(Refusal::NotFound { .. }) => Action::Directory,
@@ -327,7 +349,13 @@ impl Exchange {
             false => CacheStatus::Stored { forward },
         };
         let source = match progress {
-            Progress::Opening => unreachable!("a fill that is being opened is no news"),
+            Progress::Opening
+            | Progress::Arriving(_)
+            | Progress::Validated(_)
+            | Progress::Stale(_)
+            | Progress::Passing(_) => {
+                unreachable!("a fill that is being opened is no news, and a file is no response of a remote origin")
+            }
             // Who had the file read can have it from the page cache at once, while the arena is filled.
             Progress::Filling(lease, file)
                 if !collapsed && terms.refers.is_some_and(|refers| refers(&file, &lease)) =>

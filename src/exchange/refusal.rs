@@ -23,6 +23,10 @@ pub enum Refusal {
     RootAbsent,
     /// The origin failed with this errno.
     Origin { name: Box<[u8]>, errno: i32 },
+    /// The request wants only what is cached, and nothing is that it may have.
+    NotCached,
+    /// A remote origin gave no answer that could be passed on.
+    Remote { status: u16 },
 }
 
 /// Whether an error says that this machine has too little of something at present: descriptors, memory, or (ECANCELED, where io_uring can
@@ -63,6 +67,7 @@ impl Refusal {
             Failure::Changed => Refusal::Changed { name },
             Failure::RootAbsent => Refusal::RootAbsent,
             Failure::Io(errno) => Refusal::Origin { name, errno },
+            Failure::Remote(status) => Refusal::Remote { status },
         }
     }
 
@@ -73,7 +78,7 @@ impl Refusal {
             | Refusal::Forbidden { name }
             | Refusal::Changed { name }
             | Refusal::Origin { name, .. } => Some(name),
-            Refusal::Malformed(_) | Refusal::RootAbsent => None,
+            Refusal::Malformed(_) | Refusal::RootAbsent | Refusal::NotCached | Refusal::Remote { .. } => None,
         }
     }
 
@@ -95,6 +100,14 @@ impl Refusal {
                 Problem::new(503, words).with_field("Retry-After: 1")
             }
             Refusal::RootAbsent => Problem::new(503, RootAbsent.to_string()).with_field("Retry-After: 1"),
+            Refusal::NotCached => Problem::new(504, "nothing is cached that this request may have (only-if-cached)"),
+            Refusal::Remote { status: 503 } => {
+                Problem::new(503, "too many requests wait for the origin").with_field("Retry-After: 1")
+            }
+            Refusal::Remote { status: 504 } => Problem::new(504, "the origin has not answered in time"),
+            Refusal::Remote { status } => {
+                Problem::new(*status, "the origin cannot be reached, or its answer is broken")
+            }
             Refusal::Origin { name, errno } if is_passing(*errno) => {
                 let cause = io::Error::from_raw_os_error(*errno);
                 let words = format!("the file cannot be read at present: {}: {cause}", text::escape(name));

@@ -75,7 +75,7 @@ pub fn conclude(
         Err(error) => match Failure::of(&error) {
             Failure::NotFound => Checked::Gone,
             Failure::Forbidden | Failure::IsDirectory => Checked::Denied,
-            Failure::Changed | Failure::Io(_) => Checked::Failed,
+            Failure::Changed | Failure::Io(_) | Failure::Remote(_) => Checked::Failed,
             // The file may be what it was when the root is back.
             Failure::RootAbsent => Checked::RootAbsent,
         },

@@ -5,8 +5,9 @@ use super::joined::Joined;
 use super::refusal::Refusal;
 use crate::http::accept::Accept;
 use crate::http::cache_status::Forward;
-use crate::http::target::Target;
+use crate::http::target::{Target, origin_form};
 use crate::origin::Policy;
+use std::borrow::Cow;
 
 /// Step 1 of a read: the normalised target, or why there is nothing under it for anybody.
 ///
@@ -39,6 +40,25 @@ impl Indexes<'_> {
         let name = if directory.is_empty() { Joined::new(&[name]) } else { Joined::new(&[directory, b"/", name]) };
         Some((name, Role::Index { or_listing }))
     }
+}
+
+/// Step 1 of a read of a remote origin: what is asked for is known by its target as it was sent, query and all.
+///
+/// # Errors
+/// [`Refusal::Malformed`] for what names nothing, or would lead out of the origin's prefix.
+pub fn read_remote(raw: &[u8]) -> Result<Remote<'_>, Refusal> {
+    match Target::parse(raw).map_err(Refusal::Malformed)? {
+        Target::Reserved(page) => Ok(Remote::Reserved(page)),
+        Target::File(_) | Target::Directory(_) => origin_form(raw).map(Remote::Stored).map_err(Refusal::Malformed),
+    }
+}
+
+/// What a request to a server with a remote origin asks for.
+pub enum Remote<'a> {
+    /// What the origin has under this path and query.
+    Stored(&'a [u8]),
+    /// One of the server's own pages.
+    Reserved(Cow<'a, [u8]>),
 }
 
 #[cfg(test)]

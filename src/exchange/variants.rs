@@ -5,7 +5,7 @@
 //! compared with the origin again, so variants appear with the original's checks, and change and go with their own.
 
 use super::joined::Joined;
-use super::plan::{Plan, Source};
+use super::plan::{Plan, Shown, Source};
 use super::{Action, Ask, Exchange, Terms};
 use crate::cache::entry::Lease;
 use crate::http::conditional::Conditions;
@@ -119,14 +119,18 @@ fn asks_for_parts(conditions: &Conditions<'_>) -> bool {
 impl Plan {
     /// Whether this is a file that can stand for the other one: not made before it, and told from it by its entity tag.
     fn is_variant_of(&self, original: &Plan) -> bool {
-        let (own, other) = (self.representation(), original.representation());
-        own.version.mtime_ns >= other.version.mtime_ns && *own.etag() != *other.etag()
+        match (self.file(), original.file()) {
+            (Some(own), Some(other)) => own.version.mtime_ns >= other.version.mtime_ns && *own.etag() != *other.etag(),
+            _ => false,
+        }
     }
 
     /// This response, as one about the original in a coding.
     fn in_coding(mut self, coding: Coding, original: &Plan) -> Plan {
         self.negotiated = Negotiated { coding: Some(coding), ..original.negotiated };
-        self.described = Some(self.representation().encoding(original.representation()));
+        if let (Some(own), Some(other)) = (self.file(), original.file()) {
+            self.described = Shown::Coded(own.encoding(other));
+        }
         self
     }
 }
@@ -136,7 +140,7 @@ impl Source {
     fn lease(&self) -> Option<&Lease> {
         match self {
             Source::Arena { lease, .. } | Source::File { fill: Some((lease, _)), .. } => Some(lease),
-            Source::File { fill: None, .. } => None,
+            Source::File { fill: None, .. } | Source::Passing(_) => None,
         }
     }
 }

@@ -1,6 +1,9 @@
 //! The Cache-Status field (RFC 9211): the server's own word on how a response came about. One vocabulary for the header,
 //! the metrics and the access log.
 
+use crate::text::write_number;
+use std::borrow::Cow;
+
 /// How a file's bytes were had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheStatus {
@@ -8,6 +11,10 @@ pub enum CacheStatus {
     Hit,
     /// From the cache, after it was compared with the origin.
     HitRevalidated,
+    /// From the cache, after a remote origin said that it is current.
+    Validated,
+    /// From the cache, though it is stale: the origin fails.
+    HitStale,
     /// Read from the origin and stored.
     Stored { forward: Forward },
     /// Waited for a read of the same file that another request had begun.
@@ -21,8 +28,16 @@ pub enum CacheStatus {
 pub enum Forward {
     /// Nothing was cached under this name.
     UriMiss,
-    /// What was cached no longer is what the disk holds.
+    /// What was cached no longer is what the origin has, or was too old to know.
     Stale,
+    /// What is cached under this name answers other requests.
+    VaryMiss,
+    /// The request asked for what the origin has.
+    Request,
+    /// The method is none that is answered from the cache.
+    Method,
+    /// What is had under this name is never stored.
+    Bypass,
 }
 
 /// Why a response was not stored.
@@ -40,6 +55,8 @@ pub enum Reason {
     HeadOnly,
     /// There is no such file.
     NotFound,
+    /// The request or the origin wants it for one request alone.
+    Private,
 }
 
 impl Reason {
@@ -51,37 +68,73 @@ impl Reason {
             Reason::Changed => "changed",
             Reason::HeadOnly => "head-only",
             Reason::NotFound => "not-found",
+            Reason::Private => "private",
         }
     }
 }
 
-impl CacheStatus {
-    /// The field's value.
+impl Forward {
     pub fn as_str(self) -> &'static str {
-        use {CacheStatus::*, Forward::*};
         match self {
-            Hit | HitRevalidated => "forebay; hit",
-            Stored { forward: UriMiss } => "forebay; fwd=uri-miss; stored",
-            Stored { forward: Stale } => "forebay; fwd=stale; stored",
-            Collapsed { forward: UriMiss } => "forebay; fwd=uri-miss; collapsed",
-            Collapsed { forward: Stale } => "forebay; fwd=stale; collapsed",
-            Uncached { forward: UriMiss, reason } => match reason {
-                Reason::TooLarge => "forebay; fwd=uri-miss; detail=too-large",
-                Reason::NoRoom => "forebay; fwd=uri-miss; detail=no-room",
-                Reason::NotAdmitted => "forebay; fwd=uri-miss; detail=not-admitted",
-                Reason::Changed => "forebay; fwd=uri-miss; detail=changed",
-                Reason::HeadOnly => "forebay; fwd=uri-miss; detail=head-only",
-                Reason::NotFound => "forebay; fwd=uri-miss; detail=not-found",
-            },
-            Uncached { forward: Stale, reason } => match reason {
-                Reason::TooLarge => "forebay; fwd=stale; detail=too-large",
-                Reason::NoRoom => "forebay; fwd=stale; detail=no-room",
-                Reason::NotAdmitted => "forebay; fwd=stale; detail=not-admitted",
-                Reason::Changed => "forebay; fwd=stale; detail=changed",
-                Reason::HeadOnly => "forebay; fwd=stale; detail=head-only",
-                Reason::NotFound => "forebay; fwd=stale; detail=not-found",
-            },
+            Forward::UriMiss => "uri-miss",
+            Forward::Stale => "stale",
+            Forward::VaryMiss => "vary-miss",
+            Forward::Request => "request",
+            Forward::Method => "method",
+            Forward::Bypass => "bypass",
         }
+    }
+}
+
+/// What is said of a response of a remote origin beyond how it came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Further {
+    /// For how many seconds it is fresh; negative, for how many it has been stale.
+    pub ttl: Option<i64>,
+    /// The status of the origin's answer.
+    pub origin_status: Option<u16>,
+}
+
+impl CacheStatus {
+    /// Appends the field's value.
+    pub fn write(self, further: Further, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"forebay; ");
+        let (how, forward, then) = match self {
+            CacheStatus::Hit | CacheStatus::HitRevalidated | CacheStatus::HitStale => ("hit", None, ""),
+            CacheStatus::Validated => ("fwd=", Some(Forward::Stale), ""),
+            CacheStatus::Stored { forward } => ("fwd=", Some(forward), "; stored"),
+            CacheStatus::Collapsed { forward } => ("fwd=", Some(forward), "; collapsed"),
+            CacheStatus::Uncached { forward, .. } => ("fwd=", Some(forward), ""),
+        };
+        out.extend_from_slice(how.as_bytes());
+        out.extend_from_slice(forward.map_or("", Forward::as_str).as_bytes());
+        if let Some(status) = further.origin_status.filter(|_| forward.is_some()) {
+            out.extend_from_slice(b"; fwd-status=");
+            write_number(out, u64::from(status));
+        }
+        out.extend_from_slice(then.as_bytes());
+        if let Some(ttl) = further.ttl {
+            out.extend_from_slice(if ttl < 0 { b"; ttl=-" } else { b"; ttl=" });
+            write_number(out, ttl.unsigned_abs());
+        }
+        match self {
+            CacheStatus::Uncached { reason, .. } => {
+                out.extend_from_slice(b"; detail=");
+                out.extend_from_slice(reason.as_str().as_bytes());
+            }
+            CacheStatus::HitStale => out.extend_from_slice(b"; detail=origin-failed"),
+            _ => {}
+        }
+    }
+
+    /// The field's value, where nothing further is known.
+    pub fn text(self) -> Cow<'static, str> {
+        if self == CacheStatus::Hit {
+            return Cow::Borrowed("forebay; hit");
+        }
+        let mut text = Vec::new();
+        self.write(Further::default(), &mut text);
+        Cow::Owned(String::from_utf8_lossy(&text).into_owned())
     }
 }
 
@@ -95,7 +148,7 @@ mod tests {
             [Reason::TooLarge, Reason::NoRoom, Reason::NotAdmitted, Reason::Changed, Reason::HeadOnly, Reason::NotFound]
         {
             for forward in [Forward::UriMiss, Forward::Stale] {
-                let text = CacheStatus::Uncached { forward, reason }.as_str();
+                let text = CacheStatus::Uncached { forward, reason }.text();
                 assert!(text.ends_with(&format!("; detail={}", reason.as_str())), "{text}");
             }
         }

@@ -35,7 +35,7 @@ pub enum Verdict {
 
 impl Conditions<'_> {
     /// Evaluates the conditions of a GET or HEAD in the order of RFC 9110, 13.2.2.
-    pub fn evaluate(&self, current: &Representation) -> Verdict {
+    pub fn evaluate(&self, current: Representation<'_>) -> Verdict {
         let unconditional = self.range.is_none()
             && self.if_none_match.is_none()
             && self.if_modified_since.is_none()
@@ -48,8 +48,8 @@ impl Conditions<'_> {
             return Verdict::Failed;
         }
         let not_modified = match (self.if_none_match, self.if_modified_since) {
-            (Some(tags), _) => any_tag(tags, &current.etag(), Comparison::Weak),
-            (None, Some(date)) => seconds(date).is_some_and(|since| current.modified_seconds() <= since),
+            (Some(tags), _) => holds(tags, current, Comparison::Weak),
+            (None, Some(date)) => modified(current, date).is_some_and(|(modified, since)| modified <= since),
             (None, None) => false,
         };
         if not_modified {
@@ -57,7 +57,7 @@ impl Conditions<'_> {
         }
         match self.range.filter(|_| self.range_applies(current)) {
             None => Verdict::Whole,
-            Some(value) => match range::select(value, current.version.size) {
+            Some(value) => match range::select(value, current.size()) {
                 Selection::Whole => Verdict::Whole,
                 Selection::Part { from, to } => Verdict::Part { from, to },
                 Selection::Parts(ranges) => Verdict::Parts(ranges),
@@ -79,23 +79,33 @@ impl Conditions<'_> {
         matches && !self.if_none_match.is_some_and(|tags| names(tags, Comparison::Weak))
     }
 
-    fn precondition_fails(&self, current: &Representation) -> bool {
+    fn precondition_fails(&self, current: Representation<'_>) -> bool {
         match (self.if_match, self.if_unmodified_since) {
-            (Some(tags), _) => !any_tag(tags, &current.etag(), Comparison::Strong),
-            (None, Some(date)) => seconds(date).is_some_and(|since| current.modified_seconds() > since),
+            (Some(tags), _) => !holds(tags, current, Comparison::Strong),
+            (None, Some(date)) => modified(current, date).is_some_and(|(modified, since)| modified > since),
             (None, None) => false,
         }
     }
 
     /// RFC 9110, 13.1.5: an entity tag must match strongly; a date must be the very date of Last-Modified.
-    fn range_applies(&self, current: &Representation) -> bool {
+    fn range_applies(&self, current: Representation<'_>) -> bool {
         match self.if_range.map(<[u8]>::trim_ascii) {
             None => true,
-            Some(value) if value.starts_with(b"\"") => *value == *current.etag(),
+            Some(value) if value.starts_with(b"\"") => current.etag().is_some_and(|etag| *value == *etag),
             Some(value) if value.starts_with(b"W/") => false,
-            Some(value) => seconds(value) == Some(current.modified_seconds()),
+            Some(value) => modified(current, value).is_some_and(|(modified, said)| modified == said),
         }
     }
+}
+
+/// Whether a list of entity tags (or `*`) holds that of what is there.
+fn holds(list: &[u8], current: Representation<'_>, comparison: Comparison) -> bool {
+    current.etag().map_or(list.trim_ascii() == b"*", |etag| names(list, &etag, comparison))
+}
+
+/// When what is there was modified, and the time that is compared with it; `None`: one of them is not known.
+fn modified(current: Representation<'_>, date: &[u8]) -> Option<(i64, i64)> {
+    Some((current.modified_seconds()?, seconds(date)?))
 }
 
 /// How entity tags are compared (RFC 9110, 8.8.3.2).
@@ -108,7 +118,9 @@ pub enum Comparison {
 /// Whether a list of entity tags (or `*`) names `etag`, which may be weak where it comes from another server.
 pub fn names(list: &[u8], etag: &[u8], comparison: Comparison) -> bool {
     match etag.strip_prefix(b"W/") {
-        Some(opaque) => comparison == Comparison::Weak && any_tag(list, opaque, comparison),
+        Some(opaque) => {
+            list.trim_ascii() == b"*" || comparison == Comparison::Weak && any_tag(list, opaque, comparison)
+        }
         None => any_tag(list, etag, comparison),
     }
 }
@@ -142,12 +154,13 @@ pub fn seconds(date: &[u8]) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::version::Described;
 
-    fn current() -> Representation {
+    fn current() -> Described {
         crate::http::representation::tests::sample(10, 784_111_777)
     }
 
-    fn tag(representation: &Representation) -> String {
+    fn tag(representation: &Described) -> String {
         String::from_utf8(representation.etag().to_vec()).unwrap()
     }
 
@@ -172,7 +185,7 @@ mod tests {
                 if_modified_since: Some(LATER),
                 ..Conditions::default()
             };
-            assert_eq!(conditions.evaluate(&current), expected, "{value}");
+            assert_eq!(conditions.evaluate(Representation::File(&current)), expected, "{value}");
         }
     }
 
@@ -186,11 +199,11 @@ mod tests {
             (b"yesterday".as_slice(), Verdict::Whole),
         ] {
             let conditions = Conditions { if_modified_since: Some(date), ..Conditions::default() };
-            assert_eq!(conditions.evaluate(&current), expected);
+            assert_eq!(conditions.evaluate(Representation::File(&current)), expected);
         }
         for (date, expected) in [(DATE, Verdict::Whole), (EARLIER, Verdict::Failed)] {
             let conditions = Conditions { if_unmodified_since: Some(date), ..Conditions::default() };
-            assert_eq!(conditions.evaluate(&current), expected);
+            assert_eq!(conditions.evaluate(Representation::File(&current)), expected);
         }
     }
 
@@ -202,7 +215,7 @@ mod tests {
             [(own.clone(), Verdict::Whole), (format!("W/{own}"), Verdict::Failed), ("\"x\"".into(), Verdict::Failed)]
         {
             let conditions = Conditions { if_match: Some(value.as_bytes()), ..Conditions::default() };
-            assert_eq!(conditions.evaluate(&current), expected);
+            assert_eq!(conditions.evaluate(Representation::File(&current)), expected);
         }
     }
 
@@ -249,9 +262,9 @@ mod tests {
             (format!("W/{own}").as_bytes(), Verdict::Whole),
         ] {
             let conditions = Conditions { range: Some(b"bytes=0-4"), if_range: Some(value), ..Conditions::default() };
-            assert_eq!(conditions.evaluate(&current), expected);
+            assert_eq!(conditions.evaluate(Representation::File(&current)), expected);
         }
         let conditions = Conditions { range: Some(b"bytes=10-"), ..Conditions::default() };
-        assert_eq!(conditions.evaluate(&current), Verdict::Unsatisfiable);
+        assert_eq!(conditions.evaluate(Representation::File(&current)), Verdict::Unsatisfiable);
     }
 }

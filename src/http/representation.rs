@@ -1,12 +1,115 @@
-//! The representation of a file: its version, and the header fields that describe it.
+//! What a response says of what it sends: the version of a file, or a response that a remote origin gave.
 
 use super::date;
+use crate::text::write_number;
+use crate::version::stored::Stored;
 use crate::version::{Described, Etag, Label, Version};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What every response about one version of one file says. Written anew for each, which costs less than keeping the text.
-pub type Representation = Described;
+/// What every response about one version says. Written anew for each, which costs less than keeping the text.
+#[derive(Debug, Clone, Copy)]
+pub enum Representation<'a> {
+    /// A file of the directory that is served.
+    File(&'a Described),
+    /// A response of a remote origin, which is so many seconds old.
+    Response { stored: &'a Stored, age: u64 },
+}
+
+/// An entity tag, without allocating.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tag<'a> {
+    /// A file's, which is strong.
+    Own(Etag),
+    /// One that a remote origin gave.
+    Origins(&'a [u8]),
+}
+
+impl std::ops::Deref for Tag<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Tag::Own(etag) => etag,
+            Tag::Origins(etag) => etag,
+        }
+    }
+}
+
+impl<'a> Representation<'a> {
+    /// Bytes of the body.
+    pub fn size(self) -> u64 {
+        match self {
+            Representation::File(described) => described.version.size,
+            Representation::Response { stored, .. } => stored.size,
+        }
+    }
+
+    /// The entity tag, with its quotes; strong, unless it begins with `W/`.
+    pub fn etag(self) -> Option<Tag<'a>> {
+        match self {
+            Representation::File(described) => Some(Tag::Own(described.etag())),
+            Representation::Response { stored, .. } => stored.etag.as_deref().map(Tag::Origins),
+        }
+    }
+
+    /// What Last-Modified says, in seconds since 1970.
+    pub fn modified_seconds(self) -> Option<i64> {
+        match self {
+            Representation::File(described) => Some(described.modified_seconds()),
+            Representation::Response { stored, .. } => stored.modified,
+        }
+    }
+
+    /// The media type, with its character set.
+    pub fn content_type(self) -> Option<&'a str> {
+        match self {
+            Representation::File(described) => Some(described.content_type()),
+            Representation::Response { stored, .. } => stored.content_type.as_deref(),
+        }
+    }
+
+    /// The status of a response with all of it.
+    pub fn status(self) -> u16 {
+        match self {
+            Representation::File(_) => 200,
+            Representation::Response { stored, .. } => stored.status,
+        }
+    }
+
+    /// Whether a response says itself when it was made.
+    pub fn has_date(self) -> bool {
+        matches!(self, Representation::Response { .. })
+    }
+
+    /// Appends the fields that describe this version, each line with its CRLF.
+    pub fn write_fields(self, out: &mut Vec<u8>) {
+        match self {
+            Representation::File(described) => described.write_fields(out),
+            Representation::Response { stored, age } => {
+                out.extend_from_slice(&stored.fields);
+                out.extend_from_slice(b"Age: ");
+                write_number(out, age);
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+    }
+
+    /// Appends the fields that describe its body, likewise.
+    pub fn write_content_fields(self, out: &mut Vec<u8>) {
+        match self {
+            Representation::File(described) => described.write_content_fields(out),
+            Representation::Response { stored, .. } => {
+                if let Some(media) = &stored.content_type {
+                    out.extend_from_slice(b"Content-Type: ");
+                    out.extend_from_slice(media.as_bytes());
+                    out.extend_from_slice(b"\r\n");
+                }
+                out.extend_from_slice(&stored.content_fields);
+            }
+        }
+    }
+}
 
 impl Described {
     /// The representation of a file in this version.
@@ -77,7 +180,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// A representation for other modules' tests.
-    pub(crate) fn sample(size: u64, modified_seconds: i64) -> Representation {
+    pub(crate) fn sample(size: u64, modified_seconds: i64) -> Described {
         let mtime_ns = modified_seconds * 1_000_000_000 + 5;
         let version = Version { dev: 1, ino: 2, size, mtime_ns, ctime_ns: mtime_ns, links: 1 };
         let label = Label {
@@ -86,7 +189,7 @@ pub(crate) mod tests {
             content_fields: "Content-Language: en\r\n".into(),
             origins: Vec::new(),
         };
-        Representation::new(version, label.into())
+        Described::new(version, label.into())
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use super::conditional::Conditions;
 use super::framing::{Framing, Unframed};
 use super::host;
+use hyper::HeaderMap;
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
 /// The most header fields that any setting allows.
@@ -27,11 +29,17 @@ pub struct Request<'a> {
     pub origin: Option<&'a [u8]>,
     pub accept: Option<&'a [u8]>,
     pub accept_encoding: Option<&'a [u8]>,
+    /// What the request says of caches on its way.
+    pub cache_control: Option<&'a [u8]>,
+    /// The same in HTTP/1.0's words.
+    pub pragma: Option<&'a [u8]>,
     /// For the access log.
     pub referer: Option<&'a [u8]>,
     pub user_agent: Option<&'a [u8]>,
     /// Bytes of the head, its blank line included.
     pub len: usize,
+    /// The head itself.
+    pub head: &'a [u8],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +48,50 @@ pub enum Method {
     Head,
     /// Anything else: the control plane's.
     Other,
+}
+
+/// The fields of a request, wherever they are kept.
+#[derive(Debug, Clone, Copy)]
+pub enum Fields<'a> {
+    /// In its head, as received.
+    Head(&'a [u8]),
+    /// Taken apart.
+    Map(&'a HeaderMap),
+}
+
+impl<'a> Fields<'a> {
+    /// The value of a field, its lines joined by commas (RFC 9110, 5.3). The name is in lower case.
+    pub fn get(self, name: &str) -> Option<Cow<'a, [u8]>> {
+        let mut joined: Option<Cow<'a, [u8]>> = None;
+        self.for_each(|field, value| {
+            if !field.eq_ignore_ascii_case(name) {
+                return;
+            }
+            match &mut joined {
+                None => joined = Some(Cow::Borrowed(value)),
+                Some(before) => {
+                    let before = before.to_mut();
+                    before.extend_from_slice(b", ");
+                    before.extend_from_slice(value);
+                }
+            }
+        });
+        joined
+    }
+
+    /// Calls `each` for every line: its name, as written, and its value.
+    pub fn for_each(self, mut each: impl FnMut(&str, &'a [u8])) {
+        match self {
+            Fields::Map(map) => map.iter().for_each(|(name, value)| each(name.as_str(), value.as_bytes())),
+            Fields::Head(head) => {
+                let mut fields = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+                let mut request = httparse::Request::new(&mut []);
+                if request.parse_with_uninit_headers(head, &mut fields).is_ok() {
+                    request.headers.iter().for_each(|field| each(field.name, field.value));
+                }
+            }
+        }
+    }
 }
 
 /// What the bytes received so far are.
@@ -124,9 +176,12 @@ pub fn parse(bytes: &[u8], limits: HeadLimits) -> Parsed<'_> {
         origin: None,
         accept: None,
         accept_encoding: None,
+        cache_control: None,
+        pragma: None,
         referer: None,
         user_agent: None,
         len,
+        head: &bytes[..len],
     };
     for field in request.headers.iter() {
         if let Err(why) = head.note(field.name, field.value) {
@@ -153,6 +208,7 @@ impl<'a> Request<'a> {
         match name.len() {
             4 if is("host") && (!host::is_valid(value) || set(&mut self.host, value)) => return Err(BadRequest::Host),
             // Several ranges are put together there.
+            6 if is("pragma") => self.pragma = Some(value),
             5 if is("range") => self.wants_control_plane |= set(&mut conditions.range, value) || value.contains(&b','),
             6 if is("accept") => self.wants_control_plane |= set(&mut self.accept, value),
             6 if is("origin") => self.wants_control_plane |= set(&mut self.origin, value),
@@ -172,6 +228,7 @@ impl<'a> Request<'a> {
                 }
             }
             13 if is("if-none-match") => self.wants_control_plane |= set(&mut conditions.if_none_match, value),
+            13 if is("cache-control") => self.wants_control_plane |= set(&mut self.cache_control, value),
             13 if is("authorization") && set(&mut self.authorization, value) => return Err(BadRequest::Authorization),
             // Whether it may be one is the control plane's to say.
             14 if is("service-worker") => self.wants_control_plane = true,

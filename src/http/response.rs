@@ -1,10 +1,11 @@
 //! Response heads, appended to a buffer that may already hold others.
 
-use super::cache_status::CacheStatus;
+use super::cache_status::{CacheStatus, Further};
 use super::date::Date;
 use super::encoding::Negotiated;
 use super::representation::Representation;
 use super::request::BadRequest;
+use crate::text::write_number;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,81 +58,96 @@ impl Content {
     }
 }
 
-/// Appends the head of a response about a file.
-pub fn write_file_head(
-    out: &mut Vec<u8>,
-    content: Content,
-    representation: &Representation,
-    negotiated: Negotiated,
-    status: CacheStatus,
-    date: &Date,
-    persistence: Persistence,
-) {
-    out.extend_from_slice(match content {
-        Content::Whole => b"HTTP/1.1 200 OK\r\n".as_slice(),
-        Content::Part { .. } | Content::Parts { .. } => b"HTTP/1.1 206 Partial Content\r\n",
-        Content::NotModified => b"HTTP/1.1 304 Not Modified\r\n",
-        Content::Unsatisfiable => b"HTTP/1.1 416 Range Not Satisfiable\r\n",
-        Content::Failed => b"HTTP/1.1 412 Precondition Failed\r\n",
-    });
-    write_file_fields(out, content, representation, negotiated, status);
-    out.extend_from_slice(b"Date: ");
-    out.extend_from_slice(date.text());
-    out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(persistence.field());
-    out.extend_from_slice(b"\r\n");
+/// The head of a response about a file, or one that a remote origin gave.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    pub content: Content,
+    pub representation: Representation<'a>,
+    pub negotiated: Negotiated,
+    pub cache_status: CacheStatus,
+    pub further: Further,
 }
 
-/// Appends the fields that say what a response about a file is, each line with its CRLF.
-pub fn write_file_fields(
-    out: &mut Vec<u8>,
-    content: Content,
-    representation: &Representation,
-    negotiated: Negotiated,
-    status: CacheStatus,
-) {
-    let size = representation.version.size;
-    match content {
-        Content::Whole => {
+impl Head<'_> {
+    /// The response's status.
+    pub fn status(&self) -> u16 {
+        match self.content {
+            Content::Whole => self.representation.status(),
+            content => content.status(),
+        }
+    }
+
+    /// Appends all of it. A response that does not say itself when it was made gets `date`.
+    pub fn write(&self, out: &mut Vec<u8>, date: &Date, persistence: Persistence) {
+        match self.status() {
+            200 => out.extend_from_slice(b"HTTP/1.1 200 OK\r\n"),
+            206 => out.extend_from_slice(b"HTTP/1.1 206 Partial Content\r\n"),
+            304 => out.extend_from_slice(b"HTTP/1.1 304 Not Modified\r\n"),
+            status => {
+                out.extend_from_slice(b"HTTP/1.1 ");
+                write_number(out, u64::from(status));
+                out.push(b' ');
+                out.extend_from_slice(reason_phrase(status).as_bytes());
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+        self.write_fields(out);
+        if !self.representation.has_date() {
+            out.extend_from_slice(b"Date: ");
+            out.extend_from_slice(date.text());
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(persistence.field());
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Appends the fields that say what the response is, each line with its CRLF.
+    pub fn write_fields(&self, out: &mut Vec<u8>) {
+        let length = |out: &mut Vec<u8>, bytes: u64| {
             out.extend_from_slice(b"Content-Length: ");
-            write_number(out, size);
+            write_number(out, bytes);
             out.extend_from_slice(b"\r\n");
+        };
+        let size = self.representation.size();
+        match self.content {
+            Content::Whole if has_no_body(self.status()) => {}
+            Content::Whole => length(out, size),
+            Content::Part { from, to } => {
+                out.extend_from_slice(b"Content-Range: bytes ");
+                write_number(out, from);
+                out.push(b'-');
+                write_number(out, to - 1);
+                out.push(b'/');
+                write_number(out, size);
+                out.extend_from_slice(b"\r\n");
+                length(out, to - from);
+            }
+            Content::Parts { length: bytes } => length(out, bytes),
+            Content::NotModified => {}
+            Content::Unsatisfiable => {
+                out.extend_from_slice(b"Content-Range: bytes */");
+                write_number(out, size);
+                out.extend_from_slice(b"\r\nContent-Length: 0\r\n");
+            }
+            Content::Failed => out.extend_from_slice(b"Content-Length: 0\r\n"),
         }
-        Content::Part { from, to } => {
-            out.extend_from_slice(b"Content-Range: bytes ");
-            write_number(out, from);
-            out.push(b'-');
-            write_number(out, to - 1);
-            out.push(b'/');
-            write_number(out, size);
-            out.extend_from_slice(b"\r\nContent-Length: ");
-            write_number(out, to - from);
-            out.extend_from_slice(b"\r\n");
+        self.representation.write_fields(out);
+        if let (Some(origin), Representation::File(described)) = (self.negotiated.origin, self.representation) {
+            described.write_origin(out, origin);
         }
-        Content::Parts { length } => {
-            out.extend_from_slice(b"Content-Length: ");
-            write_number(out, length);
-            out.extend_from_slice(b"\r\n");
+        if matches!(self.content, Content::Whole | Content::Part { .. }) {
+            self.representation.write_content_fields(out);
         }
-        Content::NotModified => {}
-        Content::Unsatisfiable => {
-            out.extend_from_slice(b"Content-Range: bytes */");
-            write_number(out, size);
-            out.extend_from_slice(b"\r\nContent-Length: 0\r\n");
-        }
-        Content::Failed => out.extend_from_slice(b"Content-Length: 0\r\n"),
+        self.negotiated.write_fields(out);
+        out.extend_from_slice(b"Cache-Status: ");
+        self.cache_status.write(self.further, out);
+        out.extend_from_slice(b"\r\n");
     }
-    representation.write_fields(out);
-    if let Some(origin) = negotiated.origin {
-        representation.write_origin(out, origin);
-    }
-    if matches!(content, Content::Whole | Content::Part { .. }) {
-        representation.write_content_fields(out);
-    }
-    negotiated.write_fields(out);
-    out.extend_from_slice(b"Cache-Status: ");
-    out.extend_from_slice(status.as_str().as_bytes());
-    out.extend_from_slice(b"\r\n");
+}
+
+/// Whether responses with this status never have a body, nor say how long it would be.
+pub fn has_no_body(status: u16) -> bool {
+    matches!(status, 100..=199 | 204 | 304)
 }
 
 /// An answer that is not about a file's content: a status, and one line of text that says what was wrong.
@@ -212,7 +228,7 @@ impl Problem {
             out.extend_from_slice(field.as_bytes());
         }
         if let Some(status) = self.cache_status {
-            out.extend_from_slice(format!("Cache-Status: {}\r\n", status.as_str()).as_bytes());
+            out.extend_from_slice(format!("Cache-Status: {}\r\n", status.text()).as_bytes());
         }
         out.extend_from_slice(b"Date: ");
         out.extend_from_slice(date.text());
@@ -232,41 +248,8 @@ impl Problem {
 
 /// The reason phrases of the statuses that are sent (RFC 9110, 15).
 fn reason_phrase(status: u16) -> &'static str {
-    match status {
-        301 => "Moved Permanently",
-        302 => "Found",
-        303 => "See Other",
-        307 => "Temporary Redirect",
-        308 => "Permanent Redirect",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        414 => "URI Too Long",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        _ => "Error",
-    }
-}
-
-/// Appends a number in decimal.
-fn write_number(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
+    let known = hyper::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    known.unwrap_or("Unknown")
 }
 
 #[cfg(test)]
@@ -277,16 +260,15 @@ mod tests {
 
     fn text(content: Content) -> String {
         let mut out = Vec::new();
-        let status = CacheStatus::Hit;
-        write_file_head(
-            &mut out,
+        let described = sample(12345, 784_111_777);
+        let head = Head {
             content,
-            &sample(12345, 784_111_777),
-            Negotiated::default(),
-            status,
-            &Date::now(),
-            Persistence::KeepAlive,
-        );
+            representation: Representation::File(&described),
+            negotiated: Negotiated::default(),
+            cache_status: CacheStatus::Hit,
+            further: Further::default(),
+        };
+        head.write(&mut out, &Date::now(), Persistence::KeepAlive);
         String::from_utf8(out).unwrap()
     }
 

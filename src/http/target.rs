@@ -70,25 +70,39 @@ impl<'a> Target<'a> {
     }
 }
 
+/// A request target as a remote origin is asked for it: path and query as they were sent, without scheme, authority and
+/// fragment.
+///
+/// # Errors
+/// [`Malformed::Form`].
+pub fn origin_form(raw: &[u8]) -> Result<&[u8], Malformed> {
+    let path = after_authority(raw)?;
+    let end = path.iter().position(|&byte| byte == b'#').unwrap_or(path.len());
+    Ok(&path[..end])
+}
+
 /// The path of a target, without scheme, authority, query and fragment; starts with a slash.
 fn path_of(raw: &[u8]) -> Result<&[u8], Malformed> {
-    let path = if raw.first() == Some(&b'/') {
-        raw
-    } else {
-        // Whoever speaks TLS in front of the server may leave the target as it was.
-        let has_scheme =
-            |scheme: &&str| raw.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme.as_bytes()));
-        let scheme = ["http://", "https://"].into_iter().find(has_scheme).ok_or(Malformed::Form)?;
-        let rest = &raw[scheme.len()..];
-        match rest.iter().position(|&byte| matches!(byte, b'/' | b'?' | b'#')) {
-            Some(0) => return Err(Malformed::Form), // no authority
-            Some(at) if rest[at] == b'/' => &rest[at..],
-            _ if rest.is_empty() => return Err(Malformed::Form),
-            _ => b"/",
-        }
-    };
+    let path = after_authority(raw)?;
     let end = path.iter().position(|&byte| matches!(byte, b'?' | b'#')).unwrap_or(path.len());
     Ok(&path[..end])
+}
+
+/// What follows scheme and authority; starts with a slash. The query of a URL without a path is left out.
+fn after_authority(raw: &[u8]) -> Result<&[u8], Malformed> {
+    if raw.first() == Some(&b'/') {
+        return Ok(raw);
+    }
+    // Whoever speaks TLS in front of the server may leave the target as it was.
+    let has_scheme = |scheme: &&str| raw.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme.as_bytes()));
+    let scheme = ["http://", "https://"].into_iter().find(has_scheme).ok_or(Malformed::Form)?;
+    let rest = &raw[scheme.len()..];
+    match rest.iter().position(|&byte| matches!(byte, b'/' | b'?' | b'#')) {
+        Some(0) => Err(Malformed::Form), // no authority
+        Some(at) if rest[at] == b'/' => Ok(&rest[at..]),
+        _ if rest.is_empty() => Err(Malformed::Form),
+        _ => Ok(b"/"),
+    }
 }
 
 fn decode(path: &[u8]) -> Result<Cow<'_, [u8]>, Malformed> {

@@ -59,6 +59,8 @@ labels! {
         MissNotAdmitted => r#"class="miss",detail="not_admitted""#,
         /// The file changed while it was read, so it was not kept.
         MissChanged => r#"class="miss",detail="changed""#,
+        /// The request or a remote origin wanted it for this request alone.
+        MissPrivate => r#"class="miss",detail="private""#,
         /// Nothing that is ever cached: errors, uploads, listings, pages of the server itself.
         Other => r#"class="other",detail="none""#,
     }
@@ -104,16 +106,17 @@ impl Class {
     /// The class of a file's response.
     pub fn of(status: CacheStatus) -> Class {
         match status {
-            CacheStatus::Hit => Class::Hit,
-            CacheStatus::HitRevalidated => Class::HitRevalidated,
-            CacheStatus::Stored { forward: Forward::UriMiss } => Class::MissStored,
+            CacheStatus::Hit | CacheStatus::HitStale => Class::Hit,
+            CacheStatus::HitRevalidated | CacheStatus::Validated => Class::HitRevalidated,
             CacheStatus::Stored { forward: Forward::Stale } => Class::MissStale,
+            CacheStatus::Stored { .. } => Class::MissStored,
             CacheStatus::Collapsed { .. } => Class::MissCollapsed,
             CacheStatus::Uncached { reason, .. } => match reason {
                 Reason::TooLarge => Class::MissTooLarge,
                 Reason::NoRoom => Class::MissNoRoom,
                 Reason::NotAdmitted => Class::MissNotAdmitted,
                 Reason::Changed => Class::MissChanged,
+                Reason::Private => Class::MissPrivate,
                 Reason::HeadOnly | Reason::NotFound => Class::Other,
             },
         }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, Dir, FileType, OFlags};
 
-use super::{LOOK_FLAGS, Origin, Policy, READ_FLAGS, Root};
+use super::{Directory, LOOK_FLAGS, Policy, READ_FLAGS, Root};
 use crate::version::Found;
 use crate::version::{http_time, nanoseconds};
 
@@ -88,7 +88,7 @@ impl Span {
     }
 }
 
-impl Origin {
+impl Directory {
     /// Reads the names in a directory. `grow` is asked from time to time, and at the end, whether so many bytes of memory may be
     /// taken in all; `None` if others hold too much of it. A directory that is too large for it is shown unsorted, from no
     /// memory.

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::Origin;
+use super::Directory;
 use crate::version::{Clock, Found, Version};
 
 /// File systems whose times come from this kernel's clock, by their magic numbers (statfs(2)): ext2 to ext4, XFS,
@@ -37,7 +37,7 @@ const OWN_CLOCK: [u32; 21] = [
 /// How long that is believed of a device number, which may become another file system's.
 const CLOCK_KNOWN_FOR: Duration = Duration::from_secs(10);
 
-impl Origin {
+impl Directory {
     /// Whether `name` leads to this file, whichever version of it. One lookup.
     pub fn leads_to(&self, name: &[u8], file: &Version) -> bool {
         matches!(self.look(name), Ok(Found::File(found)) if found.is_same_file(file))

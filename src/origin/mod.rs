@@ -1,4 +1,6 @@
-//! The directory that is served.
+//! What stands behind the cache: a directory of this machine, or an [origin on another one](remote).
+//!
+//! # The directory that is served
 //!
 //! Everything is opened relative to the root's descriptor with openat2 and [`RESOLVE`], so that no name and no symbolic
 //! link leads out of the root, whatever happens to the tree meanwhile: that is the kernel's promise, not a check of
@@ -19,12 +21,17 @@ pub mod upload;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::fs::{OFlags, ResolveFlags};
 
+use crate::version::Version;
+use io_uring::types::OpenHow;
+
 pub use crate::version::Found;
 pub use names::Visibility;
-pub use root::{Followed, Origin, Root, RootAbsent};
+pub use remote::Remote;
+pub use root::{Directory, Followed, Root, RootAbsent};
 
 /// How every name is resolved that is written to: beneath the root, symbolic links included, and never through /proc's
 /// magic ones. Names that are read are resolved so too, unless [`Symlinks`] says otherwise.
@@ -85,19 +92,81 @@ const LOOK_FLAGS: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 /// it is tried again.
 const RESOLVE_TRIES: usize = 32;
 
+/// What stands behind the cache.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one")]
+pub enum Origin {
+    /// A directory of this machine.
+    Directory(Directory),
+    /// An HTTP server or an object store.
+    Remote(Arc<Remote>),
+}
+
 impl Origin {
-    /// The `how` of an openat2 submitted to a ring, to open a file for reading as [`Origin::open_file`] does.
-    pub fn open_how(&self) -> io_uring::types::OpenHow {
-        let resolve = self.policy().resolve_reads().bits();
-        io_uring::types::OpenHow::new().flags(u64::from(READ_FLAGS.bits())).resolve(resolve)
+    /// The directory, if it is one.
+    pub fn directory(&self) -> Option<&Directory> {
+        match self {
+            Origin::Directory(directory) => Some(directory),
+            Origin::Remote(_) => None,
+        }
+    }
+
+    /// The directory, where there must be one.
+    ///
+    /// # Errors
+    /// [`RootAbsent`]: the origin is a remote one.
+    pub fn local(&self) -> Result<&Directory, RootAbsent> {
+        self.directory().ok_or(RootAbsent)
+    }
+
+    /// The origin on another machine, if it is one.
+    pub fn remote(&self) -> Option<&Arc<Remote>> {
+        match self {
+            Origin::Directory(_) => None,
+            Origin::Remote(remote) => Some(remote),
+        }
+    }
+
+    /// What of it is served. A remote origin decides that itself.
+    #[inline]
+    pub fn policy(&self) -> Policy {
+        match self {
+            Origin::Directory(directory) => directory.policy(),
+            Origin::Remote(_) => Policy { hidden: true, ..Policy::default() },
+        }
+    }
+
+    /// See [`Directory::root`].
+    ///
+    /// # Errors
+    /// [`RootAbsent`]: always, of a remote origin.
+    pub fn root(&self) -> Result<Arc<Root>, RootAbsent> {
+        self.local()?.root()
+    }
+
+    /// See [`Directory::exchanged`].
+    #[inline]
+    pub fn exchanged(&self) -> u64 {
+        self.directory().map_or(0, Directory::exchanged)
+    }
+
+    /// See [`Directory::leads_to`].
+    pub fn leads_to(&self, name: &[u8], file: &Version) -> bool {
+        self.directory().is_some_and(|directory| directory.leads_to(name, file))
+    }
+
+    /// The `how` of an openat2 submitted to a ring, to open a file for reading as [`Directory::open_any`] does.
+    pub fn open_how(&self) -> OpenHow {
+        OpenHow::new().flags(u64::from(READ_FLAGS.bits())).resolve(self.policy().resolve_reads().bits())
     }
 
     /// The `how` of an openat2 submitted to a ring, to look at what a name names without opening it.
-    pub fn look_how(&self) -> io_uring::types::OpenHow {
-        let resolve = self.policy().resolve_reads().bits();
-        io_uring::types::OpenHow::new().flags(u64::from(LOOK_FLAGS.bits())).resolve(resolve)
+    pub fn look_how(&self) -> OpenHow {
+        OpenHow::new().flags(u64::from(LOOK_FLAGS.bits())).resolve(self.policy().resolve_reads().bits())
     }
+}
 
+impl Directory {
     /// Opens what `name` names for reading, whatever it is.
     ///
     /// # Errors
@@ -111,7 +180,7 @@ impl Origin {
     /// What `name` names, without opening it.
     ///
     /// # Errors
-    /// As [`Origin::open_any`], but permission to read the file is not needed.
+    /// As [`Directory::open_any`], but permission to read the file is not needed.
     pub fn look(&self, name: &[u8]) -> io::Result<Found> {
         Found::of(self.resolve(name, LOOK_FLAGS)?)
     }
@@ -134,19 +203,18 @@ fn split(name: &[u8]) -> (&[u8], &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::version::Version;
     use rustix::fs::{CWD, Mode};
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::path::Path;
 
     /// An origin for tests.
-    pub(super) fn open(root: &Path) -> Origin {
+    pub(super) fn open(root: &Path) -> Directory {
         open_with(root, Policy::default())
     }
 
-    pub(super) fn open_with(root: &Path, policy: Policy) -> Origin {
-        Origin::open(root, policy, crate::ring::system::monotonic).unwrap()
+    pub(super) fn open_with(root: &Path, policy: Policy) -> Directory {
+        Directory::open(root, policy, crate::ring::system::monotonic).unwrap()
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The root directory, which may be exchanged while it is served: a symbolic link in its path is switched, or another
 //! tree is renamed into its place.
 //!
-//! [`Origin::follow`] looks where the path leads now. It is called at regular intervals by one thread, and by every
+//! [`Directory::follow`] looks where the path leads now. It is called at regular intervals by one thread, and by every
 //! write before it acknowledges anything. What was found in an earlier root is recognised by its time:
-//! [`Origin::exchanged`] is later.
+//! [`Directory::exchanged`] is later.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -67,7 +67,7 @@ struct Time(AtomicU64);
 
 /// The directory that is served.
 #[derive(Debug)]
-pub struct Origin {
+pub struct Directory {
     path: PathBuf,
     policy: Policy,
     root: RwLock<Option<Arc<Root>>>,
@@ -120,12 +120,12 @@ impl AsRawFd for Root {
     }
 }
 
-impl Origin {
-    /// Opens the directory to serve. `clock` tells the time of [`Origin::exchanged`].
+impl Directory {
+    /// Opens the directory to serve. `clock` tells the time of [`Directory::exchanged`].
     ///
     /// # Errors
     /// ENOENT, ENOTDIR, EACCES and the like, of `path` itself.
-    pub fn open(path: &Path, policy: Policy, clock: fn() -> u64) -> io::Result<Origin> {
+    pub fn open(path: &Path, policy: Policy, clock: fn() -> u64) -> io::Result<Directory> {
         let root = Root::open(path, policy)?;
         // A relative path leads to one directory for ever, whatever its name is by now: the working directory of a
         // process is no name. The absolute path is followed, if it leads to the same place and this process may walk
@@ -133,7 +133,7 @@ impl Origin {
         let absolute = std::path::absolute(path).ok().filter(|absolute| {
             rustix::fs::stat(absolute).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (root.device, root.inode))
         });
-        Ok(Origin {
+        Ok(Directory {
             path: absolute.unwrap_or_else(|| path.to_owned()),
             policy,
             root: RwLock::new(Some(Arc::new(root))),
@@ -145,8 +145,8 @@ impl Origin {
     }
 
     /// Follows the path whenever the root is needed, too: for intervals that are too short for a thread.
-    pub fn following_at_once(self) -> Origin {
-        Origin { at_once: true, ..self }
+    pub fn following_at_once(self) -> Directory {
+        Directory { at_once: true, ..self }
     }
 
     /// What of it is served.
@@ -233,7 +233,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    fn size(origin: &Origin, name: &[u8]) -> Option<u64> {
+    fn size(origin: &Directory, name: &[u8]) -> Option<u64> {
         match origin.look(name) {
             Ok(super::super::Found::File(identity)) => Some(identity.size),
             _ => None,

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
 
-use super::{Origin, READ_FLAGS};
+use super::{Directory, READ_FLAGS};
 
 const PREFIX: &[u8] = b".forebay-upload-";
 const SUFFIX: &[u8] = b".tmp";
@@ -50,7 +50,7 @@ impl std::fmt::Display for Swept {
     }
 }
 
-impl Origin {
+impl Directory {
     /// Removes what uploads left behind when an earlier server was killed. Looks through the whole tree (symbolic links
     /// are not followed), so it belongs before the first request, and only where writes are allowed.
     pub fn sweep(&self) -> Swept {

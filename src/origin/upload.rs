@@ -23,7 +23,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::{LOOK_FLAGS, Origin, Root, RootAbsent, split, staging};
+use super::{Directory, LOOK_FLAGS, Root, RootAbsent, split, staging};
 use crate::limits;
 use crate::version::Found;
 use crate::version::Version;
@@ -130,7 +130,7 @@ impl Hidden {
 /// How often a commit is tried again because a directory vanished under it: another upload that failed took it back.
 const COMMIT_TRIES: usize = 32;
 
-impl Origin {
+impl Directory {
     /// Opens a file to upload `name` into. Directories that are missing are created by the commit, not before.
     ///
     /// # Errors
@@ -230,7 +230,7 @@ impl Upload {
     /// # Errors
     /// [`WriteError`]; the old file is then untouched, except after a failed sync of the directory, when the name may
     /// hold either version after a crash.
-    pub fn commit(mut self, origin: &Origin, condition: Condition<'_>) -> Result<Stored, WriteError> {
+    pub fn commit(mut self, origin: &Directory, condition: Condition<'_>) -> Result<Stored, WriteError> {
         origin.follow();
         if !origin.is_present(&self.root) {
             return Err(origin.root().map_or_else(WriteError::from, |_| WriteError::RootExchanged));
@@ -363,14 +363,14 @@ mod tests {
     const ANY: Condition<'static> = &|_| true;
     const ABSENT: Condition<'static> = &|present| present.is_none();
 
-    fn put(origin: &Origin, name: &str, body: &str, condition: Condition<'_>) -> Result<Stored, WriteError> {
+    fn put(origin: &Directory, name: &str, body: &str, condition: Condition<'_>) -> Result<Stored, WriteError> {
         let upload = origin.begin_upload(name.as_bytes())?;
         upload.file().write_all(body.as_bytes()).unwrap();
         upload.commit(origin, condition)
     }
 
     /// As `put`, by way of a hidden name, as on file systems without O_TMPFILE.
-    fn put_hidden(origin: &Origin, name: &str, body: &str, condition: Condition<'_>) -> Result<Stored, WriteError> {
+    fn put_hidden(origin: &Directory, name: &str, body: &str, condition: Condition<'_>) -> Result<Stored, WriteError> {
         let root = origin.root().unwrap();
         let directory = root.open_place(b"").unwrap();
         let hidden = staging::fresh_name();
@@ -401,7 +401,7 @@ mod tests {
 
     #[test]
     fn a_file_is_created_then_replaced_and_nothing_is_left_over() {
-        type Put = fn(&Origin, &str, &str, Condition<'_>) -> Result<Stored, WriteError>;
+        type Put = fn(&Directory, &str, &str, Condition<'_>) -> Result<Stored, WriteError>;
         for put in [put as Put, put_hidden] {
             let root = tempfile::tempdir().unwrap();
             let origin = open(root.path());
@@ -423,7 +423,7 @@ mod tests {
 
     #[test]
     fn what_fails_leaves_no_trace() {
-        type Put = fn(&Origin, &str, &str, Condition<'_>) -> Result<Stored, WriteError>;
+        type Put = fn(&Directory, &str, &str, Condition<'_>) -> Result<Stored, WriteError>;
         for put in [put as Put, put_hidden] {
             let root = tempfile::tempdir().unwrap();
             fs::write(root.path().join("old"), "old").unwrap();

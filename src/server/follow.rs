@@ -1,9 +1,10 @@
-//! The thread that looks where the path of the root leads, so that nobody else has to: see [`Origin::follow`].
+//! The thread that looks where the path of the root leads, so that nobody else has to: see [`Directory::follow`].
 
 use super::shared::Shared;
-use crate::config::ServeOptions;
+use crate::config::{ServeOptions, Source};
 use crate::limits;
-use crate::origin::{Followed, Origin};
+use crate::origin::remote::Remote;
+use crate::origin::{Directory, Followed, Origin};
 use crate::ring::system::monotonic;
 use std::io;
 use std::sync::Arc;
@@ -22,13 +23,19 @@ fn period(revalidate: Duration) -> Option<Duration> {
     (period >= limits::FOLLOW_PERIOD_MIN).then_some(period)
 }
 
-/// Opens the directory to serve.
+/// Opens what is to be served.
 ///
 /// # Errors
-/// Those of [`Origin::open`].
-pub(super) fn open(options: &ServeOptions) -> io::Result<Origin> {
-    let origin = Origin::open(&options.root, options.policy, monotonic)?;
-    Ok(if period(options.revalidate).is_some() { origin } else { origin.following_at_once() })
+/// Those of [`Directory::open`] and [`Remote::open`].
+pub(super) fn open(options: &ServeOptions) -> anyhow::Result<Origin> {
+    match &options.origin {
+        Source::Directory(path) => {
+            let directory = Directory::open(path, options.policy, monotonic)?;
+            let follows = period(options.revalidate).is_some();
+            Ok(Origin::Directory(if follows { directory } else { directory.following_at_once() }))
+        }
+        Source::Remote(remote) => Ok(Origin::Remote(Arc::new(Remote::open(remote).map_err(anyhow::Error::msg)?))),
+    }
 }
 
 /// Starts the thread.
@@ -36,15 +43,17 @@ pub(super) fn open(options: &ServeOptions) -> io::Result<Origin> {
 /// # Errors
 /// It cannot be started.
 pub(super) fn spawn(shared: Arc<Shared>) -> io::Result<Follower> {
-    let Some(period) = period(shared.options.revalidate) else { return Ok(Follower(None)) };
+    let period = period(shared.options.revalidate).filter(|_| shared.origin.directory().is_some());
+    let Some(period) = period else { return Ok(Follower(None)) };
     let (stop, stopped) = sync_channel(0);
     let body = move || {
         let mut is_known = true;
         while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
-            match shared.origin.follow() {
+            let Some(directory) = shared.origin.directory() else { return };
+            match directory.follow() {
                 Followed::Unknown(error) => {
                     if std::mem::replace(&mut is_known, false) {
-                        tracing::warn!("{} cannot be looked at: {error}", shared.origin.path().display());
+                        tracing::warn!("{} cannot be looked at: {error}", directory.path().display());
                     }
                 }
                 Followed::Same | Followed::Exchanged | Followed::Lost | Followed::Absent => is_known = true,

@@ -11,6 +11,7 @@ pub mod auth;
 mod cgroup;
 pub mod control;
 pub mod data;
+pub mod fetcher;
 mod follow;
 pub mod hosts;
 pub mod listen;
@@ -26,10 +27,10 @@ use crate::config::{ServeOptions, Transmit};
 use crate::exchange::fallback::Fallback;
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::origin::remote::Passing;
 use crate::ring::kernel::{Kind, Token};
 use crate::ring::preflight;
 use crate::ring::system::System;
-use crate::text;
 use access_log::AccessLog;
 use alarm::Alarms;
 use anyhow::Context;
@@ -52,6 +53,8 @@ pub struct Handoff {
     pub received: Vec<u8>,
     /// Its place in the count of connections.
     pub admitted: Option<Admitted>,
+    /// The origin's answer to the first request, if there is one already.
+    pub passing: Option<Arc<Passing>>,
 }
 
 /// Serves until a signal says to stop.
@@ -75,7 +78,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     let descriptors = raise_descriptor_limit(options.max_connections);
     let guard = Guard::open(options.token_file.as_deref(), options.token_reads)?.answering_to(&options.hosts);
     let site = Site::open(&options)?;
-    let origin = follow::open(&options).with_context(|| format!("cannot serve {}", options.root.display()))?;
+    let origin = follow::open(&options).with_context(|| format!("cannot serve {}", options.origin))?;
     let metrics = Metrics::new(options.workers);
     let packed_max = if options.transmit == Transmit::Splice { 0 } else { limits::PACKED_MAX };
     let mail = Arc::new(Mail::new(options.workers)?);
@@ -109,6 +112,8 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     }
     let connections = Admission::new(connections);
     let fallback = options.fallback.as_deref().map(Fallback::new);
+    let (fetcher, fetches) = fetcher::queue::channel();
+    let fetcher = origin.remote().is_some().then_some(fetcher);
     let shared = Arc::new(Shared {
         options,
         origin,
@@ -122,11 +127,18 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
         access_log,
         descriptors,
         alarms: Alarms::default(),
+        fetcher,
     });
     eprintln!("forebay: {}", shared.cache.arena().folios().describe());
-    if shared.options.allow_writes {
-        let swept = shared.origin.sweep();
+    if let Some(directory) = shared.origin.directory()
+        && shared.options.allow_writes
+    {
+        let swept = directory.sweep();
         tracing::info!("looked for leftovers of earlier uploads: {swept}");
+    }
+    if let Some(remote) = shared.origin.remote() {
+        fetcher::spawn(shared.clone(), remote.clone(), fetches)
+            .context("cannot start the thread that asks the origin")?;
     }
     let control = control::spawn(shared.clone()).context("cannot start the control plane")?;
     let listen::Listening { sockets, bound, files } = listening;
@@ -135,7 +147,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
         workers.push(spawn_worker(number, shared.clone(), sockets, control.sender())?);
     }
     for address in &bound {
-        eprintln!("forebay: serving {} on {address}", text::path(&shared.options.root));
+        eprintln!("forebay: serving {} on {address}", shared.options.origin);
     }
     notices::started(&shared, &bound);
     let listening = listen::Listening { sockets: Vec::new(), bound, files };

@@ -12,7 +12,7 @@ use crate::text;
 
 /// Connections are taken from now on.
 pub(super) fn started(shared: &Shared, bound: &[Address]) {
-    let root = shared.options.root.display();
+    let root = &shared.options.origin;
     let arena = text::bytes(shared.options.arena_bytes);
     let workers = shared.options.workers;
     for address in bound {

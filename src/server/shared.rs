@@ -3,11 +3,12 @@
 use super::access_log::AccessLog;
 use super::alarm::Alarms;
 use super::auth::Guard;
+use super::fetcher::queue::Fetcher;
 use super::site::Site;
 use crate::cache::Cache;
 use crate::cache::eviction::Touch;
 use crate::cache::permit::FillPermit;
-use crate::config::ServeOptions;
+use crate::config::{ServeOptions, Source};
 use crate::exchange::fallback::Fallback;
 use crate::exchange::revalidate::Checked;
 use crate::exchange::route::Indexes;
@@ -16,6 +17,7 @@ use crate::limits;
 use crate::metrics::Metrics;
 use crate::metrics::labels::Revalidation;
 use crate::origin::Origin;
+use crate::origin::remote::RemoteOptions;
 use crate::ring::kernel::{Kind, Token};
 use crate::ring::notifier::Notifier;
 use crate::wake::{Waiter, Wake};
@@ -41,9 +43,29 @@ pub struct Shared {
     /// How many the process may have.
     pub descriptors: usize,
     pub alarms: Alarms,
+    /// Who asks a remote origin.
+    pub fetcher: Option<Fetcher>,
 }
 
 impl Shared {
+    /// Who asks the origin, if it is a remote one.
+    pub fn fetcher(&self) -> Option<&Fetcher> {
+        self.fetcher.as_ref()
+    }
+
+    /// How a remote origin is asked.
+    pub fn remote_options(&self) -> Option<&RemoteOptions> {
+        match &self.options.origin {
+            Source::Directory(_) => None,
+            Source::Remote(options) => Some(options),
+        }
+    }
+
+    /// Tells those who wait, from a thread that is no worker.
+    pub fn wake(&self, waiters: Vec<Waiter>) {
+        self.mail.wake(waiters);
+    }
+
     /// What an exchange stands on `now`, on a plane that sends open files as `refers` says.
     pub fn terms<'a>(&'a self, touch: &'a Touch, now: u64, refers: Option<&'a Refers>) -> Terms<'a> {
         Terms {
@@ -54,6 +76,7 @@ impl Shared {
             fallback: self.fallback.as_ref(),
             now,
             refers,
+            is_remote: self.fetcher.is_some(),
         }
     }
 

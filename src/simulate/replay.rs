@@ -230,7 +230,7 @@ impl Store {
     /// A slot, or the charged bytes that have to be evicted before asking again.
     fn take(&mut self, size: u64) -> Result<Option<Slot>, u64> {
         match self {
-            Store::Arena(layout) => match layout.take(size, entry::books(TYPICAL_NAME)) {
+            Store::Arena(layout) => match layout.take(size, entry::books(TYPICAL_NAME, 0)) {
                 Ok(slot) => Ok(Some(slot)),
                 Err(shortage) => {
                     shortage.punches.into_iter().for_each(|punch| layout.reclaim(punch));

@@ -38,6 +38,13 @@ impl Default for Tag {
     }
 }
 
+impl Tag {
+    /// Whether the policy knows its object. It may give it up at any time, unless the caller holds the policy's lock.
+    pub fn is_held(&self) -> bool {
+        self.place.load(Relaxed) != NOWHERE
+    }
+}
+
 /// A cached object, as policies know it: a handle that they share with the cache.
 pub trait Object: Clone + Send {
     /// Hash of the name: the same when the name comes back after an eviction.

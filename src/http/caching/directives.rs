@@ -1,8 +1,9 @@
 //! Cache-Control and its kin, read as leniently as caches must: a response with a mistake in it is a response all the same.
 //! A mistake never makes anything fresh.
 
+use crate::version::freshness::Wish;
 use hyper::HeaderMap;
-use hyper::header::{self, HeaderName};
+use hyper::header::{self, HeaderName, HeaderValue};
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 use std::time::Duration;
 
@@ -137,6 +138,29 @@ impl Directives {
             "stale-if-error" => self.stale_if_error = time().flatten(),
             _ => {}
         }
+    }
+}
+
+/// What a request with these values of Cache-Control and Pragma says about the age of what it wants.
+pub fn wish(cache_control: Option<&[u8]>, pragma: Option<&[u8]>) -> Wish {
+    if cache_control.is_none() && pragma.is_none() {
+        return Wish::default();
+    }
+    let mut fields = HeaderMap::new();
+    for (name, value) in [(header::CACHE_CONTROL, cache_control), (header::PRAGMA, pragma)] {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_bytes(value).ok()) {
+            fields.insert(name, value);
+        }
+    }
+    let said = Directives::of(&fields);
+    let seconds = |time: Option<Duration>| time.map(|time| time.as_secs());
+    Wish {
+        max_age: seconds(said.max_age),
+        min_fresh: seconds(said.min_fresh),
+        max_stale: seconds(said.max_stale),
+        no_cache: said.no_cache,
+        no_store: said.no_store,
+        only_if_cached: said.only_if_cached,
     }
 }
 

@@ -7,11 +7,159 @@ pub mod http;
 pub mod store;
 pub mod tls;
 
+use crate::version::stored::Stored;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Request, Response};
+use parking_lot::Mutex;
+use std::path::PathBuf;
 use std::time::Duration;
+
+/// An origin on another machine, as the options have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteOptions {
+    /// `http://host[:port][/prefix]`, `https://…`, `s3://bucket[/prefix]`, `gs://…` or `az://…`.
+    pub url: String,
+    /// The Host that an HTTP origin is asked for; else that of its URL.
+    pub host: Option<String>,
+    /// Further fields of each request: name and value.
+    pub fields: Vec<(String, String)>,
+    /// Certificates that are trusted instead of the system's: a PEM file.
+    pub ca: Option<PathBuf>,
+    /// Where a store that speaks S3 is, if it is not Amazon's.
+    pub s3_endpoint: Option<String>,
+    /// Connections to the origin at most.
+    pub connections: usize,
+    /// Requests that wait for one of them at most.
+    pub queue: usize,
+    pub connect_timeout: Duration,
+    /// Until the head of an answer is there.
+    pub answer_timeout: Duration,
+    /// Between two pieces of its body.
+    pub idle_timeout: Duration,
+    /// For how long what is stale is served when the origin fails, unless it says so itself.
+    pub stale_if_error: Duration,
+    /// For how long it is remembered that there is nothing under a name, unless the origin says so itself.
+    pub negative: Duration,
+    /// Objects of more bytes are cached in slices.
+    pub whole_max: u64,
+    /// Bytes of a slice.
+    pub slice: u64,
+    /// Methods that are neither GET, HEAD nor OPTIONS are refused.
+    pub read_only: bool,
+}
+
+impl RemoteOptions {
+    /// What holds for this origin without further options.
+    pub fn new(url: String) -> RemoteOptions {
+        RemoteOptions {
+            url,
+            host: None,
+            fields: Vec::new(),
+            ca: None,
+            s3_endpoint: None,
+            connections: 64,
+            queue: 1024,
+            connect_timeout: Duration::from_secs(5),
+            answer_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(30),
+            stale_if_error: Duration::from_secs(3600),
+            negative: Duration::from_secs(1),
+            whole_max: 8 << 20,
+            slice: 1 << 20,
+            read_only: false,
+        }
+    }
+}
+
+/// An origin on another machine.
+pub enum Remote {
+    Http(http::Upstream),
+    Store(store::Store),
+}
+
+impl Remote {
+    /// Gets ready to ask the origin. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// What is wrong with the options.
+    pub fn open(options: &RemoteOptions) -> Result<Remote, String> {
+        let is_http = options
+            .url
+            .split("://")
+            .next()
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"));
+        match is_http {
+            true => options.upstream().map(Remote::Http),
+            false => options.store().map(Remote::Store),
+        }
+    }
+
+    /// Asks the origin.
+    ///
+    /// # Errors
+    /// Why it gave no answer. What happens to the answer's body later is said by the body.
+    pub async fn send(&self, ask: Ask) -> Result<Answer, Fault> {
+        match self {
+            Remote::Http(upstream) => upstream.send(ask).await,
+            Remote::Store(store) => store.send(ask).await,
+        }
+    }
+
+    /// An object store rather than an HTTP server.
+    pub fn is_store(&self) -> bool {
+        matches!(self, Remote::Store(_))
+    }
+}
+
+impl std::fmt::Debug for Remote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.is_store() { "an object store" } else { "an HTTP server" })
+    }
+}
+
+impl RemoteOptions {
+    fn upstream(&self) -> Result<http::Upstream, String> {
+        let mut options = http::UpstreamOptions::new(self.url.parse().map_err(said::<http::LocationError>)?);
+        options.host = self.host.as_ref().map(HeaderValue::try_from).transpose().map_err(said)?;
+        for (name, value) in &self.fields {
+            let name = HeaderName::try_from(name).map_err(said)?;
+            options.fields.push((name, HeaderValue::try_from(value).map_err(said)?));
+        }
+        options.ca = self.ca.clone();
+        options.bounds = self.bounds();
+        http::Upstream::new(options).map_err(said)
+    }
+
+    fn bounds(&self) -> http::Bounds {
+        http::Bounds {
+            connections: self.connections,
+            queue: self.queue,
+            connect_timeout: self.connect_timeout,
+            first_byte_timeout: self.answer_timeout,
+            idle_timeout: self.idle_timeout,
+            ..http::Bounds::default()
+        }
+    }
+
+    fn store(&self) -> Result<store::Store, String> {
+        let options = store::StoreOptions {
+            endpoint: self.s3_endpoint.clone(),
+            environment: std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+            authorities: self.ca.clone(),
+            bounds: self.bounds(),
+        };
+        store::Store::open(&self.url, &options).map_err(said)
+    }
+}
+
+fn said<E: std::fmt::Display>(error: E) -> String {
+    error.to_string()
+}
 
 /// A request to the origin, with the fields of the client that are the origin's affair. Its target is in origin form: path
 /// and query as the client sent them.
@@ -72,4 +220,21 @@ impl Fault {
 /// No body.
 pub fn empty() -> Body {
     http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// An answer that is not stored: it is for the request alone that it was asked for.
+pub struct Passing {
+    /// What is said of it. Its size is that of the body that is there, or 0 if more is coming.
+    pub head: Stored,
+    /// Bytes of the body, as far as the origin has announced them.
+    pub announced: Option<u64>,
+    pub body: PassingBody,
+}
+
+/// The body of such an answer.
+pub enum PassingBody {
+    /// All of it.
+    Whole(Bytes),
+    /// It is coming. Taken by whoever sends it.
+    Coming(Mutex<Option<Body>>),
 }

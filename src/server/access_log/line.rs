@@ -10,6 +10,7 @@ use crate::config::AccessLogFormat;
 use crate::http::cache_status::CacheStatus;
 use crate::net::peer::Peer;
 use crate::text;
+use std::borrow::Cow;
 
 /// The status that is logged of a request whose client went away before it was answered, as nginx has it.
 const CLIENT_CLOSED: u16 = 499;
@@ -44,7 +45,7 @@ struct Lengths {
 
 /// A line as JSON. Keys may be added; what they mean stays.
 #[derive(Serialize)]
-struct Object<'a> {
+struct Object {
     time: String,
     peer: String,
     method: Option<String>,
@@ -54,7 +55,7 @@ struct Object<'a> {
     bytes: u64,
     referer: Option<String>,
     user_agent: Option<String>,
-    cache_status: Option<&'a str>,
+    cache_status: Option<Cow<'static, str>>,
     seconds: f64,
     aborted: bool,
 }
@@ -145,7 +146,7 @@ impl Line {
             bytes: self.body_bytes,
             referer: lengths.and_then(|lengths| lengths.referer).and_then(|_| owned(2)),
             user_agent: lengths.and_then(|lengths| lengths.user_agent).and_then(|_| owned(3)),
-            cache_status: self.cache_status.map(CacheStatus::as_str),
+            cache_status: self.cache_status.map(CacheStatus::text),
             seconds: self.elapsed.as_secs_f64(),
             aborted: self.aborted,
         };

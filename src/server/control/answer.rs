@@ -18,6 +18,7 @@ use crate::http::cache_status::CacheStatus;
 use crate::http::response::{Page, Problem};
 use crate::metrics::labels::Class;
 use crate::net::peer::Peer;
+use crate::origin::remote;
 use crate::ring::system::monotonic;
 use crate::rules::{Edit, Rules};
 use crate::server::access_log::{Asked, Record, Request};
@@ -34,6 +35,11 @@ pub(super) enum Content {
     /// Piece by piece, from a task; `left` is known for files.
     Pieces {
         pieces: mpsc::Receiver<io::Result<Bytes>>,
+        left: Option<u64>,
+    },
+    /// As a remote origin sends it; `left` is known if it was announced.
+    Origins {
+        body: remote::Body,
         left: Option<u64>,
     },
 }
@@ -135,7 +141,7 @@ impl Answer {
     /// Says how the cache took part.
     pub fn cached(mut self, status: CacheStatus) -> Answer {
         self.cache_status = Some(status);
-        self.with(HeaderName::from_static("cache-status"), HeaderValue::from_static(status.as_str()))
+        self.with(HeaderName::from_static("cache-status"), status.text().as_ref())
     }
 
     /// The response, counted now; its bytes are counted, and it is logged, as it leaves. The body of a HEAD is left out, not its
@@ -148,10 +154,14 @@ impl Answer {
         let has_body = has_body && !matches!(self.status, StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT);
         let end = match &self.content {
             Content::Whole(bytes) if has_body => End::Length(bytes.len() as u64),
-            Content::Pieces { left: Some(left), .. } if has_body => End::Length(*left),
-            Content::Pieces { left: None, .. } if has_body && is_11 => End::Chunks,
-            Content::Pieces { left: None, .. } if has_body => End::Close,
-            Content::Empty | Content::Whole(_) | Content::Pieces { .. } => End::Length(0),
+            Content::Pieces { left: Some(left), .. } | Content::Origins { left: Some(left), .. } if has_body => {
+                End::Length(*left)
+            }
+            Content::Pieces { left: None, .. } | Content::Origins { left: None, .. } if has_body && is_11 => {
+                End::Chunks
+            }
+            Content::Pieces { left: None, .. } | Content::Origins { left: None, .. } if has_body => End::Close,
+            Content::Empty | Content::Whole(_) | Content::Pieces { .. } | Content::Origins { .. } => End::Length(0),
         };
         outbound.begin(end, class, record);
         let mut response = Response::new(Body { content: self.content, _answering: answering });
@@ -205,6 +215,16 @@ impl HttpBody for Body {
                 (None, Some(left)) if *left > 0 => Some(Err(io::ErrorKind::UnexpectedEof.into())),
                 (piece, _) => piece,
             },
+            Content::Origins { body, left } => match std::task::ready!(Pin::new(body).poll_frame(cx)) {
+                // Trailers come last, and are not passed on.
+                Some(Ok(frame)) => frame.into_data().ok().map(|piece| {
+                    *left = left.map(|left| left.saturating_sub(piece.len() as u64));
+                    Ok(piece)
+                }),
+                Some(Err(fault)) => Some(Err(io::Error::other(fault))),
+                None if left.is_some_and(|left| left > 0) => Some(Err(io::ErrorKind::UnexpectedEof.into())),
+                None => None,
+            },
         };
         Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
     }
@@ -214,6 +234,7 @@ impl HttpBody for Body {
             Content::Empty => true,
             Content::Whole(bytes) => bytes.is_empty(),
             Content::Pieces { left, .. } => *left == Some(0),
+            Content::Origins { body, left } => *left == Some(0) || body.is_end_stream(),
         }
     }
 
@@ -223,6 +244,8 @@ impl HttpBody for Body {
             Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Pieces { left: Some(left), .. } => SizeHint::with_exact(*left),
             Content::Pieces { left: None, .. } => SizeHint::default(),
+            Content::Origins { left: Some(left), .. } => SizeHint::with_exact(*left),
+            Content::Origins { left: None, .. } => SizeHint::default(),
         }
     }
 }

@@ -15,20 +15,24 @@ use hyper::{Method, StatusCode, header};
 
 use super::answer::{Answer, Content, PieceSender, pieces};
 use super::pool::blocking;
+use super::remote;
 use super::route::{Lane, OwnedConditions, circumstances, field};
 use crate::cache::entry::Lease;
 use crate::cache::flight::{Flight, OpenFile, Progress};
+use crate::cache::permit::FillPermit;
 use crate::exchange::plan::{Plan, Source};
 use crate::exchange::revalidate::{self, Checked};
 use crate::exchange::vouch::{SecondReading, Vouch};
 use crate::exchange::{Action, Ask, Exchange, Role, Terms};
 use crate::http::cache_status::CacheStatus;
+use crate::http::caching::directives;
 use crate::http::encoding::Preferred;
 use crate::http::multipart::Multipart;
-use crate::http::request::Method as ReadMethod;
-use crate::http::response::write_file_fields;
+use crate::http::request::{Fields, Method as ReadMethod};
+use crate::origin::remote::PassingBody;
 use crate::origin::{Found, Origin};
 use crate::ring::system::monotonic;
+use crate::server::fetcher::queue::Fetch;
 use crate::server::shared::Shared;
 use crate::server::site::Circumstances;
 use crate::wake::Waiter;
@@ -49,8 +53,8 @@ impl Lane {
         self.read(name, Role::Itself, parts).await?.ok_or_else(|| redirect(name, parts.uri.query()))
     }
 
-    /// Answers a GET or HEAD of the file `name` in this role; `None` if it is a directory itself, or there is
-    /// no file that stands for one.
+    /// Answers a GET or HEAD of the file `name` in this role, or of what a remote origin has under it; `None` if it is a directory
+    /// itself, or there is no file that stands for one.
     pub async fn read(self: &Rc<Self>, name: &[u8], role: Role, parts: &Parts) -> Result<Option<Answer>, Answer> {
         let conditions = OwnedConditions::of(parts);
         let conditions = conditions.as_ref();
@@ -59,7 +63,11 @@ impl Lane {
         let negotiates = self.shared.options.precompressed;
         let preferred = negotiates.then(|| Preferred::of(accept_encoding.as_deref()));
         let Circumstances { origin, .. } = circumstances(parts);
-        let ask = Ask { method, name, role, conditions: &conditions, preferred, origin };
+        let cache_control = field(&parts.headers, header::CACHE_CONTROL);
+        let pragma = field(&parts.headers, header::PRAGMA);
+        let wish = directives::wish(cache_control.as_deref(), pragma.as_deref());
+        let fields = Fields::Map(&parts.headers);
+        let ask = Ask { method, name, role, conditions: &conditions, preferred, origin, fields, wish };
         let mut exchange = Exchange::default();
         loop {
             match self.next_action(&mut exchange, &ask).await {
@@ -71,7 +79,7 @@ impl Lane {
                     let lane = self.clone();
                     tokio_uring::spawn(async move { lane.check(lease).await.map(drop).unwrap_or_default() });
                 }
-                Action::Fill(permit) => self.shared.mail.delegate(permit),
+                Action::Fill(permit) => self.begin(permit, &ask, parts),
                 Action::Deliver(plan) => return self.deliver(plan).map(Some),
                 Action::Refuse(refusal) => {
                     let said = self.shared.site.said();
@@ -81,6 +89,22 @@ impl Lane {
                     return Err(said.answer(&refusal, circumstances(parts)).into());
                 }
                 Action::Directory => return Ok(None),
+                Action::PassOn(passing) => {
+                    let answer = passing.and_then(|passing| remote::pass_on(&passing));
+                    let lost = || Answer::problem(StatusCode::BAD_GATEWAY, "the origin's answer is lost");
+                    return answer.ok_or_else(lost).map(Some);
+                }
+            }
+        }
+    }
+
+    /// Begins a fill, which another thread brings to its end.
+    fn begin(&self, permit: FillPermit, ask: &Ask<'_>, parts: &Parts) {
+        match self.shared.fetcher() {
+            None => self.shared.mail.delegate(permit),
+            Some(fetcher) => {
+                let peer = parts.extensions.get().copied();
+                self.shared.wake(fetcher.fetch(Fetch::new(permit, ask, peer)));
             }
         }
     }
@@ -134,6 +158,10 @@ impl Lane {
                 return Err(Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "the file is not whole"));
             }
             Source::File { file, fill: None } => self.stream(&file, span)?,
+            Source::Passing(passing) => match &passing.body {
+                PassingBody::Whole(bytes) => Content::Whole(bytes.slice(span.from as usize..span.to as usize)),
+                PassingBody::Coming(_) => Content::Empty,
+            },
         })
     }
 
@@ -157,6 +185,7 @@ impl Lane {
             let content = self.content(source.clone(), span);
             match content.map_err(|_| io::Error::other("the file cannot be read"))? {
                 Content::Empty => {}
+                Content::Origins { .. } => return Err(io::Error::other("the body is not here yet")),
                 Content::Whole(bytes) => sender.send(Ok(bytes)).await.map_err(gone)?,
                 Content::Pieces { mut pieces, .. } => {
                     let mut left = span.to - span.from;
@@ -177,6 +206,10 @@ impl Lane {
 
 /// What a cached name leads to now; and whether its bytes are those that are cached, if a second look at them is due.
 fn look(origin: &Origin, lease: &Lease, now: u64) -> (io::Result<Found>, Option<bool>) {
+    let origin = match origin.local() {
+        Ok(directory) => directory,
+        Err(absent) => return (Err(absent.into()), None),
+    };
     if !lease.needs_second_look(now) {
         return (origin.look(lease.name()), None);
     }
@@ -206,11 +239,14 @@ fn has_bytes(file: &File, bytes: &[u8]) -> io::Result<bool> {
 /// The head of the answer. The length is said here and not left to hyper, which leaves it out of the answer to a HEAD.
 fn describe(plan: &Plan) -> Answer {
     let mut fields = Vec::new();
-    write_file_fields(&mut fields, plan.content, plan.representation(), plan.negotiated, plan.cache_status);
-    let status = StatusCode::from_u16(plan.content.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    // hyper keeps the date for a second, and a file may have been modified since.
-    let date = httpdate::fmt_http_date(SystemTime::now());
-    let mut answer = Answer::new(status, Content::Empty).with_lines(&fields).with(header::DATE, date);
+    let head = plan.head();
+    head.write_fields(&mut fields);
+    let status = StatusCode::from_u16(head.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut answer = Answer::new(status, Content::Empty).with_lines(&fields);
+    if !head.representation.has_date() {
+        // hyper keeps the date for a second, and a file may have been modified since.
+        answer = answer.with(header::DATE, httpdate::fmt_http_date(SystemTime::now()));
+    }
     answer.cache_status = Some(plan.cache_status);
     answer.has_rules = true;
     answer
@@ -232,11 +268,14 @@ async fn follow(fill: &Flight, span: Span, sender: &PieceSender) -> io::Result<(
     let mut at = span.from;
     while at < span.to {
         let lease = match progress(fill, Some(at)).await {
-            Progress::Filling(lease, _) | Progress::Ready(lease) => lease,
+            Progress::Filling(lease, _) | Progress::Arriving(lease) | Progress::Ready(lease) => lease,
             Progress::Failed(_)
             | Progress::Uncached(..)
             | Progress::Fetching(..)
             | Progress::Deferred(..)
+            | Progress::Validated(_)
+            | Progress::Stale(_)
+            | Progress::Passing(_)
             | Progress::Opening => {
                 return Err(io::Error::other("the file could not be read to its end, or changed meanwhile"));
             }

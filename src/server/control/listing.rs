@@ -98,7 +98,11 @@ impl Lane {
             Answer::problem(StatusCode::NOT_ACCEPTABLE, text)
         })?;
         let (shared, owned, mut room) = (self.shared.clone(), name.to_vec(), self.listings.room());
-        let read = move || (shared.origin.names(&owned, format.order(), |bytes| room.grow(bytes)), room);
+        let read = move || {
+            let directory = shared.origin.local().map_err(io::Error::from);
+            let names = directory.and_then(|from| from.names(&owned, format.order(), |bytes| room.grow(bytes)));
+            (names, room)
+        };
         let (names, mut room) = blocking(read).await?;
         let names = names.map_err(|error| refusal(&error))?.ok_or_else(|| {
             let text = "too many large directories are being listed; try again";
@@ -125,7 +129,8 @@ impl Lane {
     /// The answer where directories are not listed: as for any name if there is none, else that it is forbidden.
     async fn unlisted(&self, name: &[u8]) -> Result<Answer, Answer> {
         let (shared, name) = (self.shared.clone(), name.to_vec());
-        Ok(match blocking(move || shared.origin.look(&name)).await? {
+        let look = move || shared.origin.local().map_err(io::Error::from).and_then(|directory| directory.look(&name));
+        Ok(match blocking(look).await? {
             Ok(Found::Directory) => {
                 let text = "directories are not listed here: the server was started with --no-listing";
                 Answer::problem(StatusCode::FORBIDDEN, text)
@@ -141,7 +146,7 @@ fn refusal(error: &io::Error) -> Answer {
         Failure::Forbidden => Answer::problem(StatusCode::FORBIDDEN, "this directory may not be read"),
         Failure::NotFound => Answer::problem(StatusCode::NOT_FOUND, "there is no such directory"),
         Failure::RootAbsent => Answer::problem(StatusCode::SERVICE_UNAVAILABLE, RootAbsent).retry_soon(),
-        Failure::IsDirectory | Failure::Changed | Failure::Io(_) => {
+        Failure::IsDirectory | Failure::Changed | Failure::Io(_) | Failure::Remote(_) => {
             tracing::warn!("a directory cannot be read: {error}");
             Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, format!("the directory cannot be read: {error}"))
         }

@@ -71,7 +71,7 @@ impl Lane {
             return READS;
         }
         let (shared, name) = (self.shared.clone(), name.to_vec());
-        match blocking(move || shared.origin.look(&name)).await {
+        match blocking(move || shared.origin.local()?.look(&name)).await {
             Ok(Ok(Found::Directory | Found::Special)) => READS,
             Ok(Ok(Found::File(_)) | Err(_)) | Err(_) => WRITES,
         }

@@ -21,11 +21,13 @@ mod pages;
 mod policy;
 mod pool;
 mod rates;
+mod remote;
 mod room;
 mod route;
 mod socket;
 mod upload;
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
@@ -191,7 +193,7 @@ impl Drop for Counted {
 /// Serves one connection until it ends.
 async fn serve(lane: Rc<Lane>, handoff: Handoff, mut stop: watch::Receiver<Option<Duration>>) {
     let _counted = Counted::new(lane.shared.clone());
-    let Handoff { socket, received, admitted: _admitted } = handoff;
+    let Handoff { socket, received, admitted: _admitted, passing } = handoff;
     let options = &lane.shared.options;
     let control = lane.shared.metrics.control.clone();
     let deadlines = Deadlines { idle: options.idle_timeout, head: options.header_timeout, send: options.send_timeout };
@@ -203,18 +205,18 @@ async fn serve(lane: Rc<Lane>, handoff: Handoff, mut stop: watch::Receiver<Optio
     });
     let (peer, socket) = match taken {
         Ok(taken) => taken,
-        Err(error) => {
-            tracing::debug!("a connection could not be taken over from the data plane: {error}");
-            return;
-        }
+        Err(error) => return tracing::debug!("a connection could not be taken over from the data plane: {error}"),
     };
     let shared = lane.shared.clone();
+    // The first request's answer may be there already.
+    let passing = Cell::new(passing);
     let service = service_fn(|request| {
-        let lane = lane.clone();
+        let (lane, passing) = (lane.clone(), passing.take());
         let (answering, outbound) = (progress.begin(), outbound.clone());
         // Heads are passed to hyper one at a time, so a refusal is that of the request at hand.
         let refused = progress.take_refused();
-        Box::pin(async move { Ok::<_, Infallible>(lane.answer(peer, request, refused, answering, outbound).await) })
+        let asked = route::Asked { peer, refused, passing };
+        Box::pin(async move { Ok::<_, Infallible>(lane.answer(asked, request, answering, outbound).await) })
     });
     let mut is_ending = stop.borrow().is_some();
     let mut connection = http1::Builder::new()

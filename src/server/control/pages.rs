@@ -166,7 +166,7 @@ impl LivePage {
         LivePage {
             version: env!("CARGO_PKG_VERSION"),
             host: String::from_utf8_lossy(rustix::system::uname().nodename().to_bytes()).into_owned(),
-            root: shared.options.root.display().to_string(),
+            root: shared.options.origin.to_string(),
             uptime_seconds: metrics.started.elapsed().unwrap_or_default().as_secs_f64(),
             arena: ArenaNumbers::of(&snapshot),
             entries: snapshot.entries.len(),

@@ -24,6 +24,7 @@ use crate::http::target::Target;
 use crate::net::peer::Peer;
 use crate::origin::Visibility;
 use crate::origin::names::visibility;
+use crate::origin::remote::Passing;
 use crate::server::hosts::{Asker, Stranger};
 use crate::server::shared::Shared;
 use crate::server::site::Circumstances;
@@ -37,6 +38,15 @@ pub(super) struct Lane {
     /// What the dashboard shows over time.
     pub rates: Rates,
     pub listings: Listings,
+}
+
+/// What is known of a request beside itself.
+pub(super) struct Asked {
+    pub peer: Peer,
+    /// It stands in for one whose head is refused.
+    pub refused: Option<Problem>,
+    /// The origin's answer to it, if there is one already.
+    pub passing: Option<Arc<Passing>>,
 }
 
 impl Lane {
@@ -53,19 +63,20 @@ impl Lane {
     /// Answers one request; or, where it stands in for one whose head is refused, gives that refusal.
     pub async fn answer(
         self: Rc<Self>,
-        peer: Peer,
+        asked: Asked,
         request: Request<Incoming>,
-        refused: Option<Problem>,
         answering: Answering,
         outbound: Rc<Outbound>,
     ) -> Response<Body> {
+        let Asked { peer, refused, passing } = asked;
         if let Some(problem) = refused {
             let tally = Tally::refused(self.shared.clone(), peer);
             return Answer::of_refused_head(problem).into_response(tally, answering, &outbound);
         }
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        parts.extensions.insert(peer);
         let tally = Tally::new(self.shared.clone(), peer, &parts);
-        let mut answer = match self.dispatch(peer, &parts, body).await {
+        let mut answer = match self.dispatch(peer, &parts, body, passing).await {
             Ok(answer) | Err(answer) => answer,
         };
         if matches!(parts.method, Method::GET | Method::HEAD)
@@ -78,8 +89,17 @@ impl Lane {
     }
 
     /// The answer; as an error where it is a refusal, which saves a level of nesting and means nothing more.
-    async fn dispatch(self: &Rc<Self>, peer: Peer, parts: &Parts, body: Incoming) -> Result<Answer, Answer> {
+    async fn dispatch(
+        self: &Rc<Self>,
+        peer: Peer,
+        parts: &Parts,
+        body: Incoming,
+        passing: Option<Arc<Passing>>,
+    ) -> Result<Answer, Answer> {
         self.shared.guard.hosts().admit(host_of(parts)).map_err(strange)?;
+        if self.shared.origin.remote().is_some() {
+            return self.dispatch_remote(parts, passing).await;
+        }
         match parts.method {
             Method::GET | Method::HEAD => self.read_target(parts).await,
             Method::PUT | Method::DELETE => {
@@ -127,6 +147,27 @@ impl Lane {
         };
         let (Ok(answer) | Err(answer)) = result;
         Ok(answer.with_rules(&self.shared.site.said().rules, &name, circumstances(parts).origin))
+    }
+
+    /// The answer of a server whose origin is on another machine.
+    async fn dispatch_remote(self: &Rc<Self>, parts: &Parts, passing: Option<Arc<Passing>>) -> Result<Answer, Answer> {
+        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+        let target = route::read_remote(target.as_bytes()).map_err(|refusal| Answer::from(refusal.problem()))?;
+        let is_read = matches!(parts.method, Method::GET | Method::HEAD);
+        match target {
+            route::Remote::Reserved(page) if is_read => {
+                self.admit_read(&Target::Reserved(page.as_ref().into()), &parts.headers)?;
+                self.page(&page).await
+            }
+            route::Remote::Stored(key) if is_read => {
+                self.admit_read(&Target::File(key.into()), &parts.headers)?;
+                self.stored(key, parts, passing).await
+            }
+            route::Remote::Reserved(_) | route::Remote::Stored(_) => {
+                let text = format!("{} is not a method that is served here", parts.method);
+                Err(Answer::problem(StatusCode::METHOD_NOT_ALLOWED, text).with(header::ALLOW, "GET, HEAD"))
+            }
+        }
     }
 
     /// Reads need the token where that is configured; not so the page that asks for it, nor the word that the server lives.

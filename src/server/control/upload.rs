@@ -57,7 +57,7 @@ impl Lane {
         // Once before the body is asked for, to spare the client sending it in vain; again when it is there.
         let (shared, owned) = (self.shared.clone(), name.to_vec());
         let begun = blocking(move || -> Result<Upload, WriteError> {
-            let upload = shared.origin.begin_upload(&owned)?;
+            let upload = shared.origin.local()?.begin_upload(&owned)?;
             let present = upload.present()?;
             conditions.permits_write(present.as_ref()).then_some(upload).ok_or(WriteError::ConditionFailed)
         });
@@ -71,7 +71,8 @@ impl Lane {
         let stored = blocking(move || {
             // Here and not after the answer, which may be for nobody: what is cached must go in any case.
             let _turn = turn;
-            let stored = upload.commit(&shared.origin, &|present| conditions.permits_write(present));
+            let directory = shared.origin.local()?;
+            let stored = upload.commit(directory, &|present| conditions.permits_write(present));
             forget(&shared, &owned, Departure::Replaced);
             stored
         });
@@ -152,7 +153,7 @@ impl Lane {
         let (shared, owned) = (self.shared.clone(), name.to_vec());
         let deleted = blocking(move || {
             let _turn = turn;
-            let deleted = shared.origin.delete(&owned, &|present| conditions.permits_write(present));
+            let deleted = shared.origin.local()?.delete(&owned, &|present| conditions.permits_write(present));
             forget(&shared, &owned, Departure::Deleted);
             deleted
         });

@@ -10,15 +10,18 @@ use crate::exchange::plan::{Plan, Source};
 use crate::exchange::{Action, Ask, Exchange, Role, route};
 use crate::http::accept::Accept;
 use crate::http::cache_status::CacheStatus;
+use crate::http::caching::directives;
 use crate::http::encoding::Preferred;
 use crate::http::host;
-use crate::http::request::{self, HeadLimits, Method, Parsed, Request};
-use crate::http::response::{Persistence, Problem, write_file_head};
+use crate::http::request::{self, Fields, HeadLimits, Method, Parsed, Request};
+use crate::http::response::{Persistence, Problem};
 use crate::http::target::Target;
 use crate::limits;
 use crate::metrics::labels::Class;
+use crate::origin::remote::{Passing, PassingBody};
 use crate::ring::kernel::{Kernel, Kind, Token};
 use crate::server::access_log::{self, Asked, Record};
+use crate::server::fetcher::queue::Fetch;
 use crate::server::site::{Circumstances, query_of};
 use crate::text;
 use crate::wake::Waiter;
@@ -148,15 +151,25 @@ impl<K: Kernel> Worker<K> {
             || !guard.admits_read(request.authorization)
             || !guard.hosts().admits(host::effective(request.target, request.host))
         {
-            return Ok(self.hand_off(index));
+            return Ok(self.hand_off(index, None));
+        }
+        if self.shared.origin.remote().is_some() {
+            return match route::read_remote(request.target) {
+                Ok(route::Remote::Stored(key)) => self.read(index, request, key, Role::Itself),
+                Ok(route::Remote::Reserved(_)) => Ok(self.hand_off(index, None)),
+                Err(refusal) => {
+                    self.answer_problem(index, &refusal.problem(), Some(request), false);
+                    Ok(Answer::Given)
+                }
+            };
         }
         match route::read(request.target, self.shared.origin.policy()) {
             Ok(Target::File(name)) => self.read(index, request, &name, Role::Itself),
             Ok(Target::Directory(name)) => match self.shared.indexes().of(&name, Accept(request.accept)) {
                 Some((name, role)) => self.read(index, request, name.bytes(), role),
-                None => Ok(self.hand_off(index)),
+                None => Ok(self.hand_off(index, None)),
             },
-            Ok(Target::Reserved(_)) => Ok(self.hand_off(index)),
+            Ok(Target::Reserved(_)) => Ok(self.hand_off(index, None)),
             Err(refusal) => {
                 let problem = self.shared.site.said().answer(&refusal, circumstances(request));
                 self.answer_problem(index, &problem, Some(request), false);
@@ -170,13 +183,15 @@ impl<K: Kernel> Worker<K> {
         let negotiates = self.shared.options.precompressed;
         let preferred = negotiates.then(|| Preferred::of(request.accept_encoding));
         let Request { method, conditions, origin, .. } = request;
-        let ask = Ask { method: *method, name, role, conditions, preferred, origin: *origin };
+        let wish = directives::wish(request.cache_control, request.pragma);
+        let fields = Fields::Head(request.head);
+        let ask = Ask { method: *method, name, role, conditions, preferred, origin: *origin, fields, wish };
         let connection = &mut self.connections[index as usize];
         match std::mem::replace(&mut connection.wait, Wait::None) {
             Wait::None => self.advance(index, request, &ask, Exchange::default()),
             Wait::Exchange(exchange) => self.advance(index, request, &ask, exchange),
             // Woken for another reason.
-            Wait::Handoff => Ok(self.hand_off(index)),
+            Wait::Handoff(passing) => Ok(self.hand_off(index, passing)),
         }
     }
 
@@ -207,13 +222,21 @@ impl<K: Kernel> Worker<K> {
                 Action::Refresh(lease) => self.begin_check(lease, None)?,
                 Action::Fill(fill) => {
                     tracing::debug!("worker {worker}: connection {index} has {} read", text::escape(fill.name()));
-                    self.begin_fill(fill)?;
+                    match self.shared.fetcher() {
+                        None => self.begin_fill(fill)?,
+                        Some(fetcher) => {
+                            let peer = self.kernel.peer(self.connections[index as usize].socket);
+                            let waiters = fetcher.fetch(Fetch::new(fill, ask, Some(peer)));
+                            self.wake_all(waiters)?;
+                        }
+                    }
                 }
                 Action::Deliver(plan) => {
-                    let (status, cache_status) = (plan.content.status(), plan.cache_status.as_str());
                     tracing::trace!(
-                        "worker {worker}: connection {index}: {} {status} {cache_status}",
-                        text::escape(ask.name)
+                        "worker {worker}: connection {index}: {} {} {}",
+                        text::escape(ask.name),
+                        plan.head().status(),
+                        plan.cache_status.text()
                     );
                     self.deliver(index, request, plan);
                     return Ok(Answer::Given);
@@ -228,7 +251,8 @@ impl<K: Kernel> Worker<K> {
                     self.record_miss(index);
                     return Ok(Answer::Given);
                 }
-                Action::Directory => return Ok(self.hand_off(index)),
+                Action::Directory => return Ok(self.hand_off(index, None)),
+                Action::PassOn(passing) => return Ok(self.hand_off(index, passing)),
             }
         }
     }
@@ -246,7 +270,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// Has the connection leave for the control plane, where requests need more memory than here.
-    fn hand_off(&mut self, index: u32) -> Answer {
+    fn hand_off(&mut self, index: u32, passing: Option<Arc<Passing>>) -> Answer {
         if let Some(overload) = self.overload() {
             self.raise(overload);
             self.answer_problem(index, &overload.problem(0), None, true);
@@ -256,7 +280,7 @@ impl<K: Kernel> Worker<K> {
         if let Some(record) = connection.record.take() {
             record.cancel();
         }
-        connection.wait = Wait::Handoff;
+        connection.wait = Wait::Handoff(passing);
         Answer::Waits
     }
 
@@ -323,26 +347,27 @@ impl<K: Kernel> Worker<K> {
         match plan.source {
             Source::Arena { lease, fill } => self.answer_from_arena(index, plan.body, lease, fill),
             Source::File { file, fill } => self.answer_from_file(index, plan.body, file, fill),
+            Source::Passing(passing) => {
+                if let PassingBody::Whole(bytes) = &passing.body {
+                    let range = plan.body.start as usize..plan.body.end as usize;
+                    self.batch(index).0.text().extend_from_slice(bytes.get(range).unwrap_or_default());
+                }
+            }
         }
     }
 
     fn write_head(&mut self, index: u32, request: &Request<'_>, plan: &Plan) {
         let persistence = self.persistence(request);
-        self.date.reach(plan.representation().modified_seconds());
+        if let Some(modified) = plan.representation().modified_seconds() {
+            self.date.reach(modified);
+        }
         let (batch, date) = self.batch(index);
         let before = batch.len();
-        write_file_head(
-            batch.text(),
-            plan.content,
-            plan.representation(),
-            plan.negotiated,
-            plan.cache_status,
-            date,
-            persistence,
-        );
+        let described = plan.head();
+        described.write(batch.text(), date, persistence);
         batch.count_response();
         let head = (batch.len() - before) as u64;
-        let (class, status) = (Class::of(plan.cache_status), plan.content.status());
+        let (class, status) = (Class::of(plan.cache_status), described.status());
         self.metrics.answered(class, status);
         let record = self.record(index, Some(request), status, Some(plan.cache_status));
         self.owe(index, head, plan.body_bytes(), class, record);

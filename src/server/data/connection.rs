@@ -11,6 +11,7 @@ use crate::cache::entry::Lease;
 use crate::cache::flight::{Flight, OpenFile};
 use crate::exchange::Exchange;
 use crate::exchange::vouch::{SecondReading, Vouch};
+use crate::origin::remote::Passing;
 use crate::ring::lent::Lent;
 use crate::server::access_log::Record;
 use crate::server::shared::Admitted;
@@ -85,8 +86,9 @@ pub(super) enum Wait {
     None,
     /// A check or a fill.
     Exchange(Exchange),
-    /// The end of the receive: then the connection leaves for the control plane.
-    Handoff,
+    /// The end of the receive: then the connection leaves for the control plane, with the origin's answer to the request, if that
+    /// is to be passed on there.
+    Handoff(Option<Arc<Passing>>),
 }
 
 /// A body that does not leave with its head.

@@ -10,7 +10,6 @@ use crate::cache::permit::FillPermit;
 use crate::cache::residency::Resumed;
 use crate::exchange::revalidate;
 use crate::http::media::SNIFFED_BYTES;
-use crate::http::representation::Representation;
 use crate::limits;
 use crate::metrics::labels::Fill as Step;
 use crate::origin::{Found, Origin, Root, RootAbsent, identity};
@@ -18,7 +17,7 @@ use crate::ring::Completion;
 use crate::ring::kernel::{Kernel, Kind, Op, Token};
 use crate::ring::lent::Lent;
 use crate::rules::Description;
-use crate::version::{Change, Label, Version};
+use crate::version::{Change, Described, Label, Version};
 use io_uring::types::OpenHow;
 use std::io;
 use std::ops::Range;
@@ -278,7 +277,7 @@ impl<K: Kernel> Worker<K> {
         checked: u64,
     ) -> io::Result<()> {
         let age = version.age(identity::clock_of(file.as_fd(), &version));
-        let representation = Representation::new(version, label);
+        let representation = Described::new(version, label);
         let (name, settled) = (permit.shared_name().clone(), self.shared.options.settled);
         let file = Arc::new(OpenFile::new(file, name, representation, age, settled, checked));
         self.fill_from(permit, file, checked, 1)

@@ -74,7 +74,7 @@ impl<K: Kernel> Worker<K> {
         self.renew_deadline(index);
         let Some(connection) = self.connections.get_mut(index as usize) else { return Ok(()) };
         let busy = !connection.is_idle();
-        let leaves = matches!(connection.wait, Wait::Handoff);
+        let leaves = matches!(connection.wait, Wait::Handoff(_));
         match connection.receiving {
             Receiving::Off | Receiving::Ended if leaves && connection.operations == 0 => return self.leave(index),
             // What was asked before is still being sent.
@@ -105,7 +105,11 @@ impl<K: Kernel> Worker<K> {
         let received = connection.unparsed().to_vec();
         let socket = self.kernel.adopt(connection.socket);
         self.spares.keep(connection.batch, connection.received);
-        (self.hand_over)(Handoff { socket, received, admitted: connection.admitted });
+        let passing = match connection.wait {
+            Wait::Handoff(passing) => passing,
+            Wait::None | Wait::Exchange(_) => None,
+        };
+        (self.hand_over)(Handoff { socket, received, admitted: connection.admitted, passing });
         Ok(())
     }
 }

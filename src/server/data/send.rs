@@ -239,7 +239,9 @@ impl<K: Kernel> Worker<K> {
         loop {
             return Ok(match fill.poll(Some(at), || Waiter::Ring { worker: self.number, message: token.pack() }) {
                 None => Step::Waits,
-                Some(Progress::Filling(..) | Progress::Fetching(..) | Progress::Ready(_)) => Step::Moved,
+                Some(Progress::Filling(..) | Progress::Fetching(..) | Progress::Arriving(_) | Progress::Ready(_)) => {
+                    Step::Moved
+                }
                 Some(Progress::Deferred(_, file)) if file.is_warm(self.now) => Step::Moved,
                 Some(Progress::Deferred(lease, _)) => match self.resume(&lease)? {
                     Some(resumed) => {
@@ -249,7 +251,14 @@ impl<K: Kernel> Worker<K> {
                     None if lease.is_whole() => Step::Moved,
                     None => Step::Broken,
                 },
-                Some(Progress::Opening | Progress::Uncached(..) | Progress::Failed(_)) => Step::Broken,
+                Some(
+                    Progress::Opening
+                    | Progress::Uncached(..)
+                    | Progress::Validated(_)
+                    | Progress::Stale(_)
+                    | Progress::Passing(_)
+                    | Progress::Failed(_),
+                ) => Step::Broken,
             });
         }
     }

@@ -6,12 +6,12 @@ mod exchanged_root;
 
 use super::worker::Worker;
 use crate::cache::Cache;
-use crate::config::{ServeOptions, Transmit};
+use crate::config::{ServeOptions, Source, Transmit};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::metrics::counter::Read;
 use crate::metrics::labels::{Fill as Step, Timeout};
-use crate::origin::{Origin, Policy};
+use crate::origin::{Directory, Origin, Policy};
 use crate::ring::kernel::{Kind, Token};
 use crate::ring::simulated::{Dice, Simulated, World};
 use crate::server::access_log::AccessLog;
@@ -38,7 +38,7 @@ fn options(root: &Path, transmit: Transmit, arena_bytes: u64, settled: &str) -> 
     let settled = units::duration(Duration::ZERO, Duration::MAX)(settled).unwrap();
     let (workers, read_chunk_bytes) = (1, 16 << 10);
     ServeOptions {
-        root: root.into(),
+        origin: Source::Directory(root.into()),
         workers,
         arena_bytes,
         transmit,
@@ -149,6 +149,12 @@ impl Client {
     }
 }
 
+/// The directory to serve.
+fn simulated_origin(options: &ServeOptions) -> Origin {
+    let Source::Directory(root) = &options.origin else { panic!("a directory is simulated") };
+    Origin::Directory(Directory::open(root, Policy::default(), || NOW.get()).unwrap())
+}
+
 /// The first of two workers, on a simulated kernel, and the world around it.
 fn simulate(seed: u64, options: ServeOptions) -> (Worker<Simulated>, Rc<RefCell<World>>) {
     let metrics = Metrics::new(2);
@@ -158,7 +164,7 @@ fn simulate(seed: u64, options: ServeOptions) -> (Worker<Simulated>, Rc<RefCell<
     let mail = Arc::new(Mail::new(2).unwrap());
     let cache =
         Cache::new(bytes, packed_max, options.eviction, cost, options.revalidate, evictions, mail.clone()).unwrap();
-    let origin = Origin::open(&options.root, Policy::default(), || NOW.get()).unwrap();
+    let origin = simulated_origin(&options);
     let connections = Admission::new(options.max_connections);
     let guard = Guard::open(None, false).unwrap();
     let access_log = AccessLog::off();
@@ -176,6 +182,7 @@ fn simulate(seed: u64, options: ServeOptions) -> (Worker<Simulated>, Rc<RefCell<
         access_log,
         descriptors,
         alarms: Alarms::default(),
+        fetcher: None,
     });
     let world = World::new(seed);
     let kernel = Simulated(world.clone());

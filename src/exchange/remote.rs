@@ -1,0 +1,253 @@
+//! A request for what stands on another machine: served from what is stored of it, as far as HTTP's rules allow, or from a fill
+//! that asks the origin.
+
+use super::plan::{Plan, Shown, Source};
+use super::refusal::Refusal;
+use super::{Action, Ask, Exchange, LOST_ENTRIES_MAX, Terms};
+use crate::cache::entry::Lease;
+use crate::cache::flight::{Bypass, Failure, Flight, Progress};
+use crate::cache::permit::FillPermit;
+use crate::cache::{Lookup, count_hit};
+use crate::http::cache_status::{CacheStatus, Forward, Further};
+use crate::http::request::Method;
+use crate::origin::remote::{Passing, PassingBody};
+use crate::version::freshness::Use;
+use crate::version::stored::Stored;
+use crate::wake::Waiter;
+use std::sync::Arc;
+
+/// How far a request is.
+#[derive(Default)]
+pub(super) enum State {
+    /// Nothing is known of what it asks for.
+    #[default]
+    New,
+    /// What is stored is served, though another request has it validated.
+    Served(Lease),
+    /// The origin is being asked: by another request's fill, if `collapsed`.
+    Following { fill: Arc<Flight>, collapsed: bool },
+}
+
+/// What a lookup came to.
+#[expect(clippy::large_enum_variant, reason = "most are plans, and none is kept; a hit allocates nothing")]
+enum Found {
+    /// Something to do.
+    Do(Action),
+    /// A fill to follow.
+    Follow { fill: Arc<Flight>, collapsed: bool },
+}
+
+impl Exchange {
+    /// Goes on with a request for what stands on another machine.
+    pub(super) fn advance_remote(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, waiter: &impl Fn() -> Waiter) -> Action {
+        loop {
+            let (fill, collapsed) = match std::mem::take(&mut self.remote) {
+                State::New => match self.look_up_stored(terms, ask) {
+                    Found::Do(action) => return action,
+                    Found::Follow { fill, collapsed } => (fill, collapsed),
+                },
+                State::Served(lease) => return serve(terms, ask, lease, CacheStatus::Hit),
+                State::Following { fill, collapsed } => (fill, collapsed),
+            };
+            match fill.poll(None, waiter) {
+                None => {
+                    self.remote = State::Following { fill, collapsed };
+                    return Action::Wait;
+                }
+                Some(progress) => {
+                    if let Some(action) = self.arrived(terms, ask, fill, collapsed, progress) {
+                        return action;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Step 2: what is stored under the request's name, or beside it for requests like this one.
+    fn look_up_stored(&mut self, terms: &Terms<'_>, ask: &Ask<'_>) -> Found {
+        if ask.wish.no_store {
+            return self.ask_alone(terms, ask, Forward::Request);
+        }
+        let field = |name: &str| ask.fields.get(name);
+        let mut key = std::borrow::Cow::Borrowed(ask.name);
+        // At most twice: what stands beside is not looked for beside itself.
+        loop {
+            let is_beside = matches!(key, std::borrow::Cow::Owned(_));
+            let Some(lease) = terms.cache.get(&key) else { return self.look_up_missing(terms, ask, &key) };
+            let Some(stored) = lease.stored() else { return self.ask_alone(terms, ask, Forward::Bypass) };
+            match &stored.vary {
+                Some(vary) if !vary.matches(field) && !is_beside => {
+                    self.forward = Forward::VaryMiss;
+                    key = std::borrow::Cow::Owned(vary.key(ask.name, field));
+                }
+                Some(vary) if !vary.matches(field) => return self.ask_alone(terms, ask, Forward::VaryMiss),
+                Some(_) | None => return self.look_at_stored(terms, ask, lease, &stored),
+            }
+        }
+    }
+
+    /// Nothing is stored under the key, as far as is known.
+    fn look_up_missing(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, key: &[u8]) -> Found {
+        if ask.wish.only_if_cached {
+            return Found::Do(Action::Refuse(Refusal::NotCached));
+        }
+        if ask.method == Method::Head {
+            return self.ask_alone(terms, ask, self.forward);
+        }
+        match terms.cache.find(key) {
+            Lookup::Hit(lease) => match lease.stored() {
+                Some(stored) => self.look_at_stored(terms, ask, lease, &stored),
+                None => self.ask_alone(terms, ask, Forward::Bypass),
+            },
+            Lookup::Join(fill) => self.join(terms, ask, fill),
+            Lookup::Lead(permit) => self.begin_remote(permit),
+        }
+    }
+
+    /// Another request's fill is under way. What it is to replace is served meanwhile, if it may be.
+    fn join(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, fill: Arc<Flight>) -> Found {
+        if let Some(stale) = fill.stale()
+            && let Some(stored) = stale.stored()
+            && stored.vary.as_ref().is_none_or(|vary| vary.matches(|name| ask.fields.get(name)))
+        {
+            match stored.freshness.allows(&ask.wish, terms.now) {
+                Use::Serve | Use::ServeAndValidate => {
+                    return Found::Do(serve(terms, ask, stale.clone(), CacheStatus::Hit));
+                }
+                Use::Validate => self.forward = Forward::Stale,
+            }
+        }
+        Found::Follow { fill, collapsed: true }
+    }
+
+    /// Step 3: what is stored may be served at once, or while it is validated, or after that.
+    fn look_at_stored(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, lease: Lease, stored: &Stored) -> Found {
+        let allowed = stored.freshness.allows(&ask.wish, terms.now);
+        if allowed == Use::Serve || ask.wish.only_if_cached && allowed == Use::ServeAndValidate {
+            return Found::Do(serve(terms, ask, lease, CacheStatus::Hit));
+        }
+        if ask.wish.only_if_cached {
+            return Found::Do(Action::Refuse(Refusal::NotCached));
+        }
+        self.forward = if stored.freshness.ttl(terms.now) > 0 { Forward::Request } else { Forward::Stale };
+        match (terms.cache.validate(&lease), allowed) {
+            (Lookup::Lead(permit), Use::ServeAndValidate) => {
+                self.remote = State::Served(lease);
+                Found::Do(Action::Fill(permit))
+            }
+            (_, Use::ServeAndValidate) => Found::Do(serve(terms, ask, lease, CacheStatus::Hit)),
+            (Lookup::Lead(permit), _) => self.begin_remote(permit),
+            (Lookup::Join(fill), _) => Found::Follow { fill, collapsed: true },
+            // Validated a moment ago: so nobody asks the origin for ever.
+            (Lookup::Hit(lease), _) => Found::Do(serve(terms, ask, lease, CacheStatus::Validated)),
+        }
+    }
+
+    /// Asks the origin for this request alone; nothing of the answer is stored.
+    fn ask_alone(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, forward: Forward) -> Found {
+        if ask.wish.only_if_cached {
+            return Found::Do(Action::Refuse(Refusal::NotCached));
+        }
+        self.forward = forward;
+        let bypass = if ask.method == Method::Head { Bypass::HeadOnly } else { Bypass::Private };
+        self.begin_remote(terms.cache.aside(ask.name, bypass))
+    }
+
+    fn begin_remote(&mut self, permit: FillPermit) -> Found {
+        self.remote = State::Following { fill: permit.fill().clone(), collapsed: false };
+        Found::Do(Action::Fill(permit))
+    }
+
+    /// Step 4: what the origin was asked for is here, or on its way. `None`: it is not for this request, which goes on.
+    fn arrived(
+        &mut self,
+        terms: &Terms<'_>,
+        ask: &Ask<'_>,
+        fill: Arc<Flight>,
+        collapsed: bool,
+        progress: Progress,
+    ) -> Option<Action> {
+        let forward = self.forward;
+        let status = if collapsed { CacheStatus::Collapsed { forward } } else { CacheStatus::Stored { forward } };
+        match progress {
+            Progress::Arriving(lease) | Progress::Ready(lease) => {
+                let Some(stored) = lease.stored() else { return Some(Action::PassOn(None)) };
+                if stored.vary.as_ref().is_some_and(|vary| !vary.matches(|name| ask.fields.get(name))) {
+                    return self.again(terms, ask);
+                }
+                let source = Source::Arena { lease, fill: Some(fill) };
+                Some(plan(terms, ask, status, source, stored, !collapsed))
+            }
+            Progress::Validated(lease) => Some(serve(terms, ask, lease, CacheStatus::Validated)),
+            Progress::Stale(lease) => Some(serve(terms, ask, lease, CacheStatus::HitStale)),
+            // It was for the one who had it fetched. Each of the others asks for itself, and nobody waits for anybody.
+            Progress::Passing(_) if collapsed => match self.ask_alone(terms, ask, Forward::Bypass) {
+                Found::Do(action) => Some(action),
+                Found::Follow { .. } => None,
+            },
+            Progress::Passing(passing) => Some(pass(ask, passing, forward)),
+            Progress::Failed(failure) => Some(Action::Refuse(Refusal::of_failure(ask.name, failure, forward))),
+            Progress::Opening
+            | Progress::Filling(..)
+            | Progress::Fetching(..)
+            | Progress::Deferred(..)
+            | Progress::Uncached(..) => {
+                let failure = Failure::Remote(502);
+                Some(Action::Refuse(Refusal::of_failure(ask.name, failure, forward)))
+            }
+        }
+    }
+
+    /// What was fetched for another request answers others than this one: it is looked up once more.
+    fn again(&mut self, terms: &Terms<'_>, ask: &Ask<'_>) -> Option<Action> {
+        self.lost += 1;
+        if self.lost <= LOST_ENTRIES_MAX {
+            return None;
+        }
+        match self.ask_alone(terms, ask, Forward::VaryMiss) {
+            Found::Do(action) => Some(action),
+            Found::Follow { .. } => None,
+        }
+    }
+}
+
+/// Serves what is stored.
+fn serve(terms: &Terms<'_>, ask: &Ask<'_>, lease: Lease, status: CacheStatus) -> Action {
+    let Some(stored) = lease.stored() else { return Action::PassOn(None) };
+    count_hit(terms.touch, &lease);
+    plan(terms, ask, status, Source::Arena { lease, fill: None }, stored, status == CacheStatus::Validated)
+}
+
+/// Steps 5 and 6.
+fn plan(
+    terms: &Terms<'_>,
+    ask: &Ask<'_>,
+    status: CacheStatus,
+    source: Source,
+    stored: Arc<Stored>,
+    was_asked: bool,
+) -> Action {
+    let (age, ttl) = (stored.freshness.age(terms.now), stored.freshness.ttl(terms.now));
+    let origin_status = match status {
+        CacheStatus::Validated => Some(304),
+        _ => Some(stored.status).filter(|_| was_asked),
+    };
+    let mut plan = Plan::described(ask, status, source, Shown::Response { stored, age });
+    plan.further = Further { ttl: Some(ttl), origin_status };
+    Action::Deliver(plan)
+}
+
+/// Passes on what the origin answered for this request alone: at once, or where that can be done as it comes.
+fn pass(ask: &Ask<'_>, passing: Arc<Passing>, forward: Forward) -> Action {
+    if matches!(passing.body, PassingBody::Coming(_)) {
+        return Action::PassOn(Some(passing));
+    }
+    let reason = Bypass::Private.into();
+    let status = CacheStatus::Uncached { forward, reason };
+    let origin_status = Some(passing.head.status);
+    let stored = Arc::new(passing.head.clone());
+    let age = stored.freshness.initial_age;
+    let mut plan = Plan::described(ask, status, Source::Passing(passing), Shown::Response { stored, age });
+    plan.further = Further { ttl: None, origin_status };
+    Action::Deliver(plan)
+}

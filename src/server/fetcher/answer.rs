@@ -1,0 +1,271 @@
+//! What becomes of the origin's answer.
+
+use super::describe::{self, Judged};
+use super::queue::Fetch;
+use crate::cache::entry::Lease;
+use crate::cache::flight::Failure;
+use crate::cache::permit::FillPermit;
+use crate::http::hop;
+use crate::http::request::Method;
+use crate::limits;
+use crate::origin::remote::{Answer, Body, Fault, Passing, PassingBody, Remote};
+use crate::ring::system::monotonic;
+use crate::server::shared::Shared;
+use crate::text;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::http::response::Parts;
+use hyper::{HeaderMap, StatusCode, header};
+use parking_lot::Mutex;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What a fetch needs.
+pub(super) struct Answering {
+    pub shared: Arc<Shared>,
+    pub remote: Arc<Remote>,
+    /// Bytes that may be collected of bodies whose length is not known, all together.
+    pub collecting: Arc<Semaphore>,
+}
+
+/// The beginning of a body, or all of it.
+enum Collected {
+    Whole(Bytes),
+    /// There is more than may be collected.
+    Start {
+        start: Bytes,
+        rest: Body,
+    },
+}
+
+impl Answering {
+    /// Asks the origin, and brings the fill to an end.
+    pub async fn fetch(self, fetch: Fetch) {
+        let (ask, asked) = match fetch.ask() {
+            Ok(ask) => ask,
+            Err(failure) => return self.shared.wake(fetch.permit.fail(failure)),
+        };
+        let began = Instant::now();
+        let answer = self.remote.send(ask).await;
+        match answer {
+            Ok(answer) => self.answered(fetch, &asked, answer, began.elapsed()).await,
+            Err(fault) => self.failed(fetch.permit, &fault),
+        }
+    }
+
+    /// There is no answer: what is stale is served, if it may be.
+    fn failed(&self, permit: FillPermit, fault: &Fault) {
+        tracing::warn!("{}: {fault}", text::escape(permit.name()));
+        let waiters = match self.serves_stale(&permit) {
+            true => permit.excuse(),
+            false => permit.fail(Failure::Remote(fault.status())),
+        };
+        self.shared.wake(waiters);
+    }
+
+    /// Whether what is validated may be served since the origin fails.
+    fn serves_stale(&self, permit: &FillPermit) -> bool {
+        let by_default = self.shared.remote_options().map_or(0, |options| options.stale_if_error.as_secs());
+        let stored = permit.stale().and_then(|stale| stale.stored());
+        stored.is_some_and(|stored| stored.freshness.serves_errors(by_default, monotonic()))
+    }
+
+    async fn answered(self, fetch: Fetch, asked: &HeaderMap, answer: Answer, delay: Duration) {
+        let (mut parts, body) = answer.into_parts();
+        let Fetch { permit, method, .. } = fetch;
+        hop::add_via(&mut parts.headers, parts.version);
+        if parts.status == StatusCode::NOT_MODIFIED
+            && let Some(stored) = permit.stale().and_then(|stale| stale.stored())
+        {
+            let updated = describe::updated(&self.shared, asked, &stored, parts.headers, delay);
+            return self.shared.wake(permit.confirm(Arc::new(updated)));
+        }
+        if parts.status.is_server_error() && self.serves_stale(&permit) {
+            tracing::warn!("{}: the origin answers {}", text::escape(permit.name()), parts.status);
+            return self.shared.wake(permit.excuse());
+        }
+        let judged = match method {
+            Method::Get if permit.aside().is_none() => describe::judge(&self.shared, asked, &parts, delay),
+            _ => None,
+        };
+        let Some(judged) = judged else { return self.pass_on(permit, method, parts, body).await };
+        match announced(&parts) {
+            Some(size) => self.store(permit, asked, parts, judged, size, body).await,
+            None => self.collect_and_store(permit, asked, parts, judged, body).await,
+        }
+    }
+
+    /// Stores a body of known length as it comes.
+    async fn store(
+        self,
+        permit: FillPermit,
+        asked: &HeaderMap,
+        parts: Parts,
+        judged: Judged,
+        size: u64,
+        mut body: Body,
+    ) {
+        let stored = Arc::new(describe::describe(&permit, asked, &parts, size, judged));
+        let entry = match permit.reserve_response(stored, monotonic()) {
+            Ok(entry) => entry,
+            Err(_) => return self.pass_on(permit, Method::Get, parts, body).await,
+        };
+        self.shared.wake(permit.arrive(&entry));
+        let mut at = 0;
+        loop {
+            match next(&mut body).await {
+                Some(Ok(piece)) => {
+                    at += piece.len() as u64;
+                    if at > size {
+                        return self.broken(permit, &entry, &Fault::Broken("it is longer than it said".into()));
+                    }
+                    self.shared.wake(permit.append(&entry, &piece));
+                }
+                Some(Err(fault)) => return self.broken(permit, &entry, &fault),
+                None if at < size => {
+                    return self.broken(permit, &entry, &Fault::Broken("it is shorter than it said".into()));
+                }
+                None => return self.shared.wake(permit.publish(entry)),
+            }
+        }
+    }
+
+    /// The body ends early: nobody may take it for whole.
+    fn broken(&self, permit: FillPermit, entry: &Lease, fault: &Fault) {
+        tracing::warn!("{}: {fault}, after {} bytes", text::escape(permit.name()), entry.filled());
+        self.shared.wake(permit.fail(Failure::Remote(fault.status())));
+    }
+
+    /// Stores a body whose length shows at its end only.
+    async fn collect_and_store(self, permit: FillPermit, asked: &HeaderMap, parts: Parts, judged: Judged, body: Body) {
+        let most = self.shared.remote_options().map_or(0, |options| options.whole_max) as usize;
+        match self.collect(body, most).await {
+            Ok((Collected::Whole(bytes), _counted)) => {
+                let stored = Arc::new(describe::describe(&permit, asked, &parts, bytes.len() as u64, judged));
+                match permit.reserve_response(stored, monotonic()) {
+                    Ok(entry) => {
+                        self.shared.wake(permit.append(&entry, &bytes));
+                        self.shared.wake(permit.publish(entry));
+                    }
+                    Err(_) => self.pass(permit, &parts, Collected::Whole(bytes), None),
+                }
+            }
+            Ok((start, counted)) => self.pass(permit, &parts, start, counted),
+            Err(fault) => self.failed(permit, &fault),
+        }
+    }
+
+    /// Passes an answer on to the request that it was asked for.
+    async fn pass_on(self, permit: FillPermit, method: Method, parts: Parts, body: Body) {
+        let is_short = announced(&parts).is_some_and(|size| size <= limits::PASSED_AT_ONCE_BYTES as u64);
+        if method == Method::Head || (announced(&parts).is_some() && !is_short) {
+            let start = Collected::Start { start: Bytes::new(), rest: body };
+            return self.pass(permit, &parts, start, None);
+        }
+        match self.collect(body, limits::PASSED_AT_ONCE_BYTES).await {
+            Ok((collected, counted)) => self.pass(permit, &parts, collected, counted),
+            Err(fault) => self.failed(permit, &fault),
+        }
+    }
+
+    fn pass(&self, permit: FillPermit, parts: &Parts, body: Collected, counted: Option<OwnedSemaphorePermit>) {
+        let (size, body) = match body {
+            Collected::Whole(bytes) => (bytes.len() as u64, PassingBody::Whole(bytes)),
+            Collected::Start { start, rest } => {
+                let body = Prefixed { start: Some(start), rest, _counted: counted }.boxed_unsync();
+                (0, PassingBody::Coming(Mutex::new(Some(body))))
+            }
+        };
+        let head = describe::passing(parts, size);
+        let passing = Passing { head, announced: announced(parts), body };
+        self.shared.wake(permit.pass_on(Arc::new(passing)));
+    }
+
+    /// Takes up to `most` bytes of a body, as far as the memory for such bytes lasts; that is counted as long as what is
+    /// returned with them.
+    async fn collect(&self, mut body: Body, most: usize) -> Result<(Collected, Option<OwnedSemaphorePermit>), Fault> {
+        let mut start = BytesMut::new();
+        let mut counted: Option<OwnedSemaphorePermit> = None;
+        loop {
+            match next(&mut body).await {
+                None => return Ok((Collected::Whole(start.freeze()), counted)),
+                Some(Err(fault)) => return Err(fault),
+                Some(Ok(piece)) => {
+                    start.extend_from_slice(&piece);
+                    let room = self.collecting.clone().try_acquire_many_owned(piece.len() as u32).ok();
+                    let is_over = room.is_none() || start.len() > most;
+                    match (&mut counted, room) {
+                        (Some(counted), Some(room)) => counted.merge(room),
+                        (counted @ None, room) => *counted = room,
+                        (Some(_), None) => {}
+                    }
+                    if is_over {
+                        return Ok((Collected::Start { start: start.freeze(), rest: body }, counted));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The length that an answer announces.
+fn announced(parts: &Parts) -> Option<u64> {
+    match parts.status {
+        StatusCode::NO_CONTENT => Some(0),
+        _ => parts.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok(),
+    }
+}
+
+/// The next piece of a body.
+async fn next(body: &mut Body) -> Option<Result<Bytes, Fault>> {
+    loop {
+        match body.frame().await? {
+            Ok(frame) => {
+                // Trailers are not stored.
+                if let Ok(piece) = frame.into_data() {
+                    return Some(Ok(piece));
+                }
+            }
+            Err(fault) => return Some(Err(fault)),
+        }
+    }
+}
+
+/// A body whose beginning was taken already.
+struct Prefixed {
+    start: Option<Bytes>,
+    rest: Body,
+    _counted: Option<OwnedSemaphorePermit>,
+}
+
+impl hyper::body::Body for Prefixed {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, Fault>>> {
+        if let Some(start) = self.start.take().filter(|start| !start.is_empty()) {
+            return Poll::Ready(Some(Ok(hyper::body::Frame::data(start))));
+        }
+        Pin::new(&mut self.rest).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.start.as_ref().is_none_or(Bytes::is_empty) && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        let (start, rest) = (self.start.as_ref().map_or(0, |start| start.len() as u64), self.rest.size_hint());
+        let mut hint = hyper::body::SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(start));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(start));
+        }
+        hint
+    }
+}
