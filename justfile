@@ -39,3 +39,8 @@ book:
 # Run every command that the documents show
 documents:
     cargo test --locked -p loadgen --test documents
+
+# Look at every page in a browser, and make the documents' pictures again
+pages:
+    cargo build --locked -p forebay -p loadgen
+    .ci/pages "$PWD/target/debug/forebay" "$PWD/target/debug/loadgen" --pictures docs/pictures

@@ -8,6 +8,10 @@ use std::fmt::{self, Write};
 /// Design*, 2008.
 pub const COLOURS: [&str; 8] = ["#0072b2", "#009e73", "#d55e00", "#8a8f94", "#cc79a7", "#56b4e9", "#e69f00", "#b2a300"];
 
+/// The same in a page, whose style says what they are in light and in dark.
+pub const PAGE_COLOURS: [&str; 8] =
+    ["var(--c0)", "var(--c1)", "var(--c2)", "var(--c3)", "var(--c4)", "var(--c5)", "var(--c6)", "var(--c7)"];
+
 /// What a document's text and grid look like; a page has its own rules for the same names.
 const STYLE: &str = "text { font: 12px sans-serif; fill: #444 } .title { font-size: 16px; fill: #222 } \
                      .grid { stroke: #e4e4e4 } .mark { stroke: #222 } polyline { stroke-width: 2 }";
@@ -25,6 +29,8 @@ pub struct Axis {
     pub marks: Vec<(f64, String)>,
     /// Whether equal ratios, and not equal differences, are equally long. Then `from` is more than nothing.
     pub is_logarithmic: bool,
+    /// What a page's script shows values in: a name of `show` in `page/charts.js`.
+    pub unit: &'static str,
 }
 
 impl Axis {
@@ -39,7 +45,7 @@ impl Axis {
         // Without the digits that binary fractions add.
         let at = |index: usize| (index as f64 * step * 1e6).round() / 1e6;
         let marks = (0..=steps as usize).map(|index| (at(index), show(at(index)))).collect();
-        Axis { title: title.to_owned(), from: 0.0, to: steps * step, marks, is_logarithmic: false }
+        Axis { title: title.to_owned(), from: 0.0, to: steps * step, marks, is_logarithmic: false, unit: "" }
     }
 
     /// Whole decades that cover `least` to `most`, with marks at powers of ten.
@@ -50,14 +56,25 @@ impl Axis {
         let at = |power: i32| if power < 0 { 1.0 / 10f64.powi(-power) } else { 10f64.powi(power) };
         let (low, high) = (low as i32, high as i32);
         let marks = (low..=high).map(|power| (at(power), show(at(power)))).collect();
-        Axis { title: title.to_owned(), from: at(low), to: at(high), marks, is_logarithmic: true }
+        Axis { title: title.to_owned(), from: at(low), to: at(high), marks, is_logarithmic: true, unit: "" }
     }
 
     /// From the least to the largest of `values`, by their ratios, with the marks given.
     pub fn over(title: &str, values: &[f64], marks: Vec<(f64, String)>) -> Axis {
         let least = values.iter().copied().fold(f64::INFINITY, f64::min).max(f64::MIN_POSITIVE);
         let most = values.iter().copied().fold(least, f64::max);
-        Axis { title: title.to_owned(), from: least, to: most, marks, is_logarithmic: true }
+        Axis { title: title.to_owned(), from: least, to: most, marks, is_logarithmic: true, unit: "" }
+    }
+
+    /// The same axis, with values in this unit where a page shows them one by one.
+    pub fn in_unit(self, unit: &'static str) -> Axis {
+        Axis { unit, ..self }
+    }
+
+    /// What a page's script has to know of it.
+    fn described(&self) -> String {
+        let log = if self.is_logarithmic { " log" } else { "" };
+        format!("{} {} {}{log}", self.from, self.to, self.unit)
     }
 
     /// Where a value is: 0 at the beginning, 1 at the end, never outside.
@@ -136,32 +153,36 @@ impl Chart {
     }
 }
 
-/// A chart as a part of a page, with its legend below. The page's style sheet says what `.grid`, `.mark`, `text`, `.scroll`
-/// and `.legend` look like.
-pub fn embedded(chart: &Chart) -> String {
+/// A chart as a part of a page, with its legend below, under a name that the page gives no other. What it looks like, and
+/// how values are shown under the pointer and by the arrow keys, is in [`crate::page`].
+pub fn embedded(chart: &Chart, name: &str) -> String {
     let area = Area { left: 70.0, right: 744.0, top: 14.0, bottom: 274.0 };
-    let x = match &chart.series {
-        Series::Lines { x, .. } => x.title.as_str(),
-        Series::Bars(_) => "",
+    let (x, x_described) = match &chart.series {
+        Series::Lines { x, .. } => (x.title.as_str(), x.described()),
+        Series::Bars(_) => ("", String::new()),
     };
     let description = escape(&format!("{} by {x}", chart.y.title));
-    let mut text = String::new();
+    let Area { left, right, top, bottom } = area;
+    let hints = format!(
+        "data-readout=\"{name}\" data-area=\"{left} {top} {right} {bottom}\" data-x=\"{x_described}\" data-y=\"{}\"",
+        chart.y.described()
+    );
+    let mut text = format!(
+        "<div class=\"scroll\"><svg viewBox=\"0 0 760 320\" role=\"img\" tabindex=\"0\" \
+         aria-label=\"{description}\" {hints}>\n"
+    );
     // Writing to a string does not fail.
-    let _ =
-        writeln!(text, "<div class=\"scroll\"><svg viewBox=\"0 0 760 320\" role=\"img\" aria-label=\"{description}\">")
-            .and_then(|()| area.draw(&mut text, chart))
-            .and_then(|()| writeln!(text, "</svg></div>\n<p class=\"legend\">"))
-            .and_then(|()| {
-                chart.legend().into_iter().try_for_each(|(label, color, dashes)| {
-            let line = format!("stroke=\"{color}\" stroke-width=\"2.5\" stroke-dasharray=\"{dashes}\"");
-            writeln!(
-                text,
-                "<span><svg viewBox=\"0 0 28 8\"><line x1=\"0\" x2=\"28\" y1=\"4\" y2=\"4\" {line}/></svg>{}</span>",
-                escape(label)
-            )
-        })
-            })
-            .and_then(|()| writeln!(text, "</p>"));
+    let _ = area.draw(&mut text, chart);
+    text.push_str(&format!("</svg></div>\n<p class=\"readout\" id=\"{name}\"></p>\n<p class=\"legend\">\n"));
+    for (label, color, dashes) in chart.legend() {
+        let line = format!("stroke=\"{color}\" stroke-width=\"2.5\" stroke-dasharray=\"{dashes}\"");
+        let label = escape(label);
+        text.push_str(
+            "<span><svg viewBox=\"0 0 28 8\" aria-hidden=\"true\"><line x1=\"0\" x2=\"28\" y1=\"4\" y2=\"4\" ",
+        );
+        text.push_str(&format!("{line}/></svg>{label}</span>\n"));
+    }
+    text.push_str("</p>\n");
     text
 }
 
@@ -259,11 +280,13 @@ impl Area {
         let (middle, below) = ((left + right) / 2.0, bottom + 38.0);
         writeln!(text, "<text x=\"{middle}\" y=\"{below}\" text-anchor=\"middle\">{}</text>", escape(&x.title))?;
         for Line { label, color, dashes, points } in lines {
-            write!(text, "<polyline fill=\"none\" stroke=\"{color}\" stroke-dasharray=\"{dashes}\" points=\"")?;
+            let name = escape(label);
+            let look = format!("fill=\"none\" stroke=\"{color}\" stroke-dasharray=\"{dashes}\"");
+            write!(text, "<polyline data-name=\"{name}\" {look} points=\"")?;
             for (at, value) in points.iter().filter(|(x, y)| x.is_finite() && y.is_finite()) {
                 write!(text, "{:.1},{:.1} ", across(*at), self.up(y, *value))?;
             }
-            writeln!(text, "\"><title>{}</title></polyline>", escape(label))?;
+            writeln!(text, "\"><title>{name}</title></polyline>")?;
         }
         Ok(())
     }
@@ -329,9 +352,15 @@ mod tests {
         let axis = || Axis::linear("<t>", 10.0, plain);
         let points = vec![(0.0, 0.0), (10.0, 10.0), (f64::NAN, 1.0), (99.0, -5.0)];
         let lines = vec![Line { label: "a<b".into(), color: "red", dashes: "", points }];
-        let svg = embedded(&Chart::lines(axis(), axis(), lines));
+        let svg = embedded(&Chart::lines(axis(), axis().in_unit("count"), lines), "chart");
         assert!(svg.contains("points=\"70.0,274.0 744.0,14.0 744.0,274.0 \""), "{svg}");
         assert!(svg.contains("a&lt;b") && !svg.contains("<t>"));
+        // What the page's script needs to show values: where the lines are, what is shown there, and in what.
+        for part in ["data-name=\"a&lt;b\"", "data-area=\"70 14 744 274\"", "data-x=\"0 10 \"", "data-y=\"0 10 count\""]
+        {
+            assert!(svg.contains(part), "{part} in {svg}");
+        }
+        assert!(svg.contains("data-readout=\"chart\"") && svg.contains("id=\"chart\""), "{svg}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The layers, lowest first; a module imports what is in its own folder and in lower layers (`tests/tidy.rs` holds that):
 //!
 //! 1. [`limits`], [`units`], [`version`], [`net`], [`wake`], [`text`]: words that all others use.
-//! 2. [`ring`], [`http`], [`trace`], [`chart`]: the kernel, the protocol, recorded requests, pictures.
+//! 2. [`ring`], [`http`], [`trace`], [`chart`], [`page`]: the kernel, the protocol, recorded requests, pictures, what pages share.
 //! 3. [`arena`], [`origin`]: the cache's memory, and what is served.
 //! 4. [`cache`]: what is kept, and what has to go. It knows no protocol and no server.
 //! 5. [`exchange`], [`metrics`], [`config`], [`simulate`]: what a request becomes, without I/O; counts; options.
@@ -25,6 +25,7 @@ pub mod limits;
 pub mod metrics;
 pub mod net;
 pub mod origin;
+pub mod page;
 pub mod ring;
 pub mod rules;
 pub mod server;

@@ -121,6 +121,11 @@ pub fn show_bytes(bytes: f64) -> String {
     if unit == 0 { format!("{value:.0} B") } else { format!("{value:.1} {}", units[unit]) }
 }
 
+/// The same without a fraction of nothing: `64 MiB`, `22.6 MiB`.
+pub fn show_size(bytes: u64) -> String {
+    show_bytes(bytes as f64).replace(".0 ", " ")
+}
+
 /// A time with a unit and three digits: `850 ns`, `41.2 µs`, `1.30 ms`, `12.0 s`.
 pub fn show_ns(ns: f64) -> String {
     let (value, unit) = match ns {

@@ -226,6 +226,38 @@ fn curves_are_drawn_over_the_sizes_asked_for() {
 }
 
 #[test]
+fn a_report_is_one_page_and_says_which_files_and_why() {
+    let log: String = (0..400)
+        .map(|n| {
+            let path = if n % 2 == 0 { "/<popular>".into() } else { format!("/file-{}", n / 2 % 20) };
+            let size = if n % 2 == 0 { 1_000 } else { 200_000 };
+            format!("h - - [1] \"GET {path} HTTP/1.1\" 200 {size} \"-\" \"-\"\n")
+        })
+        .collect();
+    let bench = Bench::new("access.log", log);
+    let options = ["--arena", "1MiB", "--eviction", "gdc,lru", "--sizes", "1MiB..4MiB", "--explain", "3"];
+    let report = bench.json(&[&options[..], &["--json", "--report", "report.html"]].concat());
+    assert_eq!(report["explain"].as_array().unwrap().len(), 2, "one for each policy");
+    let lru = &report["explain"][1];
+    assert_eq!((&lru["kept"][0]["name"], &lru["kept"][0]["hits"]), (&"/<popular>".into(), &199.into()));
+    let missed = lru["missed"].as_array().unwrap();
+    assert!(missed.len() == 3 && missed.iter().all(|file| file["why"].as_str().unwrap().starts_with("evicted ")));
+    let page = std::fs::read_to_string(bench.dir.path().join("report.html")).unwrap();
+    for part in ["<h1>Simulation of access.log</h1>", "/&lt;popular&gt;", "data-readout=\"requests\"", ">1 MiB<"] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    for outside in ["/<popular>", "{{", "src=", "href=", "@import", "url("] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    let text = String::from_utf8(bench.run(&options).stdout).unwrap();
+    assert!(
+        text.contains("\nlru at 1 MiB keeps at the end, worth most first:\n  /<popular>: 1000 B, 199 hits"),
+        "{text}"
+    );
+    assert!(bench.json(&["--json"])["explain"].as_array().unwrap().is_empty());
+}
+
+#[test]
 fn broken_traces_fail_with_the_record_that_is_wrong() {
     let mut cut = oracle_general(&web(1, 10, 5, 5));
     cut.truncate(230);

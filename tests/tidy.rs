@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// layers.
 const LAYERS: &[&[&str]] = &[
     &["limits", "units", "version", "net", "wake", "text"],
-    &["ring", "http", "trace", "chart"],
+    &["ring", "http", "trace", "chart", "page"],
     &["arena", "origin", "rules"],
     &["cache"],
     &["exchange", "metrics", "config", "simulate"],

@@ -100,8 +100,12 @@ pub fn on_signals(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
 }
 
 pub fn plan(options: &RunOptions) -> Result<Plan, Failed> {
-    let mut endpoint = Endpoint::parse(&options.url).map_err(Failed::Usage)?;
-    if options.discard_bodies && !matches!(endpoint.address, Address::Tcp(_)) {
+    let mut addresses = connect_to(&options.connect).map_err(Failed::Usage)?;
+    let mut endpoint = Endpoint::at(&options.url, addresses.first().cloned()).map_err(Failed::Usage)?;
+    if addresses.is_empty() {
+        addresses.push(endpoint.address.clone());
+    }
+    if options.discard_bodies && !addresses.iter().all(|address| matches!(address, Address::Tcp(_))) {
         return Err(Failed::Usage(anyhow!("only of a TCP connection can the kernel discard bodies")));
     }
     let trace = match &options.trace {
@@ -124,7 +128,7 @@ pub fn plan(options: &RunOptions) -> Result<Plan, Failed> {
         (None, None) => Duration::from_millis(100),
     };
     Ok(Plan {
-        endpoint,
+        addresses,
         // The kernel reads requests from there until the process is gone.
         requests: Box::leak(Box::new(requests)),
         order,
@@ -140,6 +144,11 @@ pub fn plan(options: &RunOptions) -> Result<Plan, Failed> {
         seed: options.seed,
         interval,
     })
+}
+
+/// Where connections go instead of to the URL's host.
+fn connect_to(hosts: &[String]) -> Result<Vec<Address>> {
+    hosts.iter().map(|host| Ok(Endpoint::parse(host)?.address)).collect()
 }
 
 /// When requests start.
@@ -235,6 +244,7 @@ pub fn settings(options: &RunOptions, plan: &Plan) -> BTreeMap<String, Value> {
         ("label", json!(options.label)),
         ("url", json!(options.url)),
         ("version", json!(env!("CARGO_PKG_VERSION"))),
+        ("connect", json!(options.connect)),
         ("mode", json!(if open { "open" } else { "closed" })),
         ("rate", json!(options.rate)),
         ("stages", json!(options.stages.iter().map(Stage::to_string).collect::<Vec<_>>())),

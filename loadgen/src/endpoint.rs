@@ -37,11 +37,19 @@ impl Endpoint {
     /// # Errors
     /// Says what is wrong with the URL, or that its host has no address.
     pub fn parse(url: &str) -> Result<Endpoint> {
+        Endpoint::at(url, None)
+    }
+
+    /// The same, where it is known what to connect to: the URL's host need have no address then.
+    ///
+    /// # Errors
+    /// As those of [`Endpoint::parse`].
+    pub fn at(url: &str, known: Option<Address>) -> Result<Endpoint> {
         if let Some(path) = url.strip_prefix("unix:") {
             if !path.starts_with('/') {
                 bail!("`{url}` is not a URL: write unix:/path/to/socket");
             }
-            let address = Address::Unix(path.into());
+            let address = known.unwrap_or_else(|| Address::Unix(path.into()));
             return Ok(Endpoint { address, host: "localhost".into(), path: "/".into() });
         }
         if url.starts_with("https://") {
@@ -55,19 +63,11 @@ impl Endpoint {
         if rest.contains("://") || authority.is_empty() || authority.contains('@') {
             bail!("`{url}` is not a URL: write http://host:port/path, host:port or unix:/path/to/socket");
         }
-        // A colon inside the brackets of an IPv6 address begins no port.
-        let has_port =
-            authority.rsplit_once(':').is_some_and(|(host, _)| !host.starts_with('[') || host.ends_with(']'));
-        let with_port = if has_port { authority.to_owned() } else { format!("{authority}:80") };
-        let address = with_port
-            .to_socket_addrs()
-            .with_context(|| format!("`{url}`: the address {with_port} cannot be resolved"))?
-            .next()
-            .with_context(|| format!("`{url}`: {with_port} has no address"))?;
+        let address = known.map_or_else(|| resolve(url, authority), Ok)?;
         let path = path.split('#').next().unwrap_or_default();
         let slash = if path.starts_with('/') { "" } else { "/" };
         Ok(Endpoint {
-            address: Address::Tcp(address),
+            address,
             host: authority.to_owned(),
             path: format!("{slash}{}", crate::requests::encode_target(path)),
         })
@@ -98,6 +98,19 @@ impl Endpoint {
         };
         connected.with_context(|| format!("cannot connect to {}", self.address))
     }
+}
+
+/// The first address of a host with or without a port.
+fn resolve(url: &str, authority: &str) -> Result<Address> {
+    // A colon inside the brackets of an IPv6 address begins no port.
+    let has_port = authority.rsplit_once(':').is_some_and(|(host, _)| !host.starts_with('[') || host.ends_with(']'));
+    let with_port = if has_port { authority.to_owned() } else { format!("{authority}:80") };
+    let address = with_port
+        .to_socket_addrs()
+        .with_context(|| format!("`{url}`: the address {with_port} cannot be resolved"))?
+        .next()
+        .with_context(|| format!("`{url}`: {with_port} has no address"))?;
+    Ok(Address::Tcp(address))
 }
 
 impl Address {

@@ -89,13 +89,23 @@ fn a_page_stands_alone_and_shows_every_run() {
         fs::read_to_string(file("r.html")).unwrap()
     };
     let both = page(&[&file("a.json"), &file("b.json")]);
-    assert!(both.contains("<th>&lt;a.json&gt;</th><th>&lt;b.json&gt;</th>"));
+    assert!(both.contains("<th scope=\"col\">&lt;a.json&gt;</th><th scope=\"col\">&lt;b.json&gt;</th>"));
     assert!(!both.contains("<a.json>"), "labels are escaped");
     assert!(both.matches("<polyline").count() >= 6);
-    for reference in ["src=", "href=", "url(", "@import", "<script"] {
+    for reference in ["src=", "href=", "url(", "@import", "{{"] {
         assert!(!both.contains(reference), "{reference}");
     }
-    assert!(page(&[&file("a.json")]).contains(">99 %<"));
+    let one = page(&[&file("a.json")]);
+    assert!(one.contains(">99 %<") && one.contains("<h1>127.0.0.1:"), "{one}");
+    assert!(
+        one.contains(" GMT · closed loop · 2 connections") && one.contains("<b>75.0 %</b><span>hits</span>"),
+        "{one}"
+    );
+    // Each chart has its own place for what is under the pointer.
+    for chart in ["by-percentile", "histogram", "throughput", "over-time"] {
+        let readout = format!("id=\"{chart}\"");
+        assert!(one.contains(&format!("data-readout=\"{chart}\"")) && one.matches(&readout).count() == 1, "{chart}");
+    }
     let compared = loadgen(&["compare", &file("a.json"), &file("b.json")]);
     let text = String::from_utf8(compared.stdout).unwrap();
     assert!(text.contains("requests/s") && text.contains("miss share") && text.contains("setting label"), "{text}");
@@ -111,6 +121,32 @@ fn a_page_stands_alone_and_shows_every_run() {
     let refused = loadgen(&["report", &file("c.json"), "-o", &file("r.html")]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("version 99"));
+}
+
+#[test]
+fn what_a_server_does_not_tell_is_unknown() {
+    let server = Server::start(|_, _| Reply::Send(ok("", b"x")));
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    loadgen(&["run", &server.address, "-n", "20", "-c", "1", "--json", &file("a.json")]);
+    assert!(loadgen(&["report", &file("a.json"), "-o", &file("r.html")]).status.success());
+    let page = fs::read_to_string(file("r.html")).unwrap();
+    assert!(page.contains("<b>unknown</b><span>hits</span>"), "{page}");
+    assert!(page.contains("<th scope=\"row\">misses</th><td>unknown</td>"), "{page}");
+}
+
+#[test]
+fn connections_go_to_several_hosts_in_turns() {
+    let servers = [(); 3].map(|()| Server::start(|_, _| Reply::Send(ok("", b"x"))));
+    let hosts = servers.each_ref().map(|server| server.address.as_str()).join(",");
+    // The name of the URL is resolved nowhere.
+    let url = "http://fleet.invalid/a";
+    let (run, status) = run(&[url, "--connect", &hosts, "-n", "90", "-c", "6", "-t", "2"]);
+    assert_eq!((status, run["classes"]["total"]["requests"].as_u64()), (0, Some(90)));
+    let seen = servers.each_ref().map(|server| server.seen().len());
+    assert!(seen.iter().all(|&seen| seen > 0) && seen.iter().sum::<usize>() == 90, "{seen:?}");
+    let wrong = loadgen(&["run", url, "--connect", "http://"]);
+    assert_eq!(wrong.status.code(), Some(2));
 }
 
 #[test]

@@ -12,9 +12,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{Outcome, output};
 use crate::cache::eviction::Eviction;
 use crate::limits;
+use crate::simulate::explain::explain;
+use crate::simulate::page::page;
 use crate::simulate::replay::Setup;
 use crate::simulate::report::{PolicyReport, Report, TraceReport};
-use crate::simulate::trace::{self, Trace};
+use crate::simulate::trace::{self, Names, Trace};
 use crate::simulate::{curve, plot};
 use crate::trace::Format;
 use crate::units::{self, Size};
@@ -22,6 +24,9 @@ use crate::units::{self, Size};
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const TIB: u64 = 1 << 40;
+
+/// Files that are explained at most.
+const FILES_MAX: u64 = 10_000;
 
 /// The arenas that can be simulated: as those that can be had, and larger.
 fn arena_size(text: &str) -> Result<Size, String> {
@@ -62,6 +67,15 @@ pub struct SimulateArgs {
     #[arg(long, env = "FOREBAY_PLOT", value_name = "FILE", requires = "sizes")]
     pub plot: Option<PathBuf>,
 
+    /// Write a page about it: figures, curves, files
+    #[arg(long, env = "FOREBAY_REPORT", value_name = "FILE")]
+    pub report: Option<PathBuf>,
+
+    /// Say of so many files which ones each policy keeps and misses, and why
+    #[arg(long, env = "FOREBAY_EXPLAIN", value_name = "N", default_value_t = 0,
+          value_parser = clap::value_parser!(u64).range(..=FILES_MAX))]
+    pub explain: u64,
+
     /// Print JSON
     #[arg(long, env = "FOREBAY_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
@@ -89,19 +103,26 @@ fn parse_sizes(text: &str) -> Result<(Size, Size), String> {
 
 /// Runs `forebay simulate`.
 pub fn run(args: SimulateArgs) -> anyhow::Result<Outcome> {
-    let trace = read(&args)?;
+    let (trace, names) = read(&args)?;
     let setups = setups(&args);
     let total = (trace.requests.len() * setups.len()) as u64;
     let bar = progress_bar(total, "{msg} {wide_bar} {percent}% {eta}")?.with_message("replaying");
-    let outcomes = curve::replay_all(&trace, &setups, |requests| bar.inc(requests));
+    let explained = if args.explain > 0 { args.eviction.len() } else { 0 };
+    let replayed = curve::replay_all(&trace, &setups, explained, |requests| bar.inc(requests));
     bar.finish_and_clear();
 
-    let mut rows = setups.iter().zip(&outcomes).map(|(setup, outcome)| PolicyReport::new(setup, outcome));
+    let mut rows = setups.iter().zip(&replayed).map(|(setup, (outcome, _))| PolicyReport::new(setup, outcome));
     let report = Report {
         trace: TraceReport::new(args.trace.display().to_string(), &trace),
         policies: rows.by_ref().take(args.eviction.len()).collect(),
         curve: rows.collect(),
+        explain: (setups.iter().zip(&replayed).take(explained))
+            .map(|(setup, (_, accounts))| explain(&trace, &names, setup, accounts, args.explain as usize))
+            .collect(),
     };
+    if let Some(file) = &args.report {
+        fs::write(file, page(&report)).with_context(|| format!("cannot write the report {}", file.display()))?;
+    }
     let plot = match report.curve.is_empty() {
         true => None,
         false => Some(draw(&args, &report)?),
@@ -131,7 +152,7 @@ fn setups(args: &SimulateArgs) -> Vec<Setup> {
     at_arena.chain(on_curve).collect()
 }
 
-fn read(args: &SimulateArgs) -> anyhow::Result<Trace> {
+fn read(args: &SimulateArgs) -> anyhow::Result<(Trace, Names)> {
     let path = &args.trace;
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let bytes = file.metadata().map_or(0, |metadata| metadata.len());

@@ -1,6 +1,6 @@
 //! Many replays of one trace: every policy at every size, on all cores.
 
-use super::replay::{Outcome, Setup, replay};
+use super::replay::{Account, Outcome, Setup, replay, replay_with_accounts};
 use super::trace::Trace;
 use crate::arena::layout::FOLIO;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -19,12 +19,16 @@ pub fn sizes(low: u64, high: u64) -> Vec<u64> {
     sizes
 }
 
-/// Replays the trace through every setup. `progress` is told the requests done, from this thread.
-pub fn replay_all(trace: &Trace, setups: &[Setup], progress: impl Fn(u64)) -> Vec<Outcome> {
+/// What a replay made, and what became of each object where that was asked for.
+pub type Replayed = (Outcome, Vec<Account>);
+
+/// Replays the trace through every setup, and keeps accounts for the first `accounted` of them. `progress` is told the requests
+/// done, from this thread.
+pub fn replay_all(trace: &Trace, setups: &[Setup], accounted: usize, progress: impl Fn(u64)) -> Vec<Replayed> {
     let next = AtomicUsize::new(0);
     let threads = thread::available_parallelism().map_or(1, usize::from).min(setups.len());
     let (done, reports) = mpsc::channel();
-    let mut outcomes = vec![Outcome::default(); setups.len()];
+    let mut outcomes = vec![(Outcome::default(), Vec::new()); setups.len()];
     thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
             .map(|_| {
@@ -37,7 +41,11 @@ pub fn replay_all(trace: &Trace, setups: &[Setup], progress: impl Fn(u64)) -> Ve
                                 // Nobody listens any more only when everything is over anyway.
                                 let _ = done.send(requests);
                             };
-                            (index, replay(trace, &setups[index], &mut progress))
+                            let replayed = match index < accounted {
+                                true => replay_with_accounts(trace, &setups[index], &mut progress),
+                                false => (replay(trace, &setups[index], &mut progress), Vec::new()),
+                            };
+                            (index, replayed)
                         })
                         .collect::<Vec<_>>()
                 })
@@ -83,10 +91,12 @@ mod tests {
             })
             .to_vec();
         let total = std::cell::Cell::new(0);
-        let outcomes = replay_all(&trace, &setups, |requests| total.set(total.get() + requests));
+        let outcomes = replay_all(&trace, &setups, 1, |requests| total.set(total.get() + requests));
         assert_eq!(total.get(), 2700);
         for (setup, outcome) in setups.iter().zip(&outcomes) {
-            assert_eq!(*outcome, replay(&trace, setup, &mut |_| ()));
+            assert_eq!(outcome.0, replay(&trace, setup, &mut |_| ()));
         }
+        let accounts: Vec<usize> = outcomes.iter().map(|(_, accounts)| accounts.len()).collect();
+        assert_eq!(accounts, [300, 0, 0]);
     }
 }

@@ -5,6 +5,8 @@
 //! clients that go away.
 
 pub mod curve;
+pub mod explain;
+pub mod page;
 pub mod plot;
 pub mod replay;
 pub mod report;

@@ -54,6 +54,26 @@ impl Outcome {
     }
 }
 
+/// What became of one object.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Account {
+    pub requests: u32,
+    pub misses: u32,
+    pub evictions: u32,
+    /// Misses that the policy refused to make room for.
+    pub rejections: u32,
+    /// Misses that could not be cached.
+    pub uncacheable: u32,
+    /// Whether it is cached at the end.
+    pub is_cached: bool,
+}
+
+impl Account {
+    pub fn hits(&self) -> u32 {
+        self.requests - self.misses
+    }
+}
+
 /// Of the requests for cached objects, one in this many is a slow reader's, who holds a lease until as many slow
 /// readers as may be at a time have come after. With 512 leases this is a reader who takes as long as 4096 requests.
 const SLOW_EVERY: u64 = 8;
@@ -80,11 +100,20 @@ enum Cached {
 /// Replays `trace`, calling `progress` with the number of requests done since the last call.
 pub fn replay(trace: &Trace, setup: &Setup, progress: &mut dyn FnMut(u64)) -> Outcome {
     let mut replay = Replay::new(trace, setup);
-    for chunk in trace.requests.chunks(1 << 14) {
-        chunk.iter().for_each(|&object| replay.request(object));
-        progress(chunk.len() as u64);
-    }
+    replay.all(progress);
     replay.finish()
+}
+
+/// The same, and what became of each object.
+pub fn replay_with_accounts(trace: &Trace, setup: &Setup, progress: &mut dyn FnMut(u64)) -> (Outcome, Vec<Account>) {
+    let mut replay = Replay::new(trace, setup);
+    replay.accounts = vec![Account::default(); trace.sizes.len()];
+    replay.all(progress);
+    let mut accounts = std::mem::take(&mut replay.accounts);
+    for (account, cached) in accounts.iter_mut().zip(&replay.cached) {
+        account.is_cached = matches!(cached, Cached::Yes { .. });
+    }
+    (replay.finish(), accounts)
 }
 
 struct Replay<'a> {
@@ -94,6 +123,8 @@ struct Replay<'a> {
     touch: Touch,
     cached: Vec<Cached>,
     outcome: Outcome,
+    /// By object; empty unless asked for.
+    accounts: Vec<Account>,
     leases: Leases,
     /// Live bytes, of the misses that found the budget used up.
     live_sum: f64,
@@ -114,13 +145,29 @@ impl<'a> Replay<'a> {
             policy,
             cached: trace.sizes.iter().map(|_| Cached::No).collect(),
             outcome: Outcome::default(),
+            accounts: Vec::new(),
             leases: Leases::new(setup.leases, trace.sizes.len()),
             live_sum: 0.0,
             live_samples: 0,
         }
     }
 
+    fn all(&mut self, progress: &mut dyn FnMut(u64)) {
+        for chunk in self.trace.requests.chunks(1 << 14) {
+            chunk.iter().for_each(|&object| self.request(object));
+            progress(chunk.len() as u64);
+        }
+    }
+
+    /// Notes something of an object, where accounts are kept.
+    fn note(&mut self, object: u32, what: fn(&mut Account) -> &mut u32) {
+        if let Some(account) = self.accounts.get_mut(object as usize) {
+            *what(account) += 1;
+        }
+    }
+
     fn request(&mut self, object: u32) {
+        self.note(object, |account| &mut account.requests);
         let size = self.trace.sizes[object as usize];
         self.outcome.requests += 1;
         self.outcome.bytes += size;
@@ -130,6 +177,7 @@ impl<'a> Replay<'a> {
             Cached::No => {
                 self.outcome.misses += 1;
                 self.outcome.missed_bytes += size;
+                self.note(object, |account| &mut account.misses);
                 self.miss(object, size);
             }
         }
@@ -145,11 +193,12 @@ impl<'a> Replay<'a> {
         }
         let Some(charged) = self.store.charged(size) else {
             self.outcome.uncacheable += 1;
+            self.note(object, |account| &mut account.uncacheable);
             return;
         };
         let wanted = Candidate { key: key_of(object), size, charged };
         self.policy.miss(&wanted);
-        if let Some(slot) = self.make_room(&wanted) {
+        if let Some(slot) = self.make_room(object, &wanted) {
             let measured = Arc::new(Measured::new(wanted.key, size, charged, object));
             self.policy.insert(measured.clone());
             self.cached[object as usize] = Cached::Yes { object: measured, slot };
@@ -158,7 +207,7 @@ impl<'a> Replay<'a> {
     }
 
     /// Evicts until there is a slot, as the server does: as many victims as the shortage asks for, then asks again.
-    fn make_room(&mut self, wanted: &Candidate) -> Option<Option<Slot>> {
+    fn make_room(&mut self, object: u32, wanted: &Candidate) -> Option<Option<Slot>> {
         let mut sampled = false;
         loop {
             let shortage = match self.store.take(wanted.size) {
@@ -177,6 +226,7 @@ impl<'a> Replay<'a> {
                     Victim::Evict(victim) => {
                         covered += victim.charged;
                         self.outcome.evictions += 1;
+                        self.note(victim.number, |account| &mut account.evictions);
                         let gone = std::mem::replace(&mut self.cached[victim.number as usize], Cached::No);
                         if let Cached::Yes { slot, .. } = gone {
                             self.store.release(slot, victim.size);
@@ -184,10 +234,12 @@ impl<'a> Replay<'a> {
                     }
                     Victim::Refuse => {
                         self.outcome.rejections += 1;
+                        self.note(object, |account| &mut account.rejections);
                         return None;
                     }
                     Victim::None => {
                         self.outcome.uncacheable += 1;
+                        self.note(object, |account| &mut account.uncacheable);
                         return None;
                     }
                 }

@@ -1,8 +1,9 @@
 //! The outcome of a simulation, as a table and as JSON.
 
+use super::explain::Explanation;
 use super::replay::{Outcome, Setup};
 use super::trace::Trace;
-use crate::units::Size;
+use crate::units::show_size;
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -34,6 +35,8 @@ pub struct Report {
     pub policies: Vec<PolicyReport>,
     /// At every size of the curve, by policy and then by size; empty when no curve was asked for.
     pub curve: Vec<PolicyReport>,
+    /// Which files each policy keeps, and why; empty unless it was asked for.
+    pub explain: Vec<Explanation>,
 }
 
 /// What was replayed.
@@ -82,9 +85,9 @@ impl Report {
     pub fn table(&self) -> String {
         let mut text = String::new();
         let TraceReport { file, requests, objects, footprint_bytes, skipped } = &self.trace;
-        let footprint = *footprint_bytes as f64 / (1 << 20) as f64;
+        let footprint = show_size(*footprint_bytes);
         // Writing to a String does not fail.
-        let _ = writeln!(text, "{file}: {requests} requests for {objects} objects of {footprint:.1} MiB in all");
+        let _ = writeln!(text, "{file}: {requests} requests for {objects} objects of {footprint} in all");
         if *skipped > 0 {
             let _ = writeln!(text, "{skipped} records are no request for a file and were left out");
         }
@@ -98,7 +101,7 @@ impl Report {
                 text,
                 "{:<13} {:>10} {:>10.2} {:>10.2} {:>10.1} {:>10} {:>10} {:>10} {:>11}",
                 row.policy,
-                Size(row.arena_bytes).to_string(),
+                show_size(row.arena_bytes),
                 row.request_miss_ratio * 100.0,
                 row.byte_miss_ratio * 100.0,
                 row.utilisation * 100.0,
@@ -108,6 +111,7 @@ impl Report {
                 row.uncacheable
             );
         }
+        self.explain.iter().for_each(|explanation| text.push_str(&explanation.table()));
         text
     }
 }

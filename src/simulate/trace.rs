@@ -1,8 +1,10 @@
 //! A recorded sequence of requests, in 4 bytes for each request and 8 for each object.
 
+use crate::text;
 use crate::trace::{self, Format, Name, Record, TraceError};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use std::collections::HashSet;
 use std::io::BufRead;
 
 /// Requests for objects, which are numbered in order of appearance.
@@ -23,11 +25,29 @@ impl Trace {
     }
 }
 
-/// Reads a whole trace. Without a format, it is told from the first bytes.
+/// What the objects of a trace are called, to be looked up when it was replayed.
+#[derive(Debug, Default)]
+pub struct Names {
+    numbers: HashMap<u64, u32, RandomState>,
+    texts: HashMap<Box<[u8]>, u32, RandomState>,
+}
+
+impl Names {
+    /// The names of these objects, ready to be shown, in one pass over all.
+    pub fn of(&self, objects: &HashSet<u32>) -> HashMap<u32, String> {
+        let wanted = |object: &u32| objects.contains(object);
+        let numbers = self.numbers.iter().filter(|(_, object)| wanted(object));
+        let texts = self.texts.iter().filter(|(_, object)| wanted(object));
+        let numbers = numbers.map(|(number, object)| (*object, number.to_string()));
+        numbers.chain(texts.map(|(text, object)| (*object, text::escape(text)))).collect()
+    }
+}
+
+/// Reads a whole trace, and what its objects are called. Without a format, it is told from the first bytes.
 ///
 /// # Errors
 /// The trace is not in its format, holds no request, or cannot be read.
-pub fn read(input: impl BufRead, format: Option<Format>) -> Result<Trace, TraceError> {
+pub fn read(input: impl BufRead, format: Option<Format>) -> Result<(Trace, Names), TraceError> {
     let mut builder = Builder::default();
     trace::read(input, format, |record| match record {
         Record::Request(request) => builder.request(request.name, request.size),
@@ -37,22 +57,21 @@ pub fn read(input: impl BufRead, format: Option<Format>) -> Result<Trace, TraceE
         }
         Record::Broken(wrong) => Err(wrong),
     })?;
-    if builder.trace.requests.is_empty() { Err(TraceError::Empty) } else { Ok(builder.trace) }
+    if builder.trace.requests.is_empty() { Err(TraceError::Empty) } else { Ok((builder.trace, builder.names)) }
 }
 
 /// Puts a trace together from requests for objects of any name.
 #[derive(Default)]
 struct Builder {
     trace: Trace,
-    numbers: HashMap<u64, u32, RandomState>,
-    texts: HashMap<Box<[u8]>, u32, RandomState>,
+    names: Names,
 }
 
 impl Builder {
     fn request(&mut self, name: Name<'_>, size: u64) -> Result<(), String> {
         let known = match name {
-            Name::Number(number) => self.numbers.get(&number),
-            Name::Text(text) => self.texts.get(text),
+            Name::Number(number) => self.names.numbers.get(&number),
+            Name::Text(text) => self.names.texts.get(text),
         };
         let object = match known {
             Some(object) => *object,
@@ -60,8 +79,8 @@ impl Builder {
                 let object = u32::try_from(self.trace.sizes.len())
                     .map_err(|_| "there are more than 4294967295 different objects".to_owned())?;
                 match name {
-                    Name::Number(number) => self.numbers.insert(number, object),
-                    Name::Text(text) => self.texts.insert(text.into(), object),
+                    Name::Number(number) => self.names.numbers.insert(number, object),
+                    Name::Text(text) => self.names.texts.insert(text.into(), object),
                 };
                 self.trace.sizes.push(0);
                 object
@@ -90,7 +109,7 @@ mod tests {
     }
 
     fn trace(text: impl AsRef<[u8]>, format: Option<Format>) -> Trace {
-        read(text.as_ref(), format).unwrap()
+        read(text.as_ref(), format).unwrap().0
     }
 
     fn error(text: impl AsRef<[u8]>, format: Option<Format>) -> String {
@@ -117,6 +136,14 @@ mod tests {
         for format in [None, Some(Format::AccessLog)] {
             assert_eq!(trace(log, format), expected);
         }
+    }
+
+    #[test]
+    fn objects_have_their_names() {
+        let named = |text: &[u8], object| read(text, None).unwrap().1.of(&HashSet::from([object])).remove(&object);
+        assert_eq!(named(b"1,a,90\n1,b\x1b,7\n", 1), Some("b\\u{1b}".into()));
+        assert_eq!(named(&oracle(&[(7, 90), (5, 7)]), 0), Some("7".into()));
+        assert_eq!(named(b"1,a,90\n", 9), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a run does, resolved from what was asked for.
 
 use crate::{
-    endpoint::Endpoint,
+    endpoint::Address,
     requests::{Order, Requests},
 };
 use forebay::units;
@@ -65,7 +65,8 @@ pub enum Arrivals {
 /// A whole run.
 #[derive(Debug)]
 pub struct Plan {
-    pub endpoint: Endpoint,
+    /// Connections go to these in turns; at least one.
+    pub addresses: Vec<Address>,
     /// Kept for the life of the process: the kernel reads requests from there.
     pub requests: &'static Requests,
     pub order: Order,

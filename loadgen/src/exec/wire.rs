@@ -105,11 +105,14 @@ pub struct Wire {
     // First, so that it is gone before the memory that its operations refer to.
     ring: Ring,
     buffers: BufferRing,
-    address: Address,
+    /// Connections go to these in turns.
+    addresses: Vec<Address>,
+    /// The turn of the first connection.
+    first: usize,
     /// Bodies are discarded unseen.
     discards: bool,
-    /// Boxed: the kernel reads it while connecting.
-    socket_address: Option<Box<SockAddr>>,
+    /// Boxed: the kernel reads them while connecting.
+    socket_addresses: Vec<Option<Box<SockAddr>>>,
     links: Vec<Link>,
     /// What connections that are gone were sending, until the kernel says that it is done with it.
     parted: Vec<(u64, Vec<u8>)>,
@@ -118,12 +121,12 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// A ring for `links` connections to `address`; whether it `discards` bodies unseen, which TCP can. Must be called
-    /// on the thread that uses it.
+    /// A ring for `links` connections to `addresses` in turns, of which that of number `first` begins; whether it `discards`
+    /// bodies unseen, which TCP can. Must be called on the thread that uses it.
     ///
     /// # Errors
     /// Why io_uring cannot be used here.
-    pub fn new(address: &Address, links: u32, discards: bool) -> Result<Wire> {
+    pub fn new(addresses: &[Address], first: usize, links: u32, discards: bool) -> Result<Wire> {
         let entries = (links * 2).next_power_of_two().clamp(64, 4096);
         let ring = Ring::new(entries, (entries * 4).max(1024))?;
         let buffers = (links * 2).next_power_of_two().clamp(64, 1024) as u16;
@@ -132,9 +135,10 @@ impl Wire {
         Ok(Wire {
             ring,
             buffers,
-            address: address.clone(),
+            addresses: addresses.to_vec(),
+            first,
             discards,
-            socket_address: None,
+            socket_addresses: addresses.iter().map(|_| None).collect(),
             links: (0..links).map(|_| Link::default()).collect(),
             parted: Vec::new(),
             batch: Vec::with_capacity(entries as usize * 2),
@@ -152,8 +156,9 @@ impl Wire {
     /// # Errors
     /// Those of making a socket.
     pub fn connect(&mut self, link: u32) -> io::Result<()> {
-        let (socket, address) = self.address.socket()?;
-        let address = self.socket_address.get_or_insert_with(|| Box::new(address));
+        let turn = (self.first + link as usize) % self.addresses.len().max(1);
+        let (socket, address) = self.addresses[turn].socket()?;
+        let address = self.socket_addresses[turn].get_or_insert_with(|| Box::new(address));
         let (pointer, length) = (address.as_ptr(), address.len());
         let entry = opcode::Connect::new(types::Fd(socket.as_raw_fd()), pointer.cast(), length).build();
         let entry = entry.user_data(self.token(Kind::Connect, link));

@@ -75,7 +75,8 @@ impl<'a> Worker<'a> {
     /// # Errors
     /// Why io_uring cannot be used.
     pub fn new(plan: &'a Plan, shared: &'a Shared, thread: u32) -> Result<Worker<'a>> {
-        let links = plan.share(u64::from(plan.connections), thread) as u32;
+        let share = |thread| plan.share(u64::from(plan.connections), thread);
+        let (links, first) = (share(thread) as u32, (0..thread).map(share).sum::<u64>() as usize);
         wire::precise_timeouts();
         let far = u64::MAX;
         let timeout = plan.timeout.as_nanos() as u64;
@@ -83,7 +84,7 @@ impl<'a> Worker<'a> {
             plan,
             shared,
             requests: plan.requests,
-            wire: Wire::new(&plan.endpoint.address, links, plan.discards_bodies)?,
+            wire: Wire::new(&plan.addresses, first, links, plan.discards_bodies)?,
             connections: (0..links).map(|_| Connection::new(plan.requests)).collect(),
             free: VecDeque::new(),
             lives: vec![0; links as usize],

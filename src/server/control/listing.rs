@@ -24,6 +24,7 @@ use crate::http::accept::Accept;
 use crate::http::target;
 use crate::origin::directory::{Entry, EntryKind, Names, Order};
 use crate::origin::{Found, RootAbsent};
+use crate::page;
 
 /// Entries looked at at a time.
 const ENTRIES_AT_ONCE: usize = 128;
@@ -187,7 +188,7 @@ async fn write(mut names: Names, _room: Room, format: Format, place: Vec<u8>, se
 }
 
 /// What stands before and after the entries of the page: its style and its script are in it.
-const PAGE: &str = include_str!("listing.html");
+static PAGE: LazyLock<String> = LazyLock::new(|| page::filled(include_str!("listing.html")));
 
 /// Where the title and the entries go in it.
 const TITLE: &str = "{{title}}";
@@ -195,7 +196,7 @@ const PATH: &str = "{{path}}";
 const ENTRIES: &str = "{{entries}}";
 
 /// The page may do nothing but run the style and the script that came with it.
-static LISTING_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| policy::of(PAGE, ""));
+static LISTING_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| policy::of(&PAGE, ""));
 
 impl Format {
     /// What stands before the entries. (Writing to a String cannot fail, here and below.)

@@ -17,14 +17,15 @@ use crate::cache::{EntrySnapshot, Snapshot};
 use crate::metrics::counter::{Label, Read};
 use crate::metrics::labels::Eviction;
 use crate::metrics::{ArenaGauges, text};
+use crate::page;
 use crate::ring::system::monotonic;
 use crate::server::shared::Shared;
 
 /// The dashboard: one page, with all it needs in it.
-const DASHBOARD: &str = include_str!("dashboard.html");
+static DASHBOARD: LazyLock<String> = LazyLock::new(|| page::filled(include_str!("dashboard.html")));
 
 /// What the dashboard may do: its own style and script, and ask this server.
-static DASHBOARD_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| policy::of(DASHBOARD, "; connect-src 'self'"));
+static DASHBOARD_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| policy::of(&DASHBOARD, "; connect-src 'self'"));
 
 /// Files in the dashboard's list of the most wanted.
 const TOP_FILES: usize = 20;
@@ -37,7 +38,7 @@ impl Lane {
     pub async fn page(self: &Rc<Self>, page: &[u8]) -> Result<Answer, Answer> {
         let shared = self.shared.clone();
         match page {
-            b"" => Ok(Answer::page("text/html; charset=utf-8", DASHBOARD)
+            b"" => Ok(Answer::page("text/html; charset=utf-8", DASHBOARD.as_str())
                 .with(header::CONTENT_SECURITY_POLICY, DASHBOARD_POLICY.clone())
                 // A page of a served file that opens this one, or is opened by it, has no hold on it. The token is in this page's
                 // memory alone, never in a storage that pages of this origin share.

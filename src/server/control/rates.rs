@@ -27,7 +27,8 @@ pub(super) struct Sample {
     pub others: u64,
     /// Responses whose status begins with 1, 2, 3, 4 and 5.
     pub statuses: [u64; 5],
-    body_bytes: u64,
+    /// Handed to sockets, heads included.
+    sent_bytes: u64,
     hit_latency: HistogramValues,
     miss_latency: HistogramValues,
 }
@@ -35,7 +36,8 @@ pub(super) struct Sample {
 impl Sample {
     pub fn of(metrics: &Metrics) -> Sample {
         let (hit_latency, miss_latency) = metrics.latencies();
-        let mut sample = Sample { hit_latency, miss_latency, ..Sample::default() };
+        let sent_bytes = metrics.sum(|thread| thread.bytes_sent.get());
+        let mut sample = Sample { hit_latency, miss_latency, sent_bytes, ..Sample::default() };
         for &status in Status::ALL {
             if let Some(count) = status.class().and_then(|class| sample.statuses.get_mut(class - 1)) {
                 *count += metrics.sum(|thread| thread.responses[status].get());
@@ -43,7 +45,6 @@ impl Sample {
         }
         for &class in Class::ALL {
             let requests = metrics.sum(|thread| thread.requests[class].get());
-            sample.body_bytes += metrics.sum(|thread| thread.body_bytes[class].get());
             match class {
                 Class::Hit | Class::HitRevalidated => sample.hits += requests,
                 Class::Other => sample.others += requests,
@@ -64,7 +65,7 @@ pub(super) struct Series {
     interval_seconds: f64,
     hits: Vec<u64>,
     misses: Vec<u64>,
-    body_bytes: Vec<u64>,
+    sent_bytes: Vec<u64>,
     client_errors: Vec<u64>,
     server_errors: Vec<u64>,
     hit_p50: Vec<Option<f64>>,
@@ -98,7 +99,7 @@ impl Rates {
         for (before, after) in samples.iter().zip(samples.iter().skip(1)) {
             series.hits.push(after.hits.saturating_sub(before.hits));
             series.misses.push(after.misses.saturating_sub(before.misses));
-            series.body_bytes.push(after.body_bytes.saturating_sub(before.body_bytes));
+            series.sent_bytes.push(after.sent_bytes.saturating_sub(before.sent_bytes));
             series.client_errors.push(after.statuses[3].saturating_sub(before.statuses[3]));
             series.server_errors.push(after.statuses[4].saturating_sub(before.statuses[4]));
             let hits = difference(&before.hit_latency, &after.hit_latency);
