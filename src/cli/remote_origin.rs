@@ -125,6 +125,11 @@ impl RemoteArgs {
     }
 }
 
+/// Whether an origin is an HTTP server, which is passed what changes something without further ado.
+pub fn is_http(origin: &Path) -> bool {
+    scheme(origin).is_some_and(|(scheme, _)| ["http", "https"].iter().any(|own| own.eq_ignore_ascii_case(scheme)))
+}
+
 /// The scheme of what looks like a URL, and all of it.
 fn scheme(origin: &Path) -> Option<(&str, &str)> {
     let url = origin.to_str()?;

@@ -7,7 +7,7 @@ use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
 
-use super::remote_origin::RemoteArgs;
+use super::remote_origin::{self, RemoteArgs};
 use crate::cache::eviction::Eviction;
 use crate::config::{AccessLog, AccessLogFormat, AccessLogTarget, LogLevel, ServeOptions, Transmit, WORKERS_MAX};
 use crate::http::host::{Authority, Kind};
@@ -191,7 +191,8 @@ impl ServeArgs {
         if self.token_reads && self.token_file.is_none() {
             return Err(usage("--token-reads needs --token-file FILE: there is no token to ask for"));
         }
-        if self.token_file.is_some() && !self.token_reads && !self.allow_writes {
+        let has_writes = self.allow_writes || remote_origin::is_http(&self.origin) && !self.remote.read_only;
+        if self.token_file.is_some() && !self.token_reads && !has_writes {
             return Err(usage(
                 "--token-file guards nothing: add --allow-writes to have writes that need the token, or --token-reads to ask \
                  for it on reads",

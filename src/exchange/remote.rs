@@ -41,18 +41,26 @@ impl Exchange {
     /// Goes on with a request for what stands on another machine.
     pub(super) fn advance_remote(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, waiter: &impl Fn() -> Waiter) -> Action {
         loop {
-            let (fill, collapsed) = match std::mem::take(&mut self.remote) {
+            let (fill, collapsed, is_late) = match std::mem::take(&mut self.remote) {
                 State::New => match self.look_up_stored(terms, ask) {
                     Found::Do(action) => return action,
-                    Found::Follow { fill, collapsed } => (fill, collapsed),
+                    Found::Follow { fill, collapsed } => (fill, collapsed, collapsed),
                 },
                 State::Served(lease) => return serve(terms, ask, lease, CacheStatus::Hit),
-                State::Following { fill, collapsed } => (fill, collapsed),
+                State::Following { fill, collapsed } => (fill, collapsed, false),
             };
             match fill.poll(None, waiter) {
                 None => {
                     self.remote = State::Following { fill, collapsed };
                     return Action::Wait;
+                }
+                // The origin gave its answer before this request came, which may not have it then.
+                Some(Progress::Arriving(lease) | Progress::Ready(lease) | Progress::Validated(lease))
+                    if is_late && !may_have(terms, ask, &lease) =>
+                {
+                    if let Found::Do(action) = self.ask_alone(terms, ask, Forward::Stale) {
+                        return action;
+                    }
                 }
                 Some(progress) => {
                     if let Some(action) = self.arrived(terms, ask, fill, collapsed, progress) {
@@ -209,6 +217,11 @@ impl Exchange {
             Found::Follow { .. } => None,
         }
     }
+}
+
+/// Whether a request may have what is stored, or is being stored, as it is.
+fn may_have(terms: &Terms<'_>, ask: &Ask<'_>, lease: &Lease) -> bool {
+    lease.stored().is_some_and(|stored| stored.freshness.allows(&ask.wish, terms.now) != Use::Validate)
 }
 
 /// Serves what is stored.

@@ -19,6 +19,8 @@ pub enum CacheStatus {
     Stored { forward: Forward },
     /// Waited for a read of the same file that another request had begun.
     Collapsed { forward: Forward },
+    /// Passed on to the origin, since the method is none that a cache answers.
+    Forwarded,
     /// Read from the origin and not stored.
     Uncached { forward: Forward, reason: Reason },
 }
@@ -104,6 +106,7 @@ impl CacheStatus {
             CacheStatus::Validated => ("fwd=", Some(Forward::Stale), ""),
             CacheStatus::Stored { forward } => ("fwd=", Some(forward), "; stored"),
             CacheStatus::Collapsed { forward } => ("fwd=", Some(forward), "; collapsed"),
+            CacheStatus::Forwarded => ("fwd=", Some(Forward::Method), ""),
             CacheStatus::Uncached { forward, .. } => ("fwd=", Some(forward), ""),
         };
         out.extend_from_slice(how.as_bytes());

@@ -111,6 +111,7 @@ impl Class {
             CacheStatus::Stored { forward: Forward::Stale } => Class::MissStale,
             CacheStatus::Stored { .. } => Class::MissStored,
             CacheStatus::Collapsed { .. } => Class::MissCollapsed,
+            CacheStatus::Forwarded => Class::Other,
             CacheStatus::Uncached { reason, .. } => match reason {
                 Reason::TooLarge => Class::MissTooLarge,
                 Reason::NoRoom => Class::MissNoRoom,

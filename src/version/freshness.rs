@@ -78,7 +78,9 @@ impl Freshness {
     /// What a request with this wish may have of it.
     pub fn allows(&self, wish: &Wish, now: u64) -> Use {
         let (age, is_fresh) = (self.age(now), self.ttl(now) > 0);
-        if wish.no_cache || self.reuse == Reuse::Validated || wish.max_age.is_some_and(|most| age > most) {
+        // Ages are whole seconds: who asks for an age of zero wants what the origin has now.
+        let is_too_old = wish.max_age.is_some_and(|most| age > most || most == 0);
+        if wish.no_cache || self.reuse == Reuse::Validated || is_too_old {
             return Use::Validate;
         }
         if is_fresh {
@@ -138,6 +140,9 @@ mod tests {
             assert_eq!(freshness.allows(&wish, now), expected, "{wish:?}");
         }
         assert_eq!(Freshness { reuse: Reuse::Validated, ..freshness }.allows(&Wish::default(), now), Use::Validate);
+        let new = Freshness { initial_age: 0, received: now, ..freshness };
+        let reload = Wish { max_age: Some(0), ..Wish::default() };
+        assert_eq!(new.allows(&reload, now), Use::Validate, "less than a second is an age");
     }
 
     #[test]

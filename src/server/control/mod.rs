@@ -9,10 +9,12 @@
 //! - `methods`: which methods a target has
 //! - `file`, `listing`, `upload`, `pages`: the answers
 //! - `pool`: threads for what may block
+//! - `forward`: what is the remote origin's to answer
 //! - `answer`: what they have in common, and what is counted and logged of them
 
 mod answer;
 mod file;
+mod forward;
 mod inbound;
 mod listing;
 mod methods;

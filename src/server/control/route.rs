@@ -98,7 +98,7 @@ impl Lane {
     ) -> Result<Answer, Answer> {
         self.shared.guard.hosts().admit(host_of(parts)).map_err(strange)?;
         if self.shared.origin.remote().is_some() {
-            return self.dispatch_remote(parts, passing).await;
+            return self.dispatch_remote(parts, body, passing).await;
         }
         match parts.method {
             Method::GET | Method::HEAD => self.read_target(parts).await,
@@ -150,7 +150,12 @@ impl Lane {
     }
 
     /// The answer of a server whose origin is on another machine.
-    async fn dispatch_remote(self: &Rc<Self>, parts: &Parts, passing: Option<Arc<Passing>>) -> Result<Answer, Answer> {
+    async fn dispatch_remote(
+        self: &Rc<Self>,
+        parts: &Parts,
+        body: Incoming,
+        passing: Option<Arc<Passing>>,
+    ) -> Result<Answer, Answer> {
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         let target = route::read_remote(target.as_bytes()).map_err(|refusal| Answer::from(refusal.problem()))?;
         let is_read = matches!(parts.method, Method::GET | Method::HEAD);
@@ -163,8 +168,9 @@ impl Lane {
                 self.admit_read(&Target::File(key.into()), &parts.headers)?;
                 self.stored(key, parts, passing).await
             }
-            route::Remote::Reserved(_) | route::Remote::Stored(_) => {
-                let text = format!("{} is not a method that is served here", parts.method);
+            route::Remote::Stored(key) => self.forward(key, parts, body).await,
+            route::Remote::Reserved(_) => {
+                let text = format!("{} is not a method of the server's own pages", parts.method);
                 Err(Answer::problem(StatusCode::METHOD_NOT_ALLOWED, text).with(header::ALLOW, "GET, HEAD"))
             }
         }
@@ -229,7 +235,7 @@ fn admit_worker(parts: &Parts) -> Result<(), Answer> {
 }
 
 /// Whom the request is meant for: the authority of its target, or else its Host field.
-fn host_of(parts: &Parts) -> Option<&[u8]> {
+pub(super) fn host_of(parts: &Parts) -> Option<&[u8]> {
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     authority.or_else(|| parts.headers.get(header::HOST).map(HeaderValue::as_bytes))
 }
@@ -250,7 +256,7 @@ fn strange(stranger: Stranger) -> Answer {
 }
 
 /// RFC 6750, 3: without credentials only the scheme is named, else what is wrong with them.
-fn unauthorized(authorization: Option<&[u8]>) -> Answer {
+pub(super) fn unauthorized(authorization: Option<&[u8]>) -> Answer {
     let (challenge, text) = match authorization {
         None => ("Bearer realm=\"forebay\"", "this needs a token: Authorization: Bearer <token>"),
         Some(_) => ("Bearer realm=\"forebay\", error=\"invalid_token\"", "this is not the token"),

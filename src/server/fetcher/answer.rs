@@ -14,6 +14,7 @@ use crate::server::shared::Shared;
 use crate::text;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use hyper::body::Body as _;
 use hyper::http::response::Parts;
 use hyper::{HeaderMap, StatusCode, header};
 use parking_lot::Mutex;
@@ -122,7 +123,13 @@ impl Answering {
                     if at > size {
                         return self.broken(permit, &entry, &Fault::Broken("it is longer than it said".into()));
                     }
-                    self.shared.wake(permit.append(&entry, &piece));
+                    let mut waiters = permit.append(&entry, &piece);
+                    // Published before anybody has its end: who asks again after that finds it.
+                    if at == size && body.is_end_stream() {
+                        waiters.extend(permit.publish(entry));
+                        return self.shared.wake(waiters);
+                    }
+                    self.shared.wake(waiters);
                 }
                 Some(Err(fault)) => return self.broken(permit, &entry, &fault),
                 None if at < size => {
@@ -147,8 +154,9 @@ impl Answering {
                 let stored = Arc::new(describe::describe(&permit, asked, &parts, bytes.len() as u64, judged));
                 match permit.reserve_response(stored, monotonic()) {
                     Ok(entry) => {
-                        self.shared.wake(permit.append(&entry, &bytes));
-                        self.shared.wake(permit.publish(entry));
+                        let mut waiters = permit.append(&entry, &bytes);
+                        waiters.extend(permit.publish(entry));
+                        self.shared.wake(waiters);
                     }
                     Err(_) => self.pass(permit, &parts, Collected::Whole(bytes), None),
                 }

@@ -1,0 +1,154 @@
+//! Requests that no cache answers: they are the origin's, and come and go as they are.
+
+mod support;
+
+use support::upstream::{self, Gate, Reply};
+use support::{Server, assert_same, bytes};
+
+/// An origin that repeats what it was sent.
+fn echo() -> upstream::Server {
+    upstream::Server::start(|request| {
+        let fields = [("X-Method", request.method.as_str()), ("Cache-Status", "other; hit"), ("Via", "1.1 other")];
+        let fields = [&fields[..], &[("Connection", "x-hop"), ("X-Hop", "1")]].concat();
+        Reply::new("200 OK", &fields, &request.body)
+    })
+}
+
+#[test]
+fn every_method_is_passed_on_with_its_body() {
+    let origin = echo();
+    let server = Server::start(&origin.url(), &[]);
+    let body = bytes(1, 1_000_000);
+    for (_, mut client) in server.planes() {
+        for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "M-SEARCH"] {
+            let response =
+                client.ask(&format!("{method} /a?b=c\r\nX-Mine: 1\r\nConnection: x-near\r\nX-Near: 1"), &body);
+            let response = response.expect(200);
+            assert_same(&response.body, &body, method);
+            assert_eq!(response.field("x-method"), Some(method));
+            assert_eq!(response.field("x-hop"), None);
+            let all = |name: &str| {
+                let fields = response.fields.iter().filter(|(own, _)| own.eq_ignore_ascii_case(name));
+                fields.map(|(_, value)| value.clone()).collect::<Vec<_>>()
+            };
+            assert_eq!(all("cache-status"), ["other; hit", "forebay; fwd=method; fwd-status=200"]);
+            assert_eq!(all("via"), ["1.1 other", "1.1 forebay"]);
+            let sent = origin.requests().pop().unwrap();
+            assert_eq!((sent.target.as_str(), sent.field("x-mine"), sent.field("x-near")), ("/a?b=c", Some("1"), None));
+            assert_eq!(sent.field("via"), Some("1.1 forebay"));
+            assert_eq!(sent.field("x-forwarded-for"), Some("127.0.0.1"));
+            assert_eq!(sent.field("host"), Some(origin.addr().as_str()));
+        }
+    }
+}
+
+#[test]
+fn a_chunked_body_is_passed_on_as_it_comes() {
+    let origin = echo();
+    let server = Server::start(&origin.url(), &[]);
+    let mut client = server.connect();
+    client.send("POST /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for piece in ["hello", ", ", "world"] {
+        client.send(format!("{:x}\r\n{piece}\r\n", piece.len()));
+    }
+    client.send("0\r\n\r\n");
+    assert_eq!(client.response("POST").expect(200).text(), "hello, world");
+}
+
+#[test]
+fn a_body_is_asked_for_where_the_client_waits_for_that() {
+    let origin = echo();
+    let server = Server::start(&origin.url(), &[]);
+    let mut client = server.connect();
+    client.send("POST /a HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+    assert_eq!(client.head().status, 100);
+    client.send("hello");
+    assert_eq!(client.response("POST").expect(200).text(), "hello");
+    assert_eq!(origin.requests()[0].field("expect"), None);
+    server.ask("POST /a\r\nExpect: miracles", b"").expect(417);
+}
+
+#[test]
+fn a_request_that_breaks_off_is_none_for_the_origin() {
+    let origin = echo();
+    let server = Server::start(&origin.url(), &[]);
+    let mut client = server.connect();
+    client.send("POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhello");
+    client.finish();
+    let _ = client.rest();
+    server.ask("POST /b", b"whole").expect(200);
+    assert_eq!(origin.requests().len(), 1, "the origin never saw the other as a whole one");
+}
+
+#[test]
+fn a_body_that_is_too_long_is_refused() {
+    let origin = echo();
+    let server = Server::start(&origin.url(), &["--max-upload", "10"]);
+    let refused = server.ask("POST /a", b"01234567890").expect(413);
+    assert!(refused.text().contains("--max-upload"), "{}", refused.text());
+    let mut client = server.connect();
+    client
+        .send("POST /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n0\r\n\r\n");
+    client.response("POST").expect(413);
+    server.ask("POST /a", b"0123456789").expect(200);
+    assert_eq!(origin.requests().len(), 1);
+}
+
+#[test]
+fn a_server_that_only_reads_refuses_what_may_change_something() {
+    let origin = echo();
+    let server = Server::start(&origin.url(), &["--read-only"]);
+    for method in ["POST", "PUT", "PATCH", "DELETE", "M-SEARCH", "CONNECT"] {
+        let refused = server.ask(&format!("{method} /a"), b"").expect(405);
+        assert_eq!(refused.field("allow"), Some("GET, HEAD, OPTIONS, TRACE"), "{method}");
+    }
+    assert!(origin.requests().is_empty());
+    server.ask("OPTIONS /a", b"").expect(200);
+}
+
+#[test]
+fn steps_are_counted_where_that_is_asked_for() {
+    let origin = echo();
+    let server = Server::start(&origin.url(), &[]);
+    server.ask("OPTIONS /a\r\nMax-Forwards: 1", b"").expect(200);
+    assert_eq!(origin.requests()[0].field("max-forwards"), Some("0"));
+    let here = server.ask("OPTIONS /a\r\nMax-Forwards: 0", b"").expect(204);
+    assert!(here.field("allow").unwrap().contains("POST"));
+    let traced = server.ask("TRACE /a\r\nMax-Forwards: 0\r\nCookie: secret\r\nX-Mine: 1", b"").expect(200);
+    assert_eq!(traced.field("content-type"), Some("message/http"));
+    assert!(traced.text().starts_with("TRACE /a HTTP/1.1\r\n") && traced.text().contains("x-mine: 1"));
+    assert!(!traced.text().contains("secret"), "{}", traced.text());
+    assert_eq!(origin.requests().len(), 1);
+}
+
+#[test]
+fn a_slow_origin_holds_up_nobody_else() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = upstream::Server::start(move |request| {
+        let reply = Reply::new("200 OK", &[("Cache-Control", "max-age=100")], b"body");
+        if request.target == "/slow" { reply.hold(0, &held) } else { reply }
+    });
+    let server = Server::start(&origin.url(), &[]);
+    let mut slow = server.connect();
+    slow.send(support::request_with_body("POST /slow", b"x"));
+    for (_, mut client) in server.planes() {
+        client.get("/quick").expect(200);
+        client.ask("POST /quick", b"x").expect(200);
+    }
+    gate.open();
+    slow.response("POST").expect(200);
+}
+
+#[test]
+fn the_token_is_for_this_server_and_not_for_the_origin() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "0123456789abcdef0123456789abcdef\n").unwrap();
+    let origin = echo();
+    let server = Server::start(&origin.url(), &["--token-file", token.to_str().unwrap()]);
+    server.ask("POST /a", b"x").expect(401);
+    assert!(origin.requests().is_empty());
+    server.ask("POST /a\r\nAuthorization: Bearer 0123456789abcdef0123456789abcdef", b"x").expect(200);
+    assert_eq!(origin.requests()[0].field("authorization"), None);
+}
