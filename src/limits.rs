@@ -91,6 +91,9 @@ pub const FOLLOW_PERIOD_MIN: Duration = Duration::from_millis(5);
 /// looked for last is.
 pub const MISSING_NAMES: usize = 4096;
 
+/// Slices of one object that a response holds in the arena at the same time; a longer part of an object is sent slice by slice.
+pub const SLICES_HELD: usize = 4;
+
 /// Ranges of one request; with more of them it is answered with the whole file.
 pub const RANGES: usize = 64;
 

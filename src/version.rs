@@ -4,6 +4,7 @@
 //! believe the same.
 
 pub mod freshness;
+pub mod slices;
 pub mod stored;
 
 use rustix::fs::{FileType, Stat};

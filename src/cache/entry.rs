@@ -76,7 +76,7 @@ impl Shared {
 
     /// An entry for a response.
     pub(super) fn of_response(fill: &Flight, stored: Arc<Stored>, allocation: Allocation, now: u64) -> Shared {
-        let content = Content::Response { size: stored.size, stored: RwLock::new(stored) };
+        let content = Content::Response { size: stored.kept_bytes(), stored: RwLock::new(stored) };
         Shared::of(content, fill, allocation, now, (now, Trust::Settled))
     }
 

@@ -170,7 +170,7 @@ impl Cache {
         if let Some(reason) = fill.aside() {
             return Err(reason);
         }
-        let (size, further) = (stored.size, stored.heap_bytes());
+        let (size, further) = (stored.kept_bytes(), stored.heap_bytes());
         if further > limits::STORED_HEAD_BYTES {
             return Err(Bypass::TooLarge);
         }

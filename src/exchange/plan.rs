@@ -52,6 +52,8 @@ pub enum Source {
     File { file: Arc<OpenFile>, fill: Option<(Lease, Arc<Flight>)> },
     /// An answer of a remote origin that is not stored, and whole.
     Passing(Arc<Passing>),
+    /// The slices of the object that this entry describes, as far as they are cached, and its origin.
+    Slices { head: Lease, held: Vec<Lease> },
 }
 
 impl From<Bypass> for Reason {
@@ -73,7 +75,7 @@ impl Source {
         match self {
             Source::Arena { lease, .. } => lease.described(),
             Source::File { file, .. } => Some(&file.described),
-            Source::Passing(_) => None,
+            Source::Passing(_) | Source::Slices { .. } => None,
         }
     }
 }

@@ -10,10 +10,12 @@ use crate::cache::permit::FillPermit;
 use crate::cache::{Lookup, count_hit};
 use crate::http::cache_status::{CacheStatus, Forward, Further};
 use crate::http::request::Method;
+use crate::limits;
 use crate::origin::remote::{Passing, PassingBody};
 use crate::version::freshness::Use;
 use crate::version::stored::Stored;
 use crate::wake::Waiter;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// How far a request is.
@@ -245,9 +247,47 @@ fn plan(
         CacheStatus::Validated => Some(304),
         _ => Some(stored.status).filter(|_| was_asked),
     };
-    let mut plan = Plan::described(ask, status, source, Shown::Response { stored, age });
+    let mut plan = Plan::described(ask, status, source, Shown::Response { stored: stored.clone(), age });
     plan.further = Further { ttl: Some(ttl), origin_status };
+    if stored.slice.is_some()
+        && let Source::Arena { lease, .. } = plan.source
+    {
+        let (is_cached, held) = match &plan.parts {
+            None => held(terms, &lease, &stored, &plan.body),
+            Some(parts) => {
+                let is_cached = |range| held(terms, &lease, &stored, range).0;
+                (parts.ranges().iter().all(is_cached), Vec::new())
+            }
+        };
+        if !is_cached && status == CacheStatus::Hit {
+            plan.cache_status = CacheStatus::Stored { forward: Forward::Partial };
+        }
+        plan.source = Source::Slices { head: lease, held };
+    }
     Action::Deliver(plan)
+}
+
+/// Whether these bytes of an object are all cached; and the slices that have them, if they are and are few. (The search ends
+/// with what the arena can hold.)
+fn held(terms: &Terms<'_>, head: &Lease, stored: &Stored, body: &Range<u64>) -> (bool, Vec<Lease>) {
+    let mut held = Vec::new();
+    let mut at = body.start;
+    while at < body.end {
+        let slice = stored.slice_of(at);
+        let cached = slice.as_ref().and_then(|slice| terms.cache.get(&slice.key(head.name(), stored)));
+        let (Some(slice), Some(cached)) = (slice, cached.filter(|cached| cached.is_whole())) else {
+            return (false, Vec::new());
+        };
+        if held.len() <= limits::SLICES_HELD {
+            held.push(cached);
+        }
+        at = slice.range.end;
+    }
+    if held.len() > limits::SLICES_HELD {
+        return (true, Vec::new());
+    }
+    held.iter().for_each(|slice| count_hit(terms.touch, slice));
+    (true, held)
 }
 
 /// Passes on what the origin answered for this request alone: at once, or where that can be done as it comes.

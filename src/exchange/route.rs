@@ -5,7 +5,7 @@ use super::joined::Joined;
 use super::refusal::Refusal;
 use crate::http::accept::Accept;
 use crate::http::cache_status::Forward;
-use crate::http::target::{Target, origin_form};
+use crate::http::target::{Target, encode, origin_form};
 use crate::origin::Policy;
 use std::borrow::Cow;
 
@@ -42,21 +42,37 @@ impl Indexes<'_> {
     }
 }
 
-/// Step 1 of a read of a remote origin: what is asked for is known by its target as it was sent, query and all.
+/// Step 1 of a read of a remote origin: what is asked for is known by its target as it was sent, query and all; an object of a
+/// store by its name, however that is written.
 ///
 /// # Errors
 /// [`Refusal::Malformed`] for what names nothing, or would lead out of the origin's prefix.
-pub fn read_remote(raw: &[u8]) -> Result<Remote<'_>, Refusal> {
+pub fn read_remote(raw: &[u8], is_store: bool) -> Result<Remote<'_>, Refusal> {
     match Target::parse(raw).map_err(Refusal::Malformed)? {
         Target::Reserved(page) => Ok(Remote::Reserved(page)),
-        Target::File(_) | Target::Directory(_) => origin_form(raw).map(Remote::Stored).map_err(Refusal::Malformed),
+        Target::Directory(name) if is_store => Ok(Remote::Prefix(name)),
+        Target::File(name) if is_store => Ok(Remote::Stored(target_of(raw, &name))),
+        Target::File(_) | Target::Directory(_) => {
+            origin_form(raw).map(|target| Remote::Stored(target.into())).map_err(Refusal::Malformed)
+        }
+    }
+}
+
+/// The one target of an object, which a request may have written in others of its ways.
+fn target_of<'a>(raw: &'a [u8], name: &[u8]) -> Cow<'a, [u8]> {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(byte);
+    match raw.strip_prefix(b"/") {
+        Some(path) if path == name && path.iter().all(is_plain) => raw.into(),
+        _ => format!("/{}", encode(name)).into_bytes().into(),
     }
 }
 
 /// What a request to a server with a remote origin asks for.
 pub enum Remote<'a> {
     /// What the origin has under this path and query.
-    Stored(&'a [u8]),
+    Stored(Cow<'a, [u8]>),
+    /// What a store has of objects whose keys begin with this name and a slash.
+    Prefix(Cow<'a, [u8]>),
     /// One of the server's own pages.
     Reserved(Cow<'a, [u8]>),
 }
@@ -64,6 +80,21 @@ pub enum Remote<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_object_has_one_target() {
+        let target = |raw: &'static str, is_store| match read_remote(raw.as_bytes(), is_store) {
+            Ok(Remote::Stored(target)) => String::from_utf8(target.into_owned()).unwrap(),
+            Ok(Remote::Prefix(name)) => format!("in {}", String::from_utf8_lossy(&name)),
+            Ok(Remote::Reserved(_)) | Err(_) => String::new(),
+        };
+        for raw in ["/a%20b", "/a%20b?x=1", "/%61%20b#c", "http://h/a%20b"] {
+            assert_eq!(target(raw, true), "/a%20b", "{raw}");
+        }
+        assert_eq!((target("/a/b-c.txt", true), target("/a,b", true)), ("/a/b-c.txt".into(), "/a%2Cb".into()));
+        assert_eq!((target("/a/", true), target("/", true)), ("in a".into(), "in ".into()));
+        assert_eq!((target("/a%20b?x=1", false), target("/a/", false)), ("/a%20b?x=1".into(), "/a/".into()));
+    }
 
     #[test]
     fn the_policy_decides_what_is_to_be_had() {

@@ -140,6 +140,7 @@ impl Source {
     fn lease(&self) -> Option<&Lease> {
         match self {
             Source::Arena { lease, .. } | Source::File { fill: Some((lease, _)), .. } => Some(lease),
+            Source::Slices { head, .. } => Some(head),
             Source::File { fill: None, .. } | Source::Passing(_) => None,
         }
     }

@@ -34,6 +34,8 @@ pub enum Forward {
     Stale,
     /// What is cached under this name answers other requests.
     VaryMiss,
+    /// Only some of what was asked for is cached.
+    Partial,
     /// The request asked for what the origin has.
     Request,
     /// The method is none that is answered from the cache.
@@ -81,6 +83,7 @@ impl Forward {
             Forward::UriMiss => "uri-miss",
             Forward::Stale => "stale",
             Forward::VaryMiss => "vary-miss",
+            Forward::Partial => "partial",
             Forward::Request => "request",
             Forward::Method => "method",
             Forward::Bypass => "bypass",

@@ -69,6 +69,17 @@ fn parse_one(text: &str, length: u64) -> Option<Range<u64>> {
     })
 }
 
+/// Where the only range of a Range field begins, if that can be told without knowing the length of the body.
+pub fn begin(value: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(value).ok()?.trim();
+    let (unit, range) = text.split_once('=')?;
+    let (first, last) = range.trim().split_once('-')?;
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_one = unit.trim_end().eq_ignore_ascii_case("bytes") && is_number(first) && is_number(last);
+    let first = first.parse().ok().filter(|_| is_one)?;
+    (last.is_empty() || last.parse().unwrap_or(u64::MAX) >= first).then_some(first)
+}
+
 fn selected(ranges: &[Range<u64>]) -> Selection {
     match ranges {
         [] => Selection::Unsatisfiable,

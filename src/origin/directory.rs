@@ -18,8 +18,8 @@ pub struct Entry {
     pub name: Vec<u8>,
     /// What it is; what a symbolic link within the root leads to.
     pub kind: EntryKind,
-    /// When it was last modified, in whole seconds between 1970 and 9999.
-    pub modified: SystemTime,
+    /// When it was last modified, in whole seconds between 1970 and 9999, if anybody knows.
+    pub modified: Option<SystemTime>,
 }
 
 /// The kinds of things that can be asked for.
@@ -202,7 +202,7 @@ fn entry(root: &Root, place: &[u8], directory: &OwnedFd, name: &[u8]) -> Option<
         Found::Directory => EntryKind::Directory,
         Found::Special => return None,
     };
-    let modified = http_time(nanoseconds(stat.st_mtime, 0));
+    let modified = Some(http_time(nanoseconds(stat.st_mtime, 0)));
     Some(Entry { name: name.to_vec(), kind, modified })
 }
 

@@ -9,6 +9,8 @@ pub struct Stored {
     pub status: u16,
     /// Bytes of the body.
     pub size: u64,
+    /// The body is cached in slices of so many bytes, each by itself; `None`: as a whole.
+    pub slice: Option<u64>,
     /// The entity tag as the origin has it: quoted, and marked if it is weak.
     pub etag: Option<Box<[u8]>>,
     /// Last-Modified, in seconds since 1970.

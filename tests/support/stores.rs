@@ -224,3 +224,11 @@ pub async fn get(store: &Store, target: &str, fields: &[(&str, &str)]) -> Answer
 pub async fn put(store: &Store, target: &str, fields: &[(&str, &str)], body: &[u8]) -> Answered {
     ask(store, "PUT", target, fields, whole(body.to_vec())).await.unwrap()
 }
+
+/// A server in front of a part of this store's bucket.
+pub fn serve(backing: &Backing, args: &[&str]) -> super::Server {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_forebay"));
+    command.args(["serve", &format!("s3://{BUCKET}/some/prefix"), "--listen", "127.0.0.1:0"]);
+    command.args(["--s3-endpoint", &backing.endpoint]).args(args).envs(environment());
+    super::Server::spawn(command, 1)
+}

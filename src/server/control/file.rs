@@ -14,17 +14,20 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, header};
 
 use super::answer::{Answer, Content, PieceSender, pieces};
+use super::filling::{Span, filling};
 use super::pool::blocking;
 use super::remote;
 use super::route::{Lane, OwnedConditions, circumstances, field};
+use super::slices::Slices;
 use crate::cache::entry::Lease;
-use crate::cache::flight::{Flight, OpenFile, Progress};
+use crate::cache::flight::{Failure, OpenFile};
 use crate::cache::permit::FillPermit;
 use crate::exchange::plan::{Plan, Source};
+use crate::exchange::refusal::Refusal;
 use crate::exchange::revalidate::{self, Checked};
 use crate::exchange::vouch::{SecondReading, Vouch};
 use crate::exchange::{Action, Ask, Exchange, Role, Terms};
-use crate::http::cache_status::CacheStatus;
+use crate::http::cache_status::{CacheStatus, Forward};
 use crate::http::caching::directives;
 use crate::http::encoding::Preferred;
 use crate::http::multipart::Multipart;
@@ -39,13 +42,6 @@ use crate::wake::Waiter;
 
 /// Bytes read of a streamed file at a time.
 const PIECE_BYTES: usize = 32 << 10;
-
-/// The part of a file that is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Span {
-    from: u64,
-    to: u64,
-}
 
 impl Lane {
     /// Answers a GET or HEAD of the file `name`.
@@ -69,6 +65,7 @@ impl Lane {
         let fields = Fields::Map(&parts.headers);
         let ask = Ask { method, name, role, conditions: &conditions, preferred, origin, fields, wish };
         let mut exchange = Exchange::default();
+        let mut has_changed = false;
         loop {
             match self.next_action(&mut exchange, &ask).await {
                 Action::Wait => {
@@ -80,7 +77,25 @@ impl Lane {
                     tokio_uring::spawn(async move { lane.check(lease).await.map(drop).unwrap_or_default() });
                 }
                 Action::Fill(permit) => self.begin(permit, &ask, parts),
-                Action::Deliver(plan) => return self.deliver(plan).map(Some),
+                Action::Deliver(plan) => {
+                    let slices = Slices::of(self, &plan.source, name, parts);
+                    let begun = match &slices {
+                        Some(slices) => slices.begin(&plan).await,
+                        None => Ok(()),
+                    };
+                    match begun {
+                        Ok(()) => return self.deliver(plan, slices).map(Some),
+                        // Nothing of the response was sent: the object is looked up once more, as it is now.
+                        Err(Failure::Changed) if !has_changed => {
+                            has_changed = true;
+                            exchange = Exchange::default();
+                        }
+                        Err(failure) => {
+                            let refusal = Refusal::of_failure(name, failure, Forward::Partial);
+                            return Err(self.shared.site.said().answer(&refusal, circumstances(parts)).into());
+                        }
+                    }
+                }
                 Action::Refuse(refusal) => {
                     let said = self.shared.site.said();
                     if said.may_fall_back(&refusal) && exchange.fall_back(&self.terms(), &ask) {
@@ -133,23 +148,25 @@ impl Lane {
     }
 
     /// The answer that the plan describes.
-    fn deliver(self: &Rc<Self>, plan: Plan) -> Result<Answer, Answer> {
+    fn deliver(self: &Rc<Self>, plan: Plan, slices: Option<Rc<Slices>>) -> Result<Answer, Answer> {
         if matches!(plan.cache_status, CacheStatus::Collapsed { .. }) {
             self.shared.metrics.control.collapsed_waiters.one();
         }
         let mut answer = describe(&plan);
         if let Some(parts) = plan.parts {
             answer = answer.with(header::CONTENT_TYPE, parts.content_type());
-            answer.content = self.parts(plan.source, parts);
+            answer.content = self.parts(plan.source, slices, parts);
         } else if !plan.body.is_empty() {
-            answer.content = self.content(plan.source, Span { from: plan.body.start, to: plan.body.end })?;
+            answer.content =
+                self.content(plan.source, slices.as_ref(), Span { from: plan.body.start, to: plan.body.end })?;
         }
         Ok(answer)
     }
 
     /// A part of a file.
-    fn content(&self, source: Source, span: Span) -> Result<Content, Answer> {
+    fn content(&self, source: Source, slices: Option<&Rc<Slices>>, span: Span) -> Result<Content, Answer> {
         Ok(match source {
+            Source::Slices { .. } => slices.map_or(Content::Empty, |slices| slices.content(span)),
             Source::Arena { lease, .. } if lease.is_whole() => {
                 Content::Whole(Bytes::from_owner(lease).slice(span.from as usize..span.to as usize))
             }
@@ -166,23 +183,29 @@ impl Lane {
     }
 
     /// Several parts of a file, one after the other.
-    fn parts(self: &Rc<Self>, source: Source, parts: Multipart) -> Content {
+    fn parts(self: &Rc<Self>, source: Source, slices: Option<Rc<Slices>>, parts: Multipart) -> Content {
         let (sender, content) = pieces(Some(parts.length()));
         let lane = self.clone();
         tokio_uring::spawn(async move {
-            if let Err(error) = lane.send_parts(&source, &parts, &sender).await {
+            if let Err(error) = lane.send_parts(&source, slices.as_ref(), &parts, &sender).await {
                 let _ = sender.send(Err(error)).await;
             }
         });
         content
     }
 
-    async fn send_parts(&self, source: &Source, parts: &Multipart, sender: &PieceSender) -> io::Result<()> {
+    async fn send_parts(
+        &self,
+        source: &Source,
+        slices: Option<&Rc<Slices>>,
+        parts: &Multipart,
+        sender: &PieceSender,
+    ) -> io::Result<()> {
         let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
         for range in parts.ranges() {
             sender.send(Ok(parts.head(range).into())).await.map_err(gone)?;
             let span = Span { from: range.start, to: range.end };
-            let content = self.content(source.clone(), span);
+            let content = self.content(source.clone(), slices, span);
             match content.map_err(|_| io::Error::other("the file cannot be read"))? {
                 Content::Empty => {}
                 Content::Origins { .. } => return Err(io::Error::other("the body is not here yet")),
@@ -250,55 +273,6 @@ fn describe(plan: &Plan) -> Answer {
     answer.cache_status = Some(plan.cache_status);
     answer.has_rules = true;
     answer
-}
-
-/// From the cache while the file is being read into it.
-fn filling(fill: Arc<Flight>, span: Span) -> Content {
-    let (sender, content) = pieces(Some(span.to - span.from));
-    tokio_uring::spawn(async move {
-        if let Err(error) = follow(&fill, span, &sender).await {
-            let _ = sender.send(Err(error)).await;
-        }
-    });
-    content
-}
-
-/// Sends what a fill has read as it goes on.
-async fn follow(fill: &Flight, span: Span, sender: &PieceSender) -> io::Result<()> {
-    let mut at = span.from;
-    while at < span.to {
-        let lease = match progress(fill, Some(at)).await {
-            Progress::Filling(lease, _) | Progress::Arriving(lease) | Progress::Ready(lease) => lease,
-            Progress::Failed(_)
-            | Progress::Uncached(..)
-            | Progress::Fetching(..)
-            | Progress::Deferred(..)
-            | Progress::Validated(_)
-            | Progress::Stale(_)
-            | Progress::Passing(_)
-            | Progress::Opening => {
-                return Err(io::Error::other("the file could not be read to its end, or changed meanwhile"));
-            }
-        };
-        let filled = Bytes::from_owner(lease);
-        let to = span.to.min(filled.len() as u64);
-        if to > at {
-            if sender.send(Ok(filled.slice(at as usize..to as usize))).await.is_err() {
-                return Ok(());
-            }
-            at = to;
-        }
-    }
-    Ok(())
-}
-
-/// Waits until a fill is further than `seen`.
-async fn progress(fill: &Flight, seen: Option<u64>) -> Progress {
-    poll_fn(|cx| match fill.poll(seen, || Waiter::Task(cx.waker().clone())) {
-        Some(progress) => Poll::Ready(progress),
-        None => Poll::Pending,
-    })
-    .await
 }
 
 impl Lane {

@@ -30,6 +30,17 @@ const SAFE_METHODS: &str = "GET, HEAD, OPTIONS, TRACE";
 impl Lane {
     /// Passes on a request for `key` whose method is neither GET nor HEAD, and removes from the cache what it makes stale.
     pub async fn forward(self: &Rc<Self>, key: &[u8], parts: &Parts, body: Incoming) -> Result<Answer, Answer> {
+        let body = self.limited(body)?;
+        self.pass_on(key, parts, body).await
+    }
+
+    /// The body of a request, of which as many bytes are taken as an upload may have.
+    pub(super) fn limited(&self, body: Incoming) -> Result<remote::Body, Answer> {
+        Ok(Limited::new(body, self.shared.options.max_upload_bytes).map_err(failed)?.boxed_unsync())
+    }
+
+    /// Passes on a request with this body.
+    pub(super) async fn pass_on(&self, key: &[u8], parts: &Parts, body: remote::Body) -> Result<Answer, Answer> {
         let absent = || Answer::problem(StatusCode::NOT_FOUND, "there is no origin to ask");
         let remote = self.shared.origin.remote().ok_or_else(absent)?;
         let mut fields = self.admit_forward(parts).await?;
@@ -39,9 +50,8 @@ impl Lane {
         if let Some(answer) = last_hop(parts, &mut fields, self.allowed()) {
             return Ok(answer);
         }
-        let body = Limited::new(body, self.shared.options.max_upload_bytes).map_err(failed)?;
         let uri = Uri::try_from(key).map_err(|_| failed(Fault::Target("it is no path")))?;
-        let mut ask = Ask::new(body.boxed_unsync());
+        let mut ask = Ask::new(body);
         *ask.method_mut() = parts.method.clone();
         *ask.uri_mut() = uri;
         *ask.version_mut() = parts.version;
@@ -101,11 +111,11 @@ impl Lane {
     /// Removes from the cache what a request has made stale that was answered so.
     fn invalidate(&self, key: &[u8], parts: &Parts, status: StatusCode, answer: &HeaderMap) {
         let host = host_of(parts).and_then(|host| std::str::from_utf8(host).ok());
-        let Ok(target) = Uri::try_from(key) else { return };
+        let (Ok(target), Some(remote)) = (Uri::try_from(key), self.shared.origin.remote()) else { return };
         let why = if parts.method == Method::DELETE { Departure::Deleted } else { Departure::Replaced };
         for target in invalidated(&parts.method, &target, status, answer, host.as_slice()) {
-            if let Ok(route::Remote::Stored(key)) = route::read_remote(target.as_bytes()) {
-                self.shared.cache.remove(key, why);
+            if let Ok(route::Remote::Stored(key)) = route::read_remote(target.as_bytes(), remote.is_store()) {
+                self.shared.cache.remove(&key, why);
             }
         }
     }

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::io;
 use std::rc::Rc;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -17,12 +17,13 @@ use hyper::{Method, StatusCode};
 use super::answer::{Answer, Content, PieceSender, pieces};
 use super::policy;
 use super::pool::blocking;
-use super::room::Room;
 use super::route::{Lane, circumstances, field};
 use crate::cache::flight::Failure;
 use crate::http::accept::Accept;
 use crate::http::target;
-use crate::origin::directory::{Entry, EntryKind, Names, Order};
+use crate::origin::directory::{Entry, EntryKind, Order};
+use crate::origin::remote::Remote;
+use crate::origin::remote::store::{Listed, Page};
 use crate::origin::{Found, RootAbsent};
 use crate::page;
 
@@ -69,6 +70,31 @@ impl Format {
         Format::ALL.into_iter().rev().filter(|&format| rank(format).is_some()).max_by_key(|&format| rank(format))
     }
 
+    /// The same for a request that wants a list.
+    fn of(accept: Accept<'_>) -> Result<Format, Answer> {
+        Format::preferred(accept).ok_or_else(|| {
+            let text = "a directory is listed as text/plain, text/html or application/json";
+            Answer::problem(StatusCode::NOT_ACCEPTABLE, text)
+        })
+    }
+
+    /// The entries of a page that a store gives, in this form's order. (The pages are in the order of names.)
+    fn arrange(self, listed: Vec<Listed>) -> Vec<Entry> {
+        let mut entries: Vec<Entry> = listed
+            .into_iter()
+            .map(|Listed { name, object }| Entry {
+                name: name.into_bytes(),
+                kind: object.as_ref().map_or(EntryKind::Directory, |object| EntryKind::File { size: object.size }),
+                modified: object.map(|object| object.modified).filter(|&time| can_be_written(time)),
+            })
+            .collect();
+        match self.order() {
+            Order::DirectoriesFirst => entries.sort_by_key(|entry| entry.kind != EntryKind::Directory),
+            Order::ByName => entries.sort_by(|a, b| a.name.cmp(&b.name)),
+        }
+        entries
+    }
+
     /// How the entries follow each other: for people directories come first, programs may rely on the order of names.
     fn order(self) -> Order {
         match self {
@@ -94,10 +120,7 @@ impl Lane {
         if !self.shared.options.listings {
             return Err(self.unlisted(name).await?);
         }
-        let format = Format::preferred(accept).ok_or_else(|| {
-            let text = "a directory is listed as text/plain, text/html or application/json";
-            Answer::problem(StatusCode::NOT_ACCEPTABLE, text)
-        })?;
+        let format = Format::of(accept)?;
         let (shared, owned, mut room) = (self.shared.clone(), name.to_vec(), self.listings.room());
         let read = move || {
             let directory = shared.origin.local().map_err(io::Error::from);
@@ -112,19 +135,58 @@ impl Lane {
         if !names.are_sorted() {
             room.clear();
         }
-        let content = if parts.method == Method::HEAD {
-            Content::Empty
-        } else {
-            let (sender, content) = pieces(None);
-            tokio_uring::spawn(write(names, room, format, name.to_vec(), sender));
-            content
+        let mut rest = Some(names);
+        let batch = async move || {
+            let _held = &room;
+            let Some(mut names) = rest.take() else { return Ok(None) };
+            let next = blocking(move || {
+                let next = names.next(ENTRIES_AT_ONCE);
+                (next, names)
+            });
+            let (next, names) = next.await.map_err(|_| Unreadable)?;
+            rest = Some(names);
+            next.map_err(|_| Unreadable)
         };
-        Ok(Answer::new(StatusCode::OK, content)
-            .with(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()))
-            .with(header::VARY, HeaderValue::from_static("Accept"))
-            .with(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))
-            .with(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))
-            .with(header::CONTENT_SECURITY_POLICY, LISTING_POLICY.clone()))
+        Ok(list(name, format, parts, batch))
+    }
+
+    /// Answers a GET or HEAD of the directory `name` of an object store: what there is of objects whose keys begin so.
+    pub async fn prefix(self: &Rc<Self>, store: &Arc<Remote>, name: &[u8], parts: &Parts) -> Result<Answer, Answer> {
+        let accept = field(&parts.headers, header::ACCEPT);
+        let format = Format::of(Accept(accept.as_deref()))?;
+        let mut page = Some(self.page_of(store, name, None).await?);
+        if !name.is_empty() && page.as_ref().is_some_and(|page| page.listed.is_empty()) {
+            return Err(Answer::problem(StatusCode::NOT_FOUND, "there is no such directory"));
+        }
+        let (lane, store, place) = (self.clone(), store.clone(), name.to_vec());
+        let mut next = None;
+        let batch = async move || {
+            let found = match (page.take(), next.take()) {
+                (Some(page), _) => page,
+                (None, Some(from)) => lane.page_of(&store, &place, Some(from)).await.map_err(|_| Unreadable)?,
+                (None, None) => return Ok(None),
+            };
+            next = found.next;
+            Ok(Some(format.arrange(found.listed)))
+        };
+        Ok(list(name, format, parts, batch))
+    }
+
+    /// A page of what a store has under `name`.
+    async fn page_of(&self, store: &Remote, name: &[u8], from: Option<String>) -> Result<Page, Answer> {
+        let Remote::Store(store) = store else { return Ok(Page::default()) };
+        match store.list(name, from).await {
+            Ok(Ok(page)) => Ok(page),
+            Ok(Err(answer)) => {
+                tracing::warn!("the store does not list a directory: {}", answer.status());
+                Err(Answer::problem(answer.status(), "the store does not list this"))
+            }
+            Err(fault) => {
+                tracing::warn!("the store cannot be asked for a directory: {fault}");
+                let status = StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::BAD_GATEWAY);
+                Err(Answer::problem(status, "the store cannot be asked for this now"))
+            }
+        }
     }
 
     /// The answer where directories are not listed: as for any name if there is none, else that it is forbidden.
@@ -154,37 +216,56 @@ fn refusal(error: &io::Error) -> Answer {
     }
 }
 
-/// Sends the list piece by piece.
-async fn write(mut names: Names, _room: Room, format: Format, place: Vec<u8>, sender: PieceSender) {
-    let mut text = String::new();
-    format.open(&place, &mut text);
-    let mut is_first = true;
-    loop {
-        let next = blocking(move || {
-            let next = names.next(ENTRIES_AT_ONCE);
-            (next, names)
-        });
-        let entries = match next.await {
-            Ok((Ok(Some(entries)), back)) => {
-                names = back;
-                entries
-            }
-            Ok((Ok(None), _)) => break,
-            Ok((Err(_), _)) | Err(_) => {
+/// The answer with a list, whose entries come in batches; `None` after the last.
+fn list<Batches>(name: &[u8], format: Format, parts: &Parts, batches: Batches) -> Answer
+where
+    Batches: AsyncFnMut() -> Result<Option<Vec<Entry>>, Unreadable> + 'static,
+{
+    let content = if parts.method == Method::HEAD {
+        Content::Empty
+    } else {
+        let (sender, content) = pieces(None);
+        let place = name.to_vec();
+        tokio_uring::spawn(async move {
+            if write(format, &place, &sender, batches).await.is_err() {
                 let _ = sender.send(Err(io::Error::other("the directory could not be read to its end"))).await;
-                return;
             }
-        };
+        });
+        content
+    };
+    Answer::new(StatusCode::OK, content)
+        .with(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()))
+        .with(header::VARY, HeaderValue::from_static("Accept"))
+        .with(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))
+        .with(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))
+        .with(header::CONTENT_SECURITY_POLICY, LISTING_POLICY.clone())
+}
+
+/// The rest of a directory cannot be read.
+struct Unreadable;
+
+/// Sends the list piece by piece.
+async fn write(
+    format: Format,
+    place: &[u8],
+    sender: &PieceSender,
+    mut batches: impl AsyncFnMut() -> Result<Option<Vec<Entry>>, Unreadable>,
+) -> Result<(), Unreadable> {
+    let mut text = String::new();
+    format.open(place, &mut text);
+    let mut is_first = true;
+    while let Some(entries) = batches().await? {
         for entry in &entries {
             format.entry(entry, is_first, &mut text);
             is_first = false;
             if text.len() >= PIECE_BYTES && sender.send(Ok(Bytes::from(std::mem::take(&mut text)))).await.is_err() {
-                return;
+                return Ok(());
             }
         }
     }
     format.close(&mut text);
     let _ = sender.send(Ok(Bytes::from(text))).await;
+    Ok(())
 }
 
 /// What stands before and after the entries of the page: its style and its script are in it.
@@ -216,7 +297,7 @@ impl Format {
     }
 
     fn entry(self, entry: &Entry, is_first: bool, out: &mut String) {
-        let time = rfc3339(entry.modified);
+        let time = entry.modified.map(rfc3339);
         let (slash, size) = match entry.kind {
             EntryKind::File { size } => ("", Some(size)),
             EntryKind::Directory => ("/", None),
@@ -225,16 +306,18 @@ impl Format {
             // Size and time first: names may be long, and hold spaces.
             Format::Plain => {
                 let size = size.map_or("-".to_owned(), |size| size.to_string());
-                let _ = writeln!(out, "{time} {size:>14} {}{slash}", escape_plain(&entry.name));
+                let time = time.as_deref().unwrap_or("-");
+                let _ = writeln!(out, "{time:<20} {size:>14} {}{slash}", escape_plain(&entry.name));
             }
             Format::Json => {
                 let kind = if size.is_some() { "file" } else { "directory" };
                 let name = serde_json::Value::from(String::from_utf8_lossy(&entry.name));
                 let href = href(&entry.name);
+                let time = time.map_or("null".to_owned(), |time| format!("\"{time}\""));
                 out.push_str(if is_first { "\n" } else { ",\n" });
                 let _ = write!(
                     out,
-                    r#"{{"name":{name},"type":"{kind}","size":{},"mtime":"{time}","href":"{href}{slash}"}}"#,
+                    r#"{{"name":{name},"type":"{kind}","size":{},"mtime":{time},"href":"{href}{slash}"}}"#,
                     size.unwrap_or(0)
                 );
             }
@@ -247,7 +330,7 @@ impl Format {
                     }
                     None => write!(out, "<td></td>"),
                 };
-                let _ = write!(out, "<td>{}</td></tr>", time.replace('T', " "));
+                let _ = write!(out, "<td>{}</td></tr>", time.unwrap_or_default().replace('T', " "));
             }
         }
     }
@@ -294,6 +377,12 @@ fn rough_size(size: u64) -> String {
 /// Whole seconds, UTC. The origin gives no time outside the years 1970 to 9999.
 fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
+}
+
+/// Whether a time is in the years 1970 to 9999. A store may say any other.
+fn can_be_written(time: SystemTime) -> bool {
+    const LAST_SECOND: u64 = 253_402_300_799;
+    time.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|since| since.as_secs() <= LAST_SECOND)
 }
 
 fn escape_html(text: &str) -> String {
@@ -378,12 +467,12 @@ mod tests {
 
     fn file(name: &[u8]) -> Entry {
         let modified = UNIX_EPOCH + Duration::from_secs(784_111_777);
-        Entry { name: name.to_vec(), kind: EntryKind::File { size: 7 }, modified }
+        Entry { name: name.to_vec(), kind: EntryKind::File { size: 7 }, modified: Some(modified) }
     }
 
     #[test]
     fn each_format_says_the_same() {
-        let directory = Entry { name: b"sub".to_vec(), kind: EntryKind::Directory, modified: UNIX_EPOCH };
+        let directory = Entry { name: b"sub".to_vec(), kind: EntryKind::Directory, modified: Some(UNIX_EPOCH) };
         let entries = [file(b"a\n<\"'&:\\\xff\xc3\xbc.txt"), directory];
         assert_eq!(
             shown(Format::Plain, &entries),

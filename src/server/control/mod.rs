@@ -14,10 +14,12 @@
 
 mod answer;
 mod file;
+mod filling;
 mod forward;
 mod inbound;
 mod listing;
 mod methods;
+mod object;
 mod outbound;
 mod pages;
 mod policy;
@@ -26,6 +28,7 @@ mod rates;
 mod remote;
 mod room;
 mod route;
+mod slices;
 mod socket;
 mod upload;
 

@@ -20,6 +20,7 @@ use crate::metrics::{ArenaGauges, text};
 use crate::page;
 use crate::ring::system::monotonic;
 use crate::server::shared::Shared;
+use crate::version::slices;
 
 /// The dashboard: one page, with all it needs in it.
 static DASHBOARD: LazyLock<String> = LazyLock::new(|| page::filled(include_str!("dashboard.html")));
@@ -126,7 +127,7 @@ impl ArenaNumbers {
 impl CachedFile {
     fn of(entry: &EntrySnapshot) -> CachedFile {
         CachedFile {
-            name: String::from_utf8_lossy(&entry.name).into_owned(),
+            name: String::from_utf8_lossy(&slices::readable(&entry.name)).into_owned(),
             size: entry.size,
             hits: entry.hits,
             age_seconds: entry.age_seconds,

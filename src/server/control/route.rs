@@ -98,7 +98,7 @@ impl Lane {
     ) -> Result<Answer, Answer> {
         self.shared.guard.hosts().admit(host_of(parts)).map_err(strange)?;
         if self.shared.origin.remote().is_some() {
-            return self.dispatch_remote(parts, body, passing).await;
+            return self.dispatch_remote(peer, parts, body, passing).await;
         }
         match parts.method {
             Method::GET | Method::HEAD => self.read_target(parts).await,
@@ -152,12 +152,15 @@ impl Lane {
     /// The answer of a server whose origin is on another machine.
     async fn dispatch_remote(
         self: &Rc<Self>,
+        peer: Peer,
         parts: &Parts,
         body: Incoming,
         passing: Option<Arc<Passing>>,
     ) -> Result<Answer, Answer> {
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        let target = route::read_remote(target.as_bytes()).map_err(|refusal| Answer::from(refusal.problem()))?;
+        let store = self.shared.origin.remote().filter(|remote| remote.is_store());
+        let target = route::read_remote(target.as_bytes(), store.is_some());
+        let target = target.map_err(|refusal| Answer::from(refusal.problem()))?;
         let is_read = matches!(parts.method, Method::GET | Method::HEAD);
         match target {
             route::Remote::Reserved(page) if is_read => {
@@ -165,10 +168,19 @@ impl Lane {
                 self.page(&page).await
             }
             route::Remote::Stored(key) if is_read => {
-                self.admit_read(&Target::File(key.into()), &parts.headers)?;
-                self.stored(key, parts, passing).await
+                self.admit_read(&Target::File(key.as_ref().into()), &parts.headers)?;
+                self.stored(&key, parts, passing).await
             }
-            route::Remote::Stored(key) => self.forward(key, parts, body).await,
+            route::Remote::Prefix(name) if is_read => {
+                self.admit_read(&Target::Directory(name.as_ref().into()), &parts.headers)?;
+                let place = self.shared.origin.remote().filter(|_| self.shared.options.listings);
+                let forbidden =
+                    || Answer::problem(StatusCode::FORBIDDEN, "directories are not listed here (--no-listing)");
+                self.prefix(place.ok_or_else(forbidden)?, &name, parts).await
+            }
+            route::Remote::Stored(key) if store.is_none() => self.forward(&key, parts, body).await,
+            route::Remote::Stored(key) => self.write_object(Some(&key), peer, parts, body).await,
+            route::Remote::Prefix(_) => self.write_object(None, peer, parts, body).await,
             route::Remote::Reserved(_) => {
                 let text = format!("{} is not a method of the server's own pages", parts.method);
                 Err(Answer::problem(StatusCode::METHOD_NOT_ALLOWED, text).with(header::ALLOW, "GET, HEAD"))
@@ -184,7 +196,7 @@ impl Lane {
     }
 
     /// Whether there are writes, the client may, and the target is one: then its name.
-    async fn admit_write(&self, target: Target<'_>, peer: Peer, parts: &Parts) -> Result<Vec<u8>, Answer> {
+    pub(super) async fn admit_write(&self, target: Target<'_>, peer: Peer, parts: &Parts) -> Result<Vec<u8>, Answer> {
         let headers = &parts.headers;
         if !self.shared.options.allow_writes {
             let text = "uploads and deletes are off; start the server with --allow-writes to have them";

@@ -162,7 +162,7 @@ impl Lane {
     }
 
     /// Waits until nobody else commits a write to `name`.
-    async fn turn(&self, name: &[u8]) -> OwnedMutexGuard<()> {
+    pub(super) async fn turn(&self, name: &[u8]) -> OwnedMutexGuard<()> {
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
         self.writers[(hasher.finish() % WRITERS as u64) as usize].clone().lock_owned().await
@@ -190,7 +190,7 @@ fn forget(shared: &Shared, name: &[u8], why: Departure) {
 }
 
 /// What the body's SHA-256 must be, if the client says (RFC 9530, 2).
-fn expected_digest(headers: &HeaderMap) -> Result<Option<[u8; 32]>, Answer> {
+pub(super) fn expected_digest(headers: &HeaderMap) -> Result<Option<[u8; 32]>, Answer> {
     let refuse = |text: &str| {
         Answer::problem(StatusCode::BAD_REQUEST, text)
             .with(HeaderName::from_static("want-content-digest"), HeaderValue::from_static("sha-256=10"))

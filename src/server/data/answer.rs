@@ -153,10 +153,10 @@ impl<K: Kernel> Worker<K> {
         {
             return Ok(self.hand_off(index, None));
         }
-        if self.shared.origin.remote().is_some() {
-            return match route::read_remote(request.target) {
-                Ok(route::Remote::Stored(key)) => self.read(index, request, key, Role::Itself),
-                Ok(route::Remote::Reserved(_)) => Ok(self.hand_off(index, None)),
+        if let Some(remote) = self.shared.origin.remote() {
+            return match route::read_remote(request.target, remote.is_store()) {
+                Ok(route::Remote::Stored(key)) => self.read(index, request, &key, Role::Itself),
+                Ok(route::Remote::Reserved(_) | route::Remote::Prefix(_)) => Ok(self.hand_off(index, None)),
                 Err(refusal) => {
                     self.answer_problem(index, &refusal.problem(), Some(request), false);
                     Ok(Answer::Given)
@@ -230,6 +230,12 @@ impl<K: Kernel> Worker<K> {
                             self.wake_all(waiters)?;
                         }
                     }
+                }
+                // Slices that have to be fetched come one after the other, which the control plane waits for.
+                Action::Deliver(Plan { source: Source::Slices { held, .. }, body, parts, .. })
+                    if held.is_empty() && (!body.is_empty() || parts.is_some()) =>
+                {
+                    return Ok(self.hand_off(index, None));
                 }
                 Action::Deliver(plan) => {
                     tracing::trace!(
@@ -347,6 +353,7 @@ impl<K: Kernel> Worker<K> {
         match plan.source {
             Source::Arena { lease, fill } => self.answer_from_arena(index, plan.body, lease, fill),
             Source::File { file, fill } => self.answer_from_file(index, plan.body, file, fill),
+            Source::Slices { head, held } => self.answer_from_slices(index, plan.body, &head, held),
             Source::Passing(passing) => {
                 if let PassingBody::Whole(bytes) = &passing.body {
                     let range = plan.body.start as usize..plan.body.end as usize;
@@ -409,7 +416,7 @@ impl<K: Kernel> Worker<K> {
         })
     }
 
-    fn answer_from_arena(&mut self, index: u32, body: Range<u64>, lease: Lease, fill: Option<Arc<Flight>>) {
+    pub(super) fn answer_from_arena(&mut self, index: u32, body: Range<u64>, lease: Lease, fill: Option<Arc<Flight>>) {
         let zerocopy_works = self.connections[index as usize].zerocopy_works;
         let mode = deliver::choose(self.shared.options.transmit, &lease, fill.is_some(), zerocopy_works);
         let len = body.end - body.start;
@@ -422,6 +429,21 @@ impl<K: Kernel> Worker<K> {
             let fill = fill.filter(|_| !lease.is_whole());
             self.connections[index as usize].body =
                 Some(Body::Arena { lease, at: body.start, end: body.end, fill, mode });
+        }
+    }
+
+    /// Answers from slices of an object that have all of these bytes of it.
+    fn answer_from_slices(&mut self, index: u32, body: Range<u64>, head: &Lease, held: Vec<Lease>) {
+        let Some(stored) = head.stored() else { return };
+        let mut at = body.start;
+        for lease in held {
+            let Some(slice) = stored.slice_of(at) else { return };
+            let part = at - slice.range.start..body.end.min(slice.range.end) - slice.range.start;
+            at = slice.range.end;
+            match self.connections[index as usize].body {
+                None => self.answer_from_arena(index, part, lease, None),
+                Some(_) => self.connections[index as usize].then.push_back((lease, part)),
+            }
         }
     }
 

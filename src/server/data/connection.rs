@@ -15,6 +15,7 @@ use crate::origin::remote::Passing;
 use crate::ring::lent::Lent;
 use crate::server::access_log::Record;
 use crate::server::shared::Admitted;
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -35,6 +36,8 @@ pub(super) struct Connection {
     pub wait: Wait,
     /// The body being sent, of the oldest response.
     pub body: Option<Body>,
+    /// What follows it, each a part of an entry.
+    pub then: VecDeque<(Lease, Range<u64>)>,
     /// What is owed of the responses that were begun.
     pub ledger: Ledger,
     /// The oldest request's, while it waits for something.
@@ -214,6 +217,7 @@ impl Connection {
             in_flight: None,
             wait: Wait::None,
             body: None,
+            then: VecDeque::new(),
             ledger: Ledger::default(),
             record: None,
             ending: Ending::Open,

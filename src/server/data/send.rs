@@ -141,7 +141,9 @@ impl<K: Kernel> Worker<K> {
                 Step::Waits => return Ok(false),
                 Step::Done => {
                     connection.body = None;
-                    return Ok(true);
+                    if !self.go_on_with_body(index) {
+                        return Ok(true);
+                    }
                 }
                 Step::Broken => {
                     self.close(index)?;
@@ -149,6 +151,15 @@ impl<K: Kernel> Worker<K> {
                 }
             }
         }
+    }
+
+    /// Goes on with the next part of the body; false if none is left. (A small one leaves with the batch at once.)
+    fn go_on_with_body(&mut self, index: u32) -> bool {
+        while self.connections[index as usize].body.is_none() {
+            let Some((lease, part)) = self.connections[index as usize].then.pop_front() else { return false };
+            self.answer_from_arena(index, part, lease, None);
+        }
+        true
     }
 
     /// The next step of a body from the arena: bytes `range` of the file are left.

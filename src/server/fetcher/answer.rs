@@ -1,7 +1,8 @@
 //! What becomes of the origin's answer.
 
 use super::describe::{self, Judged};
-use super::queue::Fetch;
+use super::queue::{Asking, Fetch};
+use super::slices::{self, Slicing};
 use crate::cache::entry::Lease;
 use crate::cache::flight::Failure;
 use crate::cache::permit::FillPermit;
@@ -12,11 +13,12 @@ use crate::origin::remote::{Answer, Body, Fault, Passing, PassingBody, Remote};
 use crate::ring::system::monotonic;
 use crate::server::shared::Shared;
 use crate::text;
+use crate::version::slices::Slice;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use hyper::http::response::Parts;
-use hyper::{HeaderMap, StatusCode, header};
+use hyper::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -45,20 +47,66 @@ enum Collected {
 impl Answering {
     /// Asks the origin, and brings the fill to an end.
     pub async fn fetch(self, fetch: Fetch) {
-        let (ask, asked) = match fetch.ask() {
-            Ok(ask) => ask,
+        let shared = self.shared.clone();
+        let Some(options) = shared.remote_options() else { return };
+        let Asking { ask, asked, slice } = match fetch.ask(options.slice) {
+            Ok(asking) => asking,
             Err(failure) => return self.shared.wake(fetch.permit.fail(failure)),
         };
+        if let Some(part) = fetch.part {
+            return self.fetch_slice(fetch.permit, ask, part).await;
+        }
         let began = Instant::now();
-        let answer = self.remote.send(ask).await;
+        let answer = match (self.remote.send(ask).await, slice) {
+            (Ok(answer), Some(slice)) => match Slicing::of(answer, &slice, options) {
+                Slicing::Whole(answer) => Ok(answer),
+                Slicing::Slice(answer, slice) => {
+                    return self.sliced(fetch, &asked, answer, began.elapsed(), slice).await;
+                }
+                Slicing::AskAgain => match fetch.ask(0) {
+                    Ok(asking) => self.remote.send(asking.ask).await,
+                    Err(failure) => return self.shared.wake(fetch.permit.fail(failure)),
+                },
+            },
+            (answer, _) => answer,
+        };
         match answer {
             Ok(answer) => self.answered(fetch, &asked, answer, began.elapsed()).await,
             Err(fault) => self.failed(fetch.permit, &fault),
         }
     }
 
+    /// The origin has answered with a slice of an object that is too large to be stored as a whole.
+    async fn sliced(self, fetch: Fetch, asked: &HeaderMap, answer: Answer, delay: Duration, slice: Slice) {
+        let (mut parts, body) = answer.into_parts();
+        hop::add_via(&mut parts.headers, parts.version);
+        let size = describe::announced(&parts).unwrap_or(0);
+        match describe::judge(&self.shared, asked, &parts, delay) {
+            Some(judged) => self.store_slice(fetch.permit, asked, (parts, body), judged, size, slice).await,
+            // Nothing of it is kept: whoever asked gets what it asked for, and nobody else anything.
+            None => match self.ask_alone(&fetch).await {
+                Ok(answer) => {
+                    let (mut parts, body) = answer.into_parts();
+                    hop::add_via(&mut parts.headers, parts.version);
+                    self.pass_on(fetch.permit, fetch.method, parts, body).await;
+                }
+                Err(fault) => self.failed(fetch.permit, &fault),
+            },
+        }
+    }
+
+    /// The first slice of an object, if its answer, whose body is all of it, is to be stored in slices.
+    fn first_slice(&self, parts: &Parts, size: u64) -> Option<Slice> {
+        slices::first_slice(parts, size, self.shared.remote_options()?)
+    }
+
+    async fn ask_alone(&self, fetch: &Fetch) -> Result<Answer, Fault> {
+        let ask = fetch.ask_alone().ok_or(Fault::Target("it is no path"))?;
+        self.remote.send(ask).await
+    }
+
     /// There is no answer: what is stale is served, if it may be.
-    fn failed(&self, permit: FillPermit, fault: &Fault) {
+    pub(super) fn failed(&self, permit: FillPermit, fault: &Fault) {
         tracing::warn!("{}: {fault}", text::escape(permit.name()));
         let waiters = match self.serves_stale(&permit) {
             true => permit.excuse(),
@@ -93,7 +141,10 @@ impl Answering {
             _ => None,
         };
         let Some(judged) = judged else { return self.pass_on(permit, method, parts, body).await };
-        match announced(&parts) {
+        match describe::announced(&parts) {
+            Some(size) if let Some(slice) = self.first_slice(&parts, size) => {
+                self.store_slice(permit, asked, (parts, body), judged, size, slice).await;
+            }
             Some(size) => self.store(permit, asked, parts, judged, size, body).await,
             None => self.collect_and_store(permit, asked, parts, judged, body).await,
         }
@@ -141,7 +192,7 @@ impl Answering {
     }
 
     /// The body ends early: nobody may take it for whole.
-    fn broken(&self, permit: FillPermit, entry: &Lease, fault: &Fault) {
+    pub(super) fn broken(&self, permit: FillPermit, entry: &Lease, fault: &Fault) {
         tracing::warn!("{}: {fault}, after {} bytes", text::escape(permit.name()), entry.filled());
         self.shared.wake(permit.fail(Failure::Remote(fault.status())));
     }
@@ -167,9 +218,9 @@ impl Answering {
     }
 
     /// Passes an answer on to the request that it was asked for.
-    async fn pass_on(self, permit: FillPermit, method: Method, parts: Parts, body: Body) {
-        let is_short = announced(&parts).is_some_and(|size| size <= limits::PASSED_AT_ONCE_BYTES as u64);
-        if method == Method::Head || (announced(&parts).is_some() && !is_short) {
+    pub(super) async fn pass_on(self, permit: FillPermit, method: Method, parts: Parts, body: Body) {
+        let is_short = describe::announced(&parts).is_some_and(|size| size <= limits::PASSED_AT_ONCE_BYTES as u64);
+        if method == Method::Head || (describe::announced(&parts).is_some() && !is_short) {
             let start = Collected::Start { start: Bytes::new(), rest: body };
             return self.pass(permit, &parts, start, None);
         }
@@ -188,7 +239,7 @@ impl Answering {
             }
         };
         let head = describe::passing(parts, size);
-        let passing = Passing { head, announced: announced(parts), body };
+        let passing = Passing { head, announced: describe::announced(parts), body };
         self.shared.wake(permit.pass_on(Arc::new(passing)));
     }
 
@@ -219,16 +270,8 @@ impl Answering {
     }
 }
 
-/// The length that an answer announces.
-fn announced(parts: &Parts) -> Option<u64> {
-    match parts.status {
-        StatusCode::NO_CONTENT => Some(0),
-        _ => parts.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok(),
-    }
-}
-
 /// The next piece of a body.
-async fn next(body: &mut Body) -> Option<Result<Bytes, Fault>> {
+pub(super) async fn next(body: &mut Body) -> Option<Result<Bytes, Fault>> {
     loop {
         match body.frame().await? {
             Ok(frame) => {

@@ -6,6 +6,7 @@ use crate::http::caching::{self, Storable, Times, update};
 use crate::ring::system::monotonic;
 use crate::server::shared::Shared;
 use crate::version::freshness::{Freshness, Reuse};
+use crate::version::slices::Slice;
 use crate::version::stored::{Stored, Vary};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::response::Parts;
@@ -117,6 +118,7 @@ pub(super) fn updated(
     let freshness = judged.map(|judged| judged.freshness);
     let mut updated = describe_fields(parts.status, &parts.headers, stored.size);
     updated.vary = stored.vary.clone();
+    updated.slice = stored.slice;
     // What is not to be stored any more is validated the next time.
     updated.freshness = freshness.unwrap_or(Freshness { reuse: Reuse::Validated, ..stored.freshness });
     updated
@@ -161,6 +163,7 @@ fn describe_fields(status: StatusCode, headers: &HeaderMap, size: u64) -> Stored
     Stored {
         status: status.as_u16(),
         size,
+        slice: None,
         etag: headers.get(header::ETAG).map(|etag| etag.as_bytes().into()),
         modified: modified.and_then(|since| i64::try_from(since.as_secs()).ok()),
         fields: fields.into(),
@@ -175,6 +178,30 @@ fn describe_fields(status: StatusCode, headers: &HeaderMap, size: u64) -> Stored
             reuse: Reuse::Validated,
         },
         vary: None,
+    }
+}
+
+/// What is kept of a slice: its object is described elsewhere.
+pub(super) fn slice(object: &Stored, slice: &Slice) -> Stored {
+    Stored {
+        status: StatusCode::PARTIAL_CONTENT.as_u16(),
+        size: slice.length(),
+        slice: None,
+        etag: None,
+        modified: None,
+        fields: Box::default(),
+        content_fields: Box::default(),
+        content_type: None,
+        freshness: object.freshness,
+        vary: None,
+    }
+}
+
+/// The length that an answer announces.
+pub(super) fn announced(parts: &Parts) -> Option<u64> {
+    match parts.status {
+        StatusCode::NO_CONTENT => Some(0),
+        _ => parts.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok(),
     }
 }
 

@@ -10,6 +10,8 @@
 mod answer;
 mod describe;
 pub mod queue;
+mod slice_fills;
+mod slices;
 
 use super::shared::Shared;
 use crate::limits;

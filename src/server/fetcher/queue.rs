@@ -1,15 +1,21 @@
 //! Fetches on their way to the thread that does them.
 
+use crate::cache::entry::Lease;
 use crate::cache::flight::Failure;
 use crate::cache::permit::FillPermit;
 use crate::exchange::Ask as ReadAsk;
+use crate::http::range;
 use crate::http::request::{Fields, Method};
 use crate::limits;
 use crate::net::peer::Peer;
 use crate::origin::remote::{self, Ask};
+use crate::version::slices::Slice;
+use crate::version::stored::Stored;
 use crate::wake::Waiter;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Uri};
+use std::ops::Range;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -30,6 +36,33 @@ pub struct Fetch {
     target: Box<[u8]>,
     fields: OwnedFields,
     peer: Option<Peer>,
+    /// The slice that is wanted of an object that is known.
+    pub(super) part: Option<Part>,
+}
+
+/// A slice of an object.
+pub struct Part {
+    /// The entry that describes the object.
+    pub head: Lease,
+    pub stored: Arc<Stored>,
+    pub slice: Slice,
+}
+
+/// A request that has several fetches begun.
+pub struct Asked {
+    /// Path and query, as the origin is asked for them.
+    pub target: Box<[u8]>,
+    pub fields: HeaderMap,
+    pub peer: Option<Peer>,
+}
+
+/// What the origin is asked.
+pub(super) struct Asking {
+    pub ask: Ask,
+    /// The fields of the client's request.
+    pub asked: HeaderMap,
+    /// Only these bytes are asked for, since nothing is known of the object and the client wants a part of it that begins here.
+    pub slice: Option<Range<u64>>,
 }
 
 /// The fields of a request, taken apart later by the thread that needs them.
@@ -45,7 +78,13 @@ impl Fetch {
             Fields::Head(head) => OwnedFields::Head(head.into()),
             Fields::Map(map) => OwnedFields::Map(Box::new(map.clone())),
         };
-        Fetch { permit, method: ask.method, target: ask.name.into(), fields, peer }
+        Fetch { permit, method: ask.method, target: ask.name.into(), fields, peer, part: None }
+    }
+
+    /// The fetch of a slice.
+    pub fn of_part(permit: FillPermit, asked: &Asked, part: Part) -> Fetch {
+        let fields = OwnedFields::Map(Box::new(asked.fields.clone()));
+        Fetch { permit, method: Method::Get, target: asked.target.clone(), fields, peer: asked.peer, part: Some(part) }
     }
 
     /// All fields of the request.
@@ -64,35 +103,61 @@ impl Fetch {
         map
     }
 
-    /// What the origin is asked, and what the client had asked.
+    /// What the origin is asked. If slices have so many bytes, and the client wants a part of something of which nothing is known,
+    /// that is the slice in which it begins.
     ///
     /// # Errors
     /// The target is none that can be asked for.
-    pub(super) fn ask(&self) -> Result<(Ask, HeaderMap), Failure> {
-        let uri = Uri::try_from(&*self.target).map_err(|_| Failure::Remote(400))?;
+    pub(super) fn ask(&self, slice_bytes: u64) -> Result<Asking, Failure> {
         let asked = self.fields();
-        let mut ask = Ask::new(remote::empty());
-        *ask.method_mut() = if self.method == Method::Head { hyper::Method::HEAD } else { hyper::Method::GET };
-        *ask.uri_mut() = uri;
         let mut fields = asked.clone();
         // A fill is of all that there is, for everybody. Who asks alone has the origin decide.
-        if self.permit.aside().is_none() {
+        if self.permit.aside().is_none() || self.part.is_some() {
             CONDITIONS.iter().for_each(|name| drop(fields.remove(name)));
         }
-        if let Some(stored) = self.permit.stale().and_then(|stale| stale.stored()) {
+        let stale = self.permit.stale().and_then(|stale| stale.stored());
+        let mut slice = None;
+        if let Some(part) = &self.part {
+            let etag = part.stored.etag.as_deref().and_then(|etag| HeaderValue::from_bytes(etag).ok());
+            fields.extend(etag.map(|etag| (header::IF_MATCH, etag)));
+            fields.extend(range_field(&part.slice.range));
+        } else if let Some(stored) = stale {
             if let Some(etag) = stored.etag.as_deref().and_then(|etag| HeaderValue::from_bytes(etag).ok()) {
                 fields.insert(header::IF_NONE_MATCH, etag);
             }
             if let Some(modified) = stored.modified.and_then(http_date) {
                 fields.insert(header::IF_MODIFIED_SINCE, modified);
             }
+        } else if slice_bytes > 0 && self.method == Method::Get && self.permit.aside().is_none() {
+            let range = asked.get(header::RANGE).filter(|_| !asked.contains_key(header::IF_RANGE));
+            let begin = range.and_then(|range| range::begin(range.as_bytes()));
+            slice = begin.map(|begin| Slice::at(begin, slice_bytes, u64::MAX).range);
+            fields.extend(slice.as_ref().and_then(range_field));
         }
+        Ok(Asking { ask: self.request(fields).ok_or(Failure::Remote(400))?, asked, slice })
+    }
+
+    /// The request as the client has sent it.
+    pub(super) fn ask_alone(&self) -> Option<Ask> {
+        self.request(self.fields())
+    }
+
+    fn request(&self, fields: HeaderMap) -> Option<Ask> {
+        let mut ask = Ask::new(remote::empty());
+        *ask.method_mut() = if self.method == Method::Head { hyper::Method::HEAD } else { hyper::Method::GET };
+        *ask.uri_mut() = Uri::try_from(&*self.target).ok()?;
         *ask.headers_mut() = fields;
         if let Some(peer) = self.peer {
             ask.extensions_mut().insert(peer);
         }
-        Ok((ask, asked))
+        Some(ask)
     }
+}
+
+/// A range of bytes as a field.
+fn range_field(range: &Range<u64>) -> Option<(HeaderName, HeaderValue)> {
+    let value = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
+    HeaderValue::try_from(value).ok().map(|value| (header::RANGE, value))
 }
 
 /// The fields that make a request conditional or partial.

@@ -354,6 +354,10 @@ impl<S: Stream<Item = object_store::Result<Bytes>> + ?Sized> Body for Streamed<S
         Poll::Ready(frame)
     }
 
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left)
     }
