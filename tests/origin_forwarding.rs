@@ -152,3 +152,15 @@ fn the_token_is_for_this_server_and_not_for_the_origin() {
     server.ask("POST /a\r\nAuthorization: Bearer 0123456789abcdef0123456789abcdef", b"x").expect(200);
     assert_eq!(origin.requests()[0].field("authorization"), None);
 }
+
+#[test]
+fn an_origin_that_leads_back_here_is_found_at_once() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = nobody.local_addr().unwrap().to_string();
+    drop(nobody);
+    let server = Server::start_on(format!("http://{address}").as_ref(), &[&address], &["--origin-timeout", "1h"]);
+    for (_, mut client) in server.planes() {
+        client.get("/a").expect(508);
+        client.ask("POST /a", b"x").expect(508);
+    }
+}

@@ -104,6 +104,9 @@ impl Refusal {
             Refusal::Remote { status: 503 } => {
                 Problem::new(503, "too many requests wait for the origin").with_field("Retry-After: 1")
             }
+            Refusal::Remote { status: 508 } => {
+                Problem::new(508, "the request has come back to this server: its origin leads to itself")
+            }
             Refusal::Remote { status: 504 } => Problem::new(504, "the origin has not answered in time"),
             Refusal::Remote { status } => {
                 Problem::new(*status, "the origin cannot be reached, or its answer is broken")

@@ -9,6 +9,7 @@ use crate::cache::flight::{Bypass, Failure, Flight, Progress};
 use crate::cache::permit::FillPermit;
 use crate::cache::{Lookup, count_hit};
 use crate::http::cache_status::{CacheStatus, Forward, Further};
+use crate::http::hop;
 use crate::http::request::Method;
 use crate::limits;
 use crate::origin::remote::{Passing, PassingBody};
@@ -127,7 +128,7 @@ impl Exchange {
                 Use::Validate => self.forward = Forward::Stale,
             }
         }
-        Found::Follow { fill, collapsed: true }
+        follow(ask, fill)
     }
 
     /// Step 3: what is stored may be served at once, or while it is validated, or after that.
@@ -147,7 +148,7 @@ impl Exchange {
             }
             (_, Use::ServeAndValidate) => Found::Do(serve(terms, ask, lease, CacheStatus::Hit)),
             (Lookup::Lead(permit), _) => self.begin_remote(permit),
-            (Lookup::Join(fill), _) => Found::Follow { fill, collapsed: true },
+            (Lookup::Join(fill), _) => follow(ask, fill),
             // Validated a moment ago: so nobody asks the origin for ever.
             (Lookup::Hit(lease), _) => Found::Do(serve(terms, ask, lease, CacheStatus::Validated)),
         }
@@ -219,6 +220,14 @@ impl Exchange {
             Found::Follow { .. } => None,
         }
     }
+}
+
+/// Waits for another request's fill; not so a request that the fill itself has made, by way of an origin that leads back here.
+fn follow(ask: &Ask<'_>, fill: Arc<Flight>) -> Found {
+    if ask.fields.get("cdn-loop").is_some_and(|passed| hop::has_come_back(&passed)) {
+        return Found::Do(Action::Refuse(Refusal::Remote { status: 508 }));
+    }
+    Found::Follow { fill, collapsed: true }
 }
 
 /// Whether a request may have what is stored, or is being stored, as it is.

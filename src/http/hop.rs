@@ -1,11 +1,28 @@
 //! Fields that concern one connection only (RFC 9110, 7.6.1), and the field that says through whom a message came.
 
+use foldhash::fast::RandomState;
 use hyper::HeaderMap;
 use hyper::Version;
 use hyper::header::{self, HeaderName, HeaderValue};
+use std::hash::BuildHasher;
+use std::sync::OnceLock;
 
 /// How this server names itself in Via and CDN-Loop.
 pub const PSEUDONYM: &str = "forebay";
+
+/// This server's entry in CDN-Loop (RFC 8586). It tells this process from others of its kind: a cache in front of caches is no loop.
+pub fn instance() -> &'static str {
+    static INSTANCE: OnceLock<String> = OnceLock::new();
+    INSTANCE.get_or_init(|| {
+        let number = RandomState::default().hash_one(std::process::id());
+        format!("{PSEUDONYM}; instance={number:016x}")
+    })
+}
+
+/// Whether a request with this CDN-Loop field came through this server before.
+pub fn has_come_back(cdn_loop: &[u8]) -> bool {
+    cdn_loop.split(|&byte| byte == b',').any(|entry| entry.trim_ascii() == instance().as_bytes())
+}
 
 /// Fields that are not passed on, named by a Connection field or not. `Trailer` is passed on, as trailers are.
 const HOP_BY_HOP: [HeaderName; 8] = [

@@ -19,12 +19,10 @@ use crate::net::peer::Peer;
 use crate::origin::remote::tls::{self, NoAuthorities};
 use crate::origin::remote::{Answer, Ask, Fault};
 pub use connect::Endpoint;
-use foldhash::fast::RandomState;
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderName, HeaderValue};
 pub use location::{Location, LocationError};
 pub use pool::{Bounds, EndsWithConnection, Pool, Usage};
-use std::hash::BuildHasher;
 use std::path::PathBuf;
 
 /// Through which caches a request came (RFC 8586).
@@ -72,8 +70,6 @@ pub struct Upstream {
     location: Location,
     host: HeaderValue,
     fields: Vec<(HeaderName, HeaderValue)>,
-    /// This server's own entry in CDN-Loop. It tells this process from others of its kind: a cache in front of caches is no loop.
-    instance: String,
     pool: Pool,
 }
 
@@ -91,9 +87,7 @@ impl Upstream {
         if let Some((name, _)) = fields.iter().find(|(name, _)| hop::is_hop_by_hop(name)) {
             return Err(UpstreamError::Field(name.clone()));
         }
-        let number = RandomState::default().hash_one(&location.authority);
-        let instance = format!("{}; instance={number:016x}", hop::PSEUDONYM);
-        Ok(Upstream { location, host, fields, instance, pool: Pool::new(endpoint, bounds) })
+        Ok(Upstream { location, host, fields, pool: Pool::new(endpoint, bounds) })
     }
 
     /// Where the origin is.
@@ -120,7 +114,7 @@ impl Upstream {
         parts.uri = self.location.target(&parts.uri).map_err(Fault::Target)?;
         let fields = &mut parts.headers;
         hop::strip(fields);
-        self.enter_loop(fields)?;
+        enter_loop(fields)?;
         hop::add_via(fields, parts.version);
         parts.version = hyper::Version::HTTP_11;
         if let Some(peer) = parts.extensions.get::<Peer>() {
@@ -154,24 +148,18 @@ impl Upstream {
             }
         }
     }
+}
 
-    /// Adds this server to the caches that the request came through.
-    ///
-    /// # Errors
-    /// It is among them.
-    fn enter_loop(&self, fields: &mut HeaderMap) -> Result<(), Fault> {
-        let has_come_back = |value: &HeaderValue| {
-            let mut entries = value.as_bytes().split(|&byte| byte == b',');
-            entries.any(|entry| entry.trim_ascii() == self.instance.as_bytes())
-        };
-        if fields.get_all(CDN_LOOP).iter().any(has_come_back) {
-            return Err(Fault::Looped);
-        }
-        if let Ok(value) = HeaderValue::try_from(self.instance.as_str()) {
-            fields.append(CDN_LOOP, value);
-        }
-        Ok(())
+/// Adds this server to the caches that the request came through.
+///
+/// # Errors
+/// It is among them.
+fn enter_loop(fields: &mut HeaderMap) -> Result<(), Fault> {
+    if fields.get_all(CDN_LOOP).iter().any(|value| hop::has_come_back(value.as_bytes())) {
+        return Err(Fault::Looped);
     }
+    fields.append(CDN_LOOP, HeaderValue::from_static(hop::instance()));
+    Ok(())
 }
 
 /// Tells the origin whom the request is forwarded for, after those who did so before.
