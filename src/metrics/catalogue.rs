@@ -63,6 +63,12 @@ catalogue! {
     COLLAPSED: Counter "forebay_collapsed_waiters_total", "Requests that waited for a fill another request had begun.";
     REVALIDATIONS: Counter "forebay_revalidations_total", "Comparisons of a cached file with the disk, by outcome.";
 
+    ORIGIN_ANSWERS: Counter "forebay_origin_answers_total", "Requests to a remote origin, by its answer.";
+    ORIGIN_BYTES: Counter "forebay_origin_body_bytes_total", "Body bytes that a remote origin has sent.";
+    ORIGIN_LATENCY: Histogram "forebay_origin_head_seconds", "Time from a request to a remote origin to the head of its answer.";
+    ORIGIN_BROKEN: Counter "forebay_origin_broken_total", "Answers of a remote origin that broke off.";
+    STALE_SERVED: Counter "forebay_stale_served_total", "Fetches after which what is stale was served, since the origin failed.";
+
     CONNECTIONS: Counter "forebay_connections_total", "Connections, by event.";
     CONNECTIONS_OPEN: Gauge "forebay_connections_open", "Connections open now, on both planes.";
     HANDOFFS: Counter "forebay_handoffs_total", "Connections that moved to the control plane.";

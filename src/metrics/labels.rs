@@ -67,6 +67,37 @@ labels! {
 }
 
 labels! {
+    /// How a remote origin answered.
+    OriginAnswer, ByOriginAnswer, SharedByOriginAnswer {
+        /// With what was asked for.
+        Success => r#"answer="2xx""#,
+        /// That what is cached is current.
+        NotModified => r#"answer="304""#,
+        /// With another place to ask.
+        Redirection => r#"answer="3xx""#,
+        /// That the request cannot be answered.
+        ClientError => r#"answer="4xx""#,
+        /// That it cannot answer.
+        ServerError => r#"answer="5xx""#,
+        /// Not at all: no connection, no time left, no HTTP.
+        None => r#"answer="none""#,
+    }
+}
+
+impl OriginAnswer {
+    /// The label of an answer with this status.
+    pub fn of(status: u16) -> OriginAnswer {
+        match status {
+            304 => OriginAnswer::NotModified,
+            300..=399 => OriginAnswer::Redirection,
+            400..=499 => OriginAnswer::ClientError,
+            500..=599 => OriginAnswer::ServerError,
+            _ => OriginAnswer::Success,
+        }
+    }
+}
+
+labels! {
     /// The status of a response, among those the server sends.
     Status, ByStatus, SharedByStatus {
         Continue100 => r#"status="100""#,
@@ -94,7 +125,9 @@ labels! {
         HeaderFieldsTooLarge431 => r#"status="431""#,
         InternalServerError500 => r#"status="500""#,
         NotImplemented501 => r#"status="501""#,
+        BadGateway502 => r#"status="502""#,
         ServiceUnavailable503 => r#"status="503""#,
+        GatewayTimeout504 => r#"status="504""#,
         VersionNotSupported505 => r#"status="505""#,
         InsufficientStorage507 => r#"status="507""#,
         /// A status no part of the server sends on purpose.
@@ -160,7 +193,9 @@ impl Status {
             431 => Status::HeaderFieldsTooLarge431,
             500 => Status::InternalServerError500,
             501 => Status::NotImplemented501,
+            502 => Status::BadGateway502,
             503 => Status::ServiceUnavailable503,
+            504 => Status::GatewayTimeout504,
             505 => Status::VersionNotSupported505,
             507 => Status::InsufficientStorage507,
             _ => Status::Other,

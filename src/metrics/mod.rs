@@ -15,8 +15,8 @@ use crate::cache::stats::{Departure, Stats};
 use catalogue as c;
 use counter::{Counter, Family, Gauge, Histogram, HistogramValues, Label, Read, SharedCounter};
 use labels::{
-    ByClass, ByConnection, ByFill, ByRevalidation, ByStatus, ByTimeout, ByTransmit, ByZerocopy, Class, Connection,
-    SharedByEviction, SharedByUpload, Status,
+    ByClass, ByConnection, ByFill, ByOriginAnswer, ByRevalidation, ByStatus, ByTimeout, ByTransmit, ByZerocopy, Class,
+    Connection, OriginAnswer, SharedByEviction, SharedByUpload, Status,
 };
 use text::{Exposition, Samples};
 
@@ -71,6 +71,23 @@ impl WorkerMetrics {
         self.requests[class].one();
         self.responses[Status::of(status)].one();
     }
+}
+
+/// What the thread counts that asks a remote origin. Only that thread writes it.
+#[derive(Debug, Default)]
+pub struct OriginMetrics {
+    /// Requests, by the origin's answer.
+    pub answers: ByOriginAnswer,
+    /// Body bytes received.
+    pub body_bytes: Counter,
+    /// Request to the head of its answer, for what was not cached.
+    pub fetches: Histogram,
+    /// The same for what was to be validated.
+    pub validations: Histogram,
+    /// Answers that broke off.
+    pub broken: Counter,
+    /// Fetches after which what is stale was served, since the origin failed.
+    pub stale_served: Counter,
 }
 
 /// What is written by more than one thread, none of it on the way of a hit.
@@ -132,6 +149,8 @@ pub struct Metrics {
     pub workers: Vec<Arc<WorkerMetrics>>,
     /// The control plane's own; written by its thread only.
     pub control: Arc<WorkerMetrics>,
+    /// Those of the thread that asks a remote origin.
+    pub origin: OriginMetrics,
     /// What several threads write.
     pub shared: Arc<SharedMetrics>,
     /// When the server started.
@@ -144,6 +163,7 @@ impl Metrics {
         Metrics {
             workers: (0..workers).map(|_| Arc::default()).collect(),
             control: Arc::default(),
+            origin: OriginMetrics::default(),
             shared: Arc::default(),
             started: SystemTime::now(),
         }
@@ -183,6 +203,7 @@ impl Metrics {
         out.metric(&c::START_TIME).value(started);
         self.render_traffic(&mut out);
         self.render_cache(&mut out, arena);
+        self.render_origin(&mut out);
         self.render_connections(&mut out);
         self.render_control(&mut out);
         out.finish()
@@ -219,6 +240,20 @@ impl Metrics {
         self.family(out.metric(&c::FILLS), |t| &t.fills);
         out.metric(&c::COLLAPSED).value(self.sum(|t| t.collapsed_waiters.get()));
         self.family(out.metric(&c::REVALIDATIONS), |t| &t.revalidations);
+    }
+
+    fn render_origin(&self, out: &mut Exposition) {
+        let origin = &self.origin;
+        let mut answers = out.metric(&c::ORIGIN_ANSWERS);
+        for &answer in OriginAnswer::ALL {
+            answers.labelled(answer.pairs(), origin.answers[answer].get());
+        }
+        out.metric(&c::ORIGIN_BYTES).value(origin.body_bytes.get());
+        let mut latency = out.metric(&c::ORIGIN_LATENCY);
+        latency.histogram("kind=\"fetch\"", &origin.fetches.read());
+        latency.histogram("kind=\"validation\"", &origin.validations.read());
+        out.metric(&c::ORIGIN_BROKEN).value(origin.broken.get());
+        out.metric(&c::STALE_SERVED).value(origin.stale_served.get());
     }
 
     fn render_connections(&self, out: &mut Exposition) {

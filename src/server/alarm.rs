@@ -16,6 +16,8 @@ pub struct Alarm {
 pub struct Alarms {
     pub descriptors: Alarm,
     pub memory: Alarm,
+    /// A remote origin that answers.
+    pub origin: Alarm,
 }
 
 impl Alarm {
@@ -46,6 +48,7 @@ impl Alarms {
     pub fn calm(&self, now: u64) {
         self.descriptors.calm(now, || tracing::warn!("there are descriptors for new connections again"));
         self.memory.calm(now, || tracing::warn!("there is enough memory again"));
+        self.origin.calm(now, || tracing::warn!("the origin has not failed for a while"));
     }
 }
 

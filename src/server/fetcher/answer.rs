@@ -9,7 +9,8 @@ use crate::cache::permit::FillPermit;
 use crate::http::hop;
 use crate::http::request::Method;
 use crate::limits;
-use crate::origin::remote::{Answer, Body, Fault, Passing, PassingBody, Remote};
+use crate::metrics::labels::OriginAnswer;
+use crate::origin::remote::{Answer, Ask, Body, Fault, Passing, PassingBody, Remote};
 use crate::ring::system::monotonic;
 use crate::server::shared::Shared;
 use crate::text;
@@ -18,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use hyper::http::response::Parts;
-use hyper::{HeaderMap, StatusCode};
+use hyper::{HeaderMap, StatusCode, header};
 use parking_lot::Mutex;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -57,14 +58,14 @@ impl Answering {
             return self.fetch_slice(fetch.permit, ask, part).await;
         }
         let began = Instant::now();
-        let answer = match (self.remote.send(ask).await, slice) {
+        let answer = match (self.send(ask).await, slice) {
             (Ok(answer), Some(slice)) => match Slicing::of(answer, &slice, options) {
                 Slicing::Whole(answer) => Ok(answer),
                 Slicing::Slice(answer, slice) => {
                     return self.sliced(fetch, &asked, answer, began.elapsed(), slice).await;
                 }
                 Slicing::AskAgain => match fetch.ask(0) {
-                    Ok(asking) => self.remote.send(asking.ask).await,
+                    Ok(asking) => self.send(asking.ask).await,
                     Err(failure) => return self.shared.wake(fetch.permit.fail(failure)),
                 },
             },
@@ -102,17 +103,43 @@ impl Answering {
 
     async fn ask_alone(&self, fetch: &Fetch) -> Result<Answer, Fault> {
         let ask = fetch.ask_alone().ok_or(Fault::Target("it is no path"))?;
-        self.remote.send(ask).await
+        self.send(ask).await
+    }
+
+    /// Asks the origin, and counts its answer.
+    pub(super) async fn send(&self, ask: Ask) -> Result<Answer, Fault> {
+        let counted = &self.shared.metrics.origin;
+        let is_validation = ask.headers().contains_key(header::IF_NONE_MATCH);
+        let latency = if is_validation { &counted.validations } else { &counted.fetches };
+        let began = Instant::now();
+        let answer = self.remote.send(ask).await;
+        latency.record(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        let label = answer.as_ref().map_or(OriginAnswer::None, |head| OriginAnswer::of(head.status().as_u16()));
+        counted.answers[label].one();
+        answer
     }
 
     /// There is no answer: what is stale is served, if it may be.
     pub(super) fn failed(&self, permit: FillPermit, fault: &Fault) {
-        tracing::warn!("{}: {fault}", text::escape(permit.name()));
-        let waiters = match self.serves_stale(&permit) {
-            true => permit.excuse(),
-            false => permit.fail(Failure::Remote(fault.status())),
-        };
-        self.shared.wake(waiters);
+        self.note(&permit, fault);
+        match self.serves_stale(&permit) {
+            true => self.excuse(permit),
+            false => self.shared.wake(permit.fail(Failure::Remote(fault.status()))),
+        }
+    }
+
+    /// What is stale is served, since the origin fails.
+    fn excuse(&self, permit: FillPermit) {
+        self.shared.metrics.origin.stale_served.one();
+        self.shared.wake(permit.excuse());
+    }
+
+    /// Says that the origin fails: once, and again when it has not for a while.
+    fn note(&self, permit: &FillPermit, why: &dyn std::fmt::Display) {
+        let name = text::escape(permit.name());
+        let now = monotonic();
+        tracing::debug!("{name}: {why}");
+        self.shared.alarms.origin.raise(now, || tracing::warn!("the origin fails, first for {name}: {why}"));
     }
 
     /// Whether what is validated may be served since the origin fails.
@@ -133,8 +160,8 @@ impl Answering {
             return self.shared.wake(permit.confirm(Arc::new(updated)));
         }
         if parts.status.is_server_error() && self.serves_stale(&permit) {
-            tracing::warn!("{}: the origin answers {}", text::escape(permit.name()), parts.status);
-            return self.shared.wake(permit.excuse());
+            self.note(&permit, &parts.status);
+            return self.excuse(permit);
         }
         let judged = match method {
             Method::Get if permit.aside().is_none() => describe::judge(&self.shared, asked, &parts, delay),
@@ -171,6 +198,7 @@ impl Answering {
             match next(&mut body).await {
                 Some(Ok(piece)) => {
                     at += piece.len() as u64;
+                    self.shared.metrics.origin.body_bytes.add(piece.len() as u64);
                     if at > size {
                         return self.broken(permit, &entry, &Fault::Broken("it is longer than it said".into()));
                     }
@@ -193,7 +221,8 @@ impl Answering {
 
     /// The body ends early: nobody may take it for whole.
     pub(super) fn broken(&self, permit: FillPermit, entry: &Lease, fault: &Fault) {
-        tracing::warn!("{}: {fault}, after {} bytes", text::escape(permit.name()), entry.filled());
+        self.note(&permit, &format_args!("{fault}, after {} bytes", entry.filled()));
+        self.shared.metrics.origin.broken.one();
         self.shared.wake(permit.fail(Failure::Remote(fault.status())));
     }
 
@@ -254,6 +283,7 @@ impl Answering {
                 Some(Err(fault)) => return Err(fault),
                 Some(Ok(piece)) => {
                     start.extend_from_slice(&piece);
+                    self.shared.metrics.origin.body_bytes.add(piece.len() as u64);
                     let room = self.collecting.clone().try_acquire_many_owned(piece.len() as u32).ok();
                     let is_over = room.is_none() || start.len() > most;
                     match (&mut counted, room) {

@@ -61,6 +61,7 @@ impl Answering {
             let fault = match next(&mut body).await {
                 Some(Ok(piece)) => {
                     let left = usize::try_from(entry.size() - entry.filled()).unwrap_or(usize::MAX);
+                    self.shared.metrics.origin.body_bytes.add(piece.len() as u64);
                     let mut waiters = permit.append(&entry, &piece[..piece.len().min(left)]);
                     if entry.is_whole() {
                         // Whoever is told of the last byte finds the slice stored.
@@ -79,7 +80,7 @@ impl Answering {
 
     /// Fetches a slice of an object that is known.
     pub(super) async fn fetch_slice(self, permit: FillPermit, ask: Ask, part: Part) {
-        let answer = match self.remote.send(ask).await {
+        let answer = match self.send(ask).await {
             Ok(answer) => answer,
             Err(fault) => return self.failed(permit, &fault),
         };
