@@ -1,13 +1,13 @@
 #!/bin/sh
 # Makes a Debian package in the target directory's debian/: the program, its manual pages and completions, the units and their
 # settings. Needs cargo-deb (cargo install --locked cargo-deb); more arguments are handed to it. The same source makes the same
-# package: its times are those of SOURCE_DATE_EPOCH, or of the last commit. PROFILE=dev packages what tests have built.
+# package: its times are those of SOURCE_DATE_EPOCH, or of the last commit. PACKAGE_PROFILE=dev packages what tests have built.
 set -eu
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 export SOURCE_DATE_EPOCH
-profile=${PROFILE:-release}
+profile=${PACKAGE_PROFILE:-release}
 if [ "$profile" = dev ]; then
     built=$target/debug
 else
