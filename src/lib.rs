@@ -2,6 +2,7 @@
 //!
 //! The layers, lowest first; a module imports what is in its own folder and in lower layers (`tests/tidy.rs` holds that):
 //!
+//! 0. [`machine`], [`planted`]: the machine outside of the rings, and defects for tests to find.
 //! 1. [`limits`], [`units`], [`version`], [`net`], [`wake`], [`text`]: words that all others use.
 //! 2. [`ring`], [`http`], [`trace`], [`chart`], [`page`]: the kernel, the protocol, recorded requests, pictures, what pages share.
 //! 3. [`arena`], [`origin`]: the cache's memory, and what is served.
@@ -22,10 +23,12 @@ pub mod config;
 pub mod exchange;
 pub mod http;
 pub mod limits;
+pub mod machine;
 pub mod metrics;
 pub mod net;
 pub mod origin;
 pub mod page;
+pub mod planted;
 pub mod ring;
 pub mod rules;
 pub mod server;

@@ -225,6 +225,9 @@ pub const STREAM_COLD: u64 = 8 << 20;
 /// Stream buffers that a worker keeps.
 pub const SPARE_BUFFERS: usize = 16;
 
+/// How often a file is opened that has no name any more when it is looked at: some file systems say that of all.
+pub const NAMELESS_ATTEMPTS: u32 = 3;
+
 /// How often an open is tried that failed because the tree was changing.
 pub const OPEN_ATTEMPTS: u32 = 32;
 

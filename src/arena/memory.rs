@@ -11,6 +11,7 @@
 //! they are no longer the arena's, and are never written again.
 
 use crate::limits::{FOLIO, PAGE};
+use crate::machine;
 use memmap2::{MmapMut, MmapOptions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -132,6 +133,7 @@ impl Memory {
             let done =
                 unsafe { libc::fallocate(self.memfd.as_raw_fd(), mode, offset as libc::off_t, len as libc::off_t) };
             if done == 0 {
+                machine::punched(offset, len);
                 return Ok(());
             }
             let error = io::Error::last_os_error();

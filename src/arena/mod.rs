@@ -16,6 +16,7 @@ pub mod heap;
 pub mod layout;
 pub mod memory;
 
+use crate::planted::{self, Defect};
 use crate::ring::lent::{Lent, Loan};
 use compact::Compact;
 use layout::{ClassUse, Layout, Punch, Slot};
@@ -85,6 +86,9 @@ impl Arena {
 
     /// Gives the pages of a range back to the kernel, then its budget.
     fn reclaim(&self, punch: Punch) {
+        if planted::is(Defect::BudgetBeforeMemory) {
+            return self.layout.lock().reclaim(punch);
+        }
         match self.memory.punch(punch.offset, punch.len) {
             Ok(()) => self.layout.lock().reclaim(punch),
             // The pages are still there, so the budget stays charged: the arena shrinks rather than grow.

@@ -4,6 +4,7 @@ use super::eviction::{Object, Tag};
 use super::flight::{Flight, OpenFile};
 use super::residency::Residency;
 use crate::arena::Allocation;
+use crate::planted::{self, Defect};
 use crate::version::stored::Stored;
 use crate::version::{Change, Described, Trust, Version};
 use parking_lot::{Mutex, RwLock};
@@ -296,7 +297,7 @@ impl Entry {
         let trust = self.trust.load(Ordering::Relaxed);
         let is_due =
             trust == Trust::Fresh as u8 || trust == Trust::Unsettled as u8 && self.trust_after(now) == Trust::Settled;
-        is_due && self.is_whole()
+        is_due && self.is_whole() && !planted::is(Defect::NoSecondLook)
     }
 
     /// A second look that began `now` found its bytes to be those of the file.

@@ -5,11 +5,11 @@
 use super::entry::Lease;
 use super::open_files::Opened;
 use crate::limits;
+use crate::machine;
 use crate::origin::remote::Passing;
 use crate::version::{Change, Described, SETTLING, Trust, Version};
 use crate::wake::{Waiter, Waiters};
 use parking_lot::Mutex;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -74,6 +74,8 @@ pub struct OpenFile {
     trust: Trust,
     /// When it was opened: monotonic nanoseconds.
     opened: u64,
+    /// When it was surely found under its name: monotonic nanoseconds.
+    found: AtomicU64,
     /// When it was last found to be that version: monotonic nanoseconds.
     compared: AtomicU64,
     /// When it was last found to be in the page cache as a whole: monotonic nanoseconds.
@@ -103,17 +105,34 @@ impl OpenFile {
             is_settled: settled.is_zero() || age.is_some_and(|age| age >= settled),
             trust: Trust::after(age),
             opened: now,
+            found: AtomicU64::new(now),
             compared: AtomicU64::new(now),
             warm: AtomicU64::new(0),
             fetched: AtomicU64::new(NOT_FETCHED),
         }
     }
 
+    /// The file was found under its name at `found`, before it was looked at.
+    pub fn found_at(self, found: u64) -> OpenFile {
+        self.found.store(found, Relaxed);
+        self
+    }
+
+    /// When it was surely found under its name, or like that since.
+    pub fn found(&self) -> u64 {
+        self.found.load(Relaxed)
+    }
+
+    /// It was found to be like that again.
+    pub fn is_still_like_that(&self, now: u64) {
+        self.found.fetch_max(now, Relaxed);
+        self.compared.store(now, Relaxed);
+    }
+
     /// What can be had at once of the bytes from `at`.
     pub fn sample(&self, at: u64) -> Vec<u8> {
         let mut sample = vec![0; limits::SAMPLE_BYTES];
-        let into = &mut [io::IoSliceMut::new(&mut sample)];
-        let read = rustix::io::preadv2(&self.fd, into, at, rustix::io::ReadWriteFlags::NOWAIT).unwrap_or(0);
+        let read = machine::read_now(&self.fd, &mut sample, at).unwrap_or(0);
         sample.truncate(read);
         sample
     }
@@ -153,7 +172,7 @@ impl OpenFile {
         let found = Version::of(self.fd.as_fd());
         let same = matches!(found, Ok(Some(found)) if began.compare(&found, || true) == Change::Same);
         if same {
-            self.compared.store(now, Relaxed);
+            self.is_still_like_that(now);
         }
         same
     }

@@ -4,7 +4,12 @@
 use super::entry::Shared;
 use super::flight::Flight;
 use super::open_files::Kept;
-use foldhash::fast::RandomState;
+/// The same in every run, so that a seed gives the same run again.
+#[cfg(any(test, feature = "simulation"))]
+use foldhash::fast::FixedState as Hasher;
+/// Seeded anew by every server, so that no client can choose names that collide.
+#[cfg(not(any(test, feature = "simulation")))]
+use foldhash::fast::RandomState as Hasher;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Place;
 use parking_lot::RwLock;
@@ -82,7 +87,7 @@ struct Shard(RwLock<Names>);
 
 pub(super) struct Index {
     shards: Box<[Shard]>,
-    hasher: RandomState,
+    hasher: Hasher,
 }
 
 impl Names {
@@ -123,7 +128,7 @@ fn shrink<T>(table: &mut HashTable<T>, hash: impl Fn(&T) -> u64) {
 impl Index {
     pub fn new() -> Index {
         let shards = (0..SHARDS).map(|_| Shard::default()).collect();
-        Index { shards, hasher: RandomState::default() }
+        Index { shards, hasher: Hasher::default() }
     }
 
     /// The hash of a name; seeded, so that no client can choose names that collide.

@@ -29,6 +29,7 @@ pub mod stats;
 use crate::arena::{Allocation, Arena, Usage};
 use crate::limits;
 use crate::origin::remote::Passing;
+use crate::planted::{self, Defect};
 use crate::version::stored::Stored;
 use crate::wake::{Waiter, Wake};
 use entry::{Lease, Shared};
@@ -347,6 +348,7 @@ impl Cache {
         match fill.stale() {
             // What could not be validated is no worse than it was.
             Some(_) => self.put_back(fill),
+            None if planted::is(Defect::FailedFillStays) => {}
             None => self.withdraw(fill),
         }
         if let Some((entry, _)) = fill.reading() {
@@ -358,7 +360,12 @@ impl Cache {
     /// Removes a name: no request that begins after this returns is answered from what was cached or is being read now.
     pub fn remove(&self, name: &[u8], why: Departure) {
         let mut keeper = self.keeper.lock();
-        let state = self.index.remove(self.index.hash(name), name);
+        let hash = self.index.hash(name);
+        let is_filling = matches!(self.index.get(hash, name), Some(State::Filling(_)));
+        if is_filling && planted::is(Defect::RemovalMissesFills) {
+            return;
+        }
+        let state = self.index.remove(hash, name);
         match &state {
             Some(State::Ready(entry)) => {
                 keeper.forget(entry);

@@ -37,6 +37,7 @@ use crate::http::conditional::Conditions;
 use crate::http::encoding::Preferred;
 use crate::http::request::{Fields, Method};
 use crate::origin::remote::Passing;
+use crate::planted::{self, Defect};
 use crate::version::freshness::Wish;
 use crate::wake::Waiter;
 use fallback::Fallback;
@@ -128,8 +129,8 @@ enum State {
     Current(Lease),
     /// The file of a deferred entry is being read, since this request asks for it.
     Resuming { lease: Lease, fill: Arc<Flight>, status: CacheStatus },
-    /// The file is being opened and read; by another request's fill, if `collapsed`.
-    Following { fill: Arc<Flight>, collapsed: bool },
+    /// The file is being opened and read; by another request's fill, if this one has `joined` it, and when.
+    Following { fill: Arc<Flight>, joined: Option<u64> },
 }
 
 /// What the plane does next.
@@ -245,7 +246,7 @@ impl Exchange {
                 }
                 State::Current(lease) => self.hit(terms, ask, lease, CacheStatus::Hit),
                 State::Resuming { lease, fill, status } => Some(resumed(terms, ask, lease, fill, status)),
-                State::Following { fill, collapsed } => self.follow(terms, ask, fill, collapsed, waiter),
+                State::Following { fill, joined } => self.follow(terms, ask, fill, joined, waiter),
             };
             if let Some(action) = action {
                 return action;
@@ -264,7 +265,7 @@ impl Exchange {
         match terms.cache.find(ask.name) {
             Lookup::Hit(lease) => self.look_at(terms, ask, lease),
             Lookup::Join(fill) => {
-                self.state = State::Following { fill, collapsed: true };
+                self.state = State::Following { fill, joined: Some(terms.now) };
                 None
             }
             Lookup::Lead(permit) => Some(self.begin(terms, permit)),
@@ -326,7 +327,7 @@ impl Exchange {
 
     fn begin(&mut self, terms: &Terms<'_>, permit: FillPermit) -> Action {
         self.looked = Some(terms.now);
-        self.state = State::Following { fill: permit.fill().clone(), collapsed: false };
+        self.state = State::Following { fill: permit.fill().clone(), joined: None };
         Action::Fill(permit)
     }
 
@@ -336,13 +337,19 @@ impl Exchange {
         terms: &Terms<'_>,
         ask: &Ask<'_>,
         fill: Arc<Flight>,
-        collapsed: bool,
+        joined: Option<u64>,
         waiter: &impl Fn() -> Waiter,
     ) -> Option<Action> {
         let Some(progress) = progress_of(&fill, terms, waiter) else {
-            self.state = State::Following { fill, collapsed };
+            self.state = State::Following { fill, joined };
             return Some(Action::Wait);
         };
+        if joined.is_some_and(|joined| is_outdated(terms, &progress, joined)) {
+            // Whoever asks from now on has the file opened anew.
+            terms.cache.detach(&fill);
+            return self.look_up_again(terms, ask);
+        }
+        let collapsed = joined.is_some();
         let forward = self.forward;
         let status = match collapsed {
             true => CacheStatus::Collapsed { forward },
@@ -369,6 +376,12 @@ impl Exchange {
                 return self.resume(terms, ask, lease, file, fill, status);
             }
             Progress::Deferred(lease, file) => Source::File { file, fill: Some((lease, fill)) },
+            Progress::Ready(lease)
+                if lease.described().is_some()
+                    && joined.is_some_and(|joined| is_late(terms, lease.checked(), joined)) =>
+            {
+                return self.look_at(terms, ask, lease);
+            }
             Progress::Filling(lease, _) | Progress::Ready(lease) => Source::Arena { lease, fill: Some(fill) },
             Progress::Uncached(file, bypass) => {
                 let status = CacheStatus::Uncached { forward, reason: bypass.into() };
@@ -410,6 +423,26 @@ impl Exchange {
             None => self.look_up_again(terms, ask),
         }
     }
+}
+
+/// Whether the file of a fill that was `joined` then may have been another one by that time: storage can be slow, and what was opened
+/// before the join is good for the interval of revalidation only.
+fn is_outdated(terms: &Terms<'_>, progress: &Progress, joined: u64) -> bool {
+    match progress {
+        Progress::Filling(_, file)
+        | Progress::Fetching(_, file)
+        | Progress::Deferred(_, file)
+        | Progress::Uncached(file, _) => is_late(terms, file.found(), joined) && !file.is_same(terms.now),
+        // What comes from another machine is fresh as that says.
+        Progress::Arriving(_) | Progress::Validated(_) | Progress::Stale(_) | Progress::Passing(_) => false,
+        Progress::Opening | Progress::Ready(_) | Progress::Failed(_) => false,
+    }
+}
+
+/// Whether what was found under its name at `found` was good no more when it was asked for.
+fn is_late(terms: &Terms<'_>, found: u64, asked: u64) -> bool {
+    let interval = u64::try_from(terms.revalidate.as_nanos()).unwrap_or(u64::MAX);
+    !planted::is(Defect::JoinedWhenever) && found.saturating_add(interval) < asked
 }
 
 /// How far the fill is, if that decides something; else its waiter is registered.

@@ -71,7 +71,7 @@ impl From<Bypass> for Reason {
 
 impl Source {
     /// What is sent.
-    fn described(&self) -> Option<&Described> {
+    pub fn described(&self) -> Option<&Described> {
         match self {
             Source::Arena { lease, .. } => lease.described(),
             Source::File { file, .. } => Some(&file.described),

@@ -5,6 +5,7 @@ use crate::cache::entry::Lease;
 use crate::cache::flight::Failure;
 use crate::cache::stats::Departure;
 use crate::origin::Found;
+use crate::planted::{self, Defect};
 use std::io;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ pub enum Due {
 /// origin's root was last `exchanged` may have been compared with another one.
 pub fn due(checked: u64, interval: Duration, exchanged: u64, now: u64) -> Due {
     let interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
-    let age = now.saturating_sub(checked);
+    let age = now.saturating_sub(checked) / if planted::is(Defect::StaleForLonger) { 2 } else { 1 };
     if interval == 0 || age > interval || checked <= exchanged {
         Due::Now
     } else if age > interval / 2 {
@@ -80,7 +81,8 @@ pub fn conclude(
             Failure::RootAbsent => Checked::RootAbsent,
         },
     };
-    lease.end_check(began, checked == Checked::Unchanged);
+    let confirms = planted::is(Defect::FailedCheckConfirms) && checked == Checked::Failed;
+    lease.end_check(began, checked == Checked::Unchanged || confirms);
     match checked {
         Checked::Unchanged | Checked::Failed | Checked::RootAbsent => {}
         Checked::Changed | Checked::Denied => cache.remove_entry(lease, Departure::Invalidated),

@@ -18,6 +18,7 @@ pub mod root;
 pub mod staging;
 pub mod upload;
 
+use crate::machine;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -182,6 +183,9 @@ impl Directory {
     /// # Errors
     /// As [`Directory::open_any`], but permission to read the file is not needed.
     pub fn look(&self, name: &[u8]) -> io::Result<Found> {
+        if let Some(stat) = machine::simulated_name(name) {
+            return Ok(Found::from_stat(&stat?));
+        }
         Found::of(self.resolve(name, LOOK_FLAGS)?)
     }
 

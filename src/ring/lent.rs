@@ -24,7 +24,7 @@ impl<T> Loan<T> {
     }
 
     /// What was lent, for a kernel that is simulated in the same process.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulation"))]
     pub fn simulated(self) -> *mut T {
         self.0
     }

@@ -15,9 +15,11 @@ pub mod lent;
 pub mod notifier;
 pub mod preflight;
 mod residency;
-#[cfg(test)]
+#[cfg(any(test, feature = "simulation"))]
 pub mod simulated;
 pub mod system;
+#[cfg(any(test, feature = "simulation"))]
+pub mod world;
 
 use io_uring::{IoUring, squeue, types};
 use std::collections::VecDeque;

@@ -170,8 +170,13 @@ impl Mail {
     /// # Errors
     /// Those of io_uring_setup.
     pub fn new(workers: usize) -> io::Result<Mail> {
+        Ok(Mail::over(Notifier::new()?, workers))
+    }
+
+    /// Mail that this notifier brings.
+    pub fn over(notifier: Notifier, workers: usize) -> Mail {
         let boxes = (0..workers).map(|_| Mailbox::default()).collect();
-        Ok(Mail { boxes, notifier: Notifier::new()?, delegated: Mutex::new(Vec::new()) })
+        Mail { boxes, notifier, delegated: Mutex::new(Vec::new()) }
     }
 
     /// A worker's ring is set up.

@@ -19,6 +19,7 @@ use crate::http::target::Target;
 use crate::limits;
 use crate::metrics::labels::Class;
 use crate::origin::remote::{Passing, PassingBody};
+use crate::planted::{self, Defect};
 use crate::ring::kernel::{Kernel, Kind, Token};
 use crate::server::access_log::{self, Asked, Record};
 use crate::server::fetcher::queue::Fetch;
@@ -56,7 +57,7 @@ impl<K: Kernel> Worker<K> {
                 Ending::Lingering { .. } => return Ok(()),
                 Ending::Open | Ending::AfterResponses { .. } => {}
             }
-            if connection.in_flight.is_some() {
+            if connection.in_flight.is_some() && !planted::is(Defect::ResponsesOvertake) {
                 break;
             }
             if connection.body.is_some() {
@@ -346,6 +347,13 @@ impl<K: Kernel> Worker<K> {
                 }
                 self.record_miss(index);
             }
+        }
+        if planted::is(Defect::HeadWithBody) && request.method == Method::Head {
+            let size = plan.source.described().map_or(0, |described| described.version.size);
+            if let Source::Arena { lease, fill } = plan.source {
+                self.answer_from_arena(index, 0..size, lease, fill);
+            }
+            return;
         }
         if plan.body.is_empty() {
             return;

@@ -12,6 +12,7 @@ use crate::cache::flight::{Flight, OpenFile};
 use crate::exchange::Exchange;
 use crate::exchange::vouch::{SecondReading, Vouch};
 use crate::origin::remote::Passing;
+use crate::planted::{self, Defect};
 use crate::ring::lent::Lent;
 use crate::server::access_log::Record;
 use crate::server::shared::Admitted;
@@ -251,7 +252,7 @@ impl Connection {
     /// The oldest request, whose head has so many bytes, is answered. The time of the next head begins with its own first byte.
     pub fn request_over(&mut self, head_bytes: usize) {
         self.parsed += head_bytes;
-        if self.patience == Patience::Head {
+        if self.patience == Patience::Head && !planted::is(Defect::StaleDeadline) {
             (self.patience, self.deadline) = (Patience::Endless, u64::MAX);
         }
     }

@@ -13,6 +13,7 @@ use crate::http::media::SNIFFED_BYTES;
 use crate::limits;
 use crate::metrics::labels::Fill as Step;
 use crate::origin::{Found, Origin, Root, RootAbsent, identity};
+use crate::planted::{self, Defect};
 use crate::ring::Completion;
 use crate::ring::kernel::{Kernel, Kind, Op, Token};
 use crate::ring::lent::Lent;
@@ -32,6 +33,8 @@ pub(super) struct Open {
     path: Vec<u8>,
     how: OpenHow,
     attempts: u32,
+    /// When it was asked for: what is found then may be another file by the time at which that is noticed.
+    began: u64,
 }
 
 impl Open {
@@ -42,7 +45,7 @@ impl Open {
         let mut path = Vec::with_capacity(name.len() + 1);
         path.extend_from_slice(name);
         path.push(0);
-        Ok(Lent::new(Open { root, exchanged, path, how, attempts: 0 }))
+        Ok(Lent::new(Open { root, exchanged, path, how, attempts: 0, began: 0 }))
     }
 
     pub(super) fn op(open: &mut Lent<Open>) -> Op {
@@ -89,8 +92,9 @@ struct Sniffing {
     version: Version,
     description: Description,
     start: Lent<Vec<u8>>,
-    /// When it was found under its name.
+    /// When it was found under its name, and when it was looked at.
     checked: u64,
+    identified: u64,
 }
 
 /// A file that is read into the page cache only. One byte of each step is read, as it waits for the others that are on their
@@ -218,6 +222,7 @@ impl<K: Kernel> Worker<K> {
 
     fn open_for_fill(&mut self, key: usize) -> io::Result<()> {
         let Stage::Opening(open) = &mut self.fills[key].stage else { return Ok(()) };
+        open.get_mut().began = self.now;
         let op = Open::op(open);
         self.kernel.submit(op, Token::new(Kind::FillOpen, 0, key as u32))
     }
@@ -232,8 +237,14 @@ impl<K: Kernel> Worker<K> {
             Ok(true) => return self.open_for_fill(key),
             Err(RootAbsent) => return self.fail_fill(key, Failure::RootAbsent),
         }
+        let attempts = open.attempts;
+        let began = if planted::is(Defect::CheckedWhenNoticed) { self.now } else { open.began };
         let Some(file) = file else { return self.fail_fill(key, Failure::of_errno(-completion.result)) };
         let version = match self.kernel.identify(file.as_fd()) {
+            // It lost its name while it was opened: the name has another file by now, or none.
+            Ok(Found::File(Version { links: 0, .. })) if attempts < limits::NAMELESS_ATTEMPTS => {
+                return self.open_for_fill(key);
+            }
             Ok(Found::File(version)) => version,
             Ok(Found::Directory) => return self.fail_fill(key, Failure::IsDirectory),
             Ok(Found::Special) => return self.fail_fill(key, Failure::Forbidden),
@@ -242,12 +253,13 @@ impl<K: Kernel> Worker<K> {
         let description = self.shared.site.said().rules.describe(self.fills[key].permit.name());
         if description.media.needs_content() && version.size > 0 {
             let start = Lent::new(vec![0; SNIFFED_BYTES]);
-            self.fills[key].stage = Stage::Sniffing(Sniffing { file, version, description, start, checked: self.now });
+            self.fills[key].stage =
+                Stage::Sniffing(Sniffing { file, version, description, start, checked: began, identified: self.now });
             return self.sniff(key);
         }
         let permit = self.fills.remove(key).permit;
         let label = self.shared.site.said().label(description, b"");
-        self.fill_described(permit, file, version, label, self.now)
+        self.fill_described(permit, file, version, label, (began, self.now))
     }
 
     fn sniff(&mut self, key: usize) -> io::Result<()> {
@@ -262,24 +274,25 @@ impl<K: Kernel> Worker<K> {
         let FillTask { permit, stage: Stage::Sniffing(mut sniffing) } = self.fills.remove(key) else { return Ok(()) };
         sniffing.start.returned();
         let read = usize::try_from(result).unwrap_or(0).min(SNIFFED_BYTES);
-        let Sniffing { file, version, description, start, checked } = sniffing;
+        let Sniffing { file, version, description, start, checked, identified } = sniffing;
         let label = self.shared.site.said().label(description, &start[..read]);
-        self.fill_described(permit, file, version, label, checked)
+        self.fill_described(permit, file, version, label, (checked, identified))
     }
 
-    /// It is known what the file of a fill is, which was found under its name at `checked`.
+    /// It is known what the file of a fill is, which was found under its name at `checked`, and looked at when it was `identified`.
     fn fill_described(
         &mut self,
         permit: FillPermit,
         file: OwnedFd,
         version: Version,
         label: Arc<Label>,
-        checked: u64,
+        (checked, identified): (u64, u64),
     ) -> io::Result<()> {
         let age = version.age(identity::clock_of(file.as_fd(), &version));
         let representation = Described::new(version, label);
         let (name, settled) = (permit.shared_name().clone(), self.shared.options.settled);
-        let file = Arc::new(OpenFile::new(file, name, representation, age, settled, checked));
+        let file = OpenFile::new(file, name, representation, age, settled, identified).found_at(checked);
+        let file = Arc::new(file);
         self.fill_from(permit, file, checked, 1)
     }
 
@@ -397,6 +410,7 @@ impl<K: Kernel> Worker<K> {
         let Ok(Found::File(now)) = self.kernel.identify(file.fd.as_fd()) else { return false };
         match began.compare(&now, || self.shared.origin.leads_to(&file.name, began)) {
             Change::Same => {
+                file.is_still_like_that(self.now);
                 // What is read of an earlier root is for those who have begun only.
                 if found_at <= self.shared.origin.exchanged() {
                     self.shared.cache.detach(fill);
@@ -456,10 +470,11 @@ impl<K: Kernel> Worker<K> {
         };
         reading.entry.returned();
         let read = match completion.result {
+            1.. if planted::is(Defect::ShortReadWhole) => reading.entry.size() - reading.entry.filled(),
             read @ 1.. => read as u64,
             // The file is shorter than it was.
             0 => return self.tear_fill(key),
-            error if error == -libc::EINTR => return self.read_on(key),
+            error if error == -libc::EINTR && !planted::is(Defect::InterruptFails) => return self.read_on(key),
             error if error == -libc::EAGAIN => {
                 // A filesystem that cannot wait in the ring takes O_NONBLOCK at its word: without it, a kernel worker
                 // thread does the waiting.
@@ -472,7 +487,7 @@ impl<K: Kernel> Worker<K> {
         };
         let (fill, file, entry) = (permit.fill().clone(), reading.file.clone(), reading.entry.clone());
         // Nobody sees the chunk before it is known to be of the same version as what was sent already.
-        if !self.is_still_the_same(&fill, &file, entry.checked()) {
+        if !planted::is(Defect::FillUncompared) && !self.is_still_the_same(&fill, &file, entry.checked()) {
             return self.tear_fill(key);
         }
         let filled = entry.filled() + read;

@@ -20,4 +20,6 @@ mod send;
 #[cfg(test)]
 mod simulation;
 mod stream;
+#[cfg(any(test, feature = "simulation"))]
+pub mod vopr;
 pub mod worker;

@@ -3,6 +3,7 @@
 use super::connection::{Connection, Ending, Patience, Receiving, Wait};
 use super::worker::Worker;
 use crate::limits;
+use crate::planted::{self, Defect};
 use crate::ring::Completion;
 use crate::ring::kernel::{Kernel, Kind, Op, Token};
 use crate::server::Handoff;
@@ -31,11 +32,12 @@ impl<K: Kernel> Worker<K> {
             connection.receiving = match completion.result {
                 1.. => Receiving::Off,
                 0 => Receiving::Ended,
-                error if error == -libc::ENOBUFS => {
+                error if error == -libc::ENOBUFS && !planted::is(Defect::NoBuffersEnds) => {
                     self.metrics.ring_recv_enobufs.one();
                     Receiving::Off
                 }
                 error if error == -libc::ECANCELED => Receiving::Off,
+                _ if planted::is(Defect::ResetKept) => Receiving::Cancelling,
                 // The peer is gone: a reset, or what the network says.
                 _ => return self.close(index),
             };
@@ -102,14 +104,21 @@ impl<K: Kernel> Worker<K> {
         debug_assert_eq!(connection.operations, 0, "nothing of it is outstanding");
         self.metrics.handoffs.one();
         tracing::debug!("worker {}: connection {index} goes to the control plane", self.number);
-        let received = connection.unparsed().to_vec();
+        let mut received = connection.unparsed().to_vec();
+        if planted::is(Defect::HandOffLosesBytes) {
+            received.truncate(connection.received.len().min(limits::RECEIVE_BUFFER_BYTES));
+        }
         let socket = self.kernel.adopt(connection.socket);
         self.spares.keep(connection.batch, connection.received);
         let passing = match connection.wait {
             Wait::Handoff(passing) => passing,
             Wait::None | Wait::Exchange(_) => None,
         };
-        (self.hand_over)(Handoff { socket, received, admitted: connection.admitted, passing });
+        let mut admitted = connection.admitted;
+        if planted::is(Defect::PlaceKept) {
+            std::mem::forget(admitted.take());
+        }
+        (self.hand_over)(Handoff { socket, received, admitted, passing });
         Ok(())
     }
 }

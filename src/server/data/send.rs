@@ -10,6 +10,7 @@ use crate::cache::flight::{Flight, Progress};
 use crate::http::date::Date;
 use crate::limits;
 use crate::metrics::labels::{Transmit, Zerocopy};
+use crate::planted::{self, Defect};
 use crate::ring::Completion;
 use crate::ring::kernel::{Kernel, Kind, Op, Token};
 use crate::ring::lent::Lent;
@@ -224,13 +225,15 @@ impl<K: Kernel> Worker<K> {
             }
         };
         let len = (filled - at).min(limits::TURN_BYTES) as usize;
-        lease.allocation().mark_referenced();
+        if !planted::is(Defect::ReferencedMemoryReused) {
+            lease.allocation().mark_referenced();
+        }
         match self.kernel.send_file(connection.socket, memfd, lease.offset() + at, len) {
             Ok(0) => Ok((Step::Broken, None)),
             Ok(sent) => {
                 self.count_sent(index, sent);
                 *handed_over += sent as u64;
-                let at = at + sent as u64;
+                let at = at + if planted::is(Defect::ShortSendWhole) { len } else { sent } as u64;
                 if at == end {
                     return Ok((Step::Done, None));
                 }
@@ -285,7 +288,7 @@ impl<K: Kernel> Worker<K> {
     pub(super) fn sent_zero(&mut self, key: u32, completion: &Completion) -> io::Result<()> {
         let Some(send) = self.zero_sends.get_mut(key as usize) else { return Ok(()) };
         let (index, generation) = (send.connection, send.generation);
-        if !completion.more() {
+        if !completion.more() || planted::is(Defect::ZeroCopyReturnedEarly) {
             // Errors bring a notification too: only the flag says whether one follows.
             send.returned();
             self.zero_sends.remove(key as usize);

@@ -13,6 +13,7 @@ use crate::cache::entry::Lease;
 use crate::cache::flight::Flight;
 use crate::exchange::vouch::SecondReading;
 use crate::limits;
+use crate::planted::{self, Defect};
 use crate::ring::Completion;
 use crate::ring::kernel::{Kernel, Kind, Op, Token};
 use crate::ring::lent::Lent;
@@ -57,7 +58,7 @@ impl<K: Kernel> Worker<K> {
         if is_last && self.must_wait(index, &mut stream)? {
             return Ok((Step::Waits, Some(Body::File(stream))));
         }
-        if is_last || !stream.file.was_compared(self.now) {
+        if (is_last || !stream.file.was_compared(self.now)) && !planted::is(Defect::NoLastLook) {
             let change = self.look_at_stream(&mut stream);
             if !change.keeps_bytes() {
                 return Ok(self.go_on_after_change(index, stream, change));
@@ -128,10 +129,7 @@ impl<K: Kernel> Worker<K> {
             && !is_on_its_way
             && (stream.fill.is_some() || len > limits::STREAM_BUFFER_BYTES as u64);
         if worthwhile && stream.at >= stream.cold_until && stream.is_warm(&mut self.kernel, len, there, self.now) {
-            let left = stream.end - stream.at;
-            let holds_back =
-                len == left && left > limits::HELD_BACK_BYTES && stream.end - stream.begin > limits::AT_ONCE_BYTES;
-            return Window::Warm(if holds_back { left - limits::HELD_BACK_BYTES } else { len });
+            return Window::Warm(stream.but_the_last(len));
         }
         match &stream.fill {
             Some(_) if filled <= stream.at => return Window::OnTheirWay,
@@ -142,7 +140,8 @@ impl<K: Kernel> Worker<K> {
         if worthwhile && stream.at >= stream.cold_until {
             stream.cold_until = stream.at + limits::STREAM_COLD;
         }
-        Window::Cold(len)
+        // What was referred to before may still be here when the last bytes have been read.
+        Window::Cold(if stream.is_referred { stream.but_the_last(len) } else { len })
     }
 
     fn refer(&mut self, index: u32, mut stream: Stream, len: u64, handed_over: &mut u64) -> io::Result<Next> {
@@ -259,7 +258,8 @@ impl<K: Kernel> Worker<K> {
             return true;
         }
         // What was read while the file changed is not sent.
-        if result <= 0 || !self.look_at_stream(stream).keeps_bytes() {
+        let is_compared = !planted::is(Defect::StreamUncompared);
+        if result <= 0 || is_compared && !self.look_at_stream(stream).keeps_bytes() {
             return false;
         }
         let Some(buffer) = &mut stream.buffer else { return false };
@@ -305,6 +305,13 @@ impl<K: Kernel> Worker<K> {
 }
 
 impl Stream {
+    /// So many of the next bytes, without those that wait until all others have left.
+    fn but_the_last(&self, len: u64) -> u64 {
+        let left = self.end - self.at;
+        let holds_back = len == left && left > limits::HELD_BACK_BYTES && self.end - self.begin > limits::AT_ONCE_BYTES;
+        if holds_back && !planted::is(Defect::LastBytesEarly) { left - limits::HELD_BACK_BYTES } else { len }
+    }
+
     /// Whether the next `len` bytes are in the page cache. What lies before `there` is looked up at once, as far as that is
     /// worth it, and believed for a while if it is all there.
     fn is_warm(&mut self, kernel: &mut impl Kernel, len: u64, there: u64, now: u64) -> bool {

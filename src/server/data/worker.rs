@@ -18,6 +18,7 @@ use crate::http::date::Date;
 use crate::limits;
 use crate::metrics::WorkerMetrics;
 use crate::metrics::labels::{Connection as Step, Timeout};
+use crate::planted::{self, Defect};
 use crate::ring::Completion;
 use crate::ring::kernel::{Kernel, Kind, Op, Token};
 use crate::ring::lent::Lent;
@@ -30,6 +31,7 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a connection that leaves for the control plane takes along.
 pub type HandOver = Box<dyn Fn(crate::server::Handoff) + Send>;
@@ -155,6 +157,13 @@ impl<K: Kernel> Worker<K> {
         self.draining.is_some_and(|until| self.connections.is_empty() && all_read(until))
     }
 
+    /// Nothing that it has begun is under way.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(super) fn holds_nothing(&self) -> bool {
+        let is_empty = self.fills.is_empty() && self.checks.is_empty() && self.zero_sends.is_empty();
+        is_empty && self.messages.is_empty() && self.connections.is_empty()
+    }
+
     /// Submits, waits, and handles what has completed.
     pub(super) fn turn(&mut self, completions: &mut Vec<Completion>) -> io::Result<()> {
         completions.clear();
@@ -219,6 +228,9 @@ impl<K: Kernel> Worker<K> {
             match waiter {
                 Waiter::Ring { worker, message } => {
                     let Some(token) = Token::unpack(message) else { continue };
+                    if worker == self.number && planted::is(Defect::WaitersUntold) {
+                        continue;
+                    }
                     if worker == self.number {
                         self.ready.push((token.index, token.generation));
                     } else if let Some(ring) = self.shared.mail.ring(worker) {
@@ -245,7 +257,9 @@ impl<K: Kernel> Worker<K> {
     /// Who waits for a message that could not be delivered would wait for ever.
     fn message_over(&mut self, key: u32, result: i32) -> io::Result<()> {
         match -result {
-            libc::ENOMEM | libc::EAGAIN | libc::EOVERFLOW => self.undelivered.push(key as usize),
+            libc::ENOMEM | libc::EAGAIN | libc::EOVERFLOW if !planted::is(Defect::MessageDropped) => {
+                self.undelivered.push(key as usize);
+            }
             // Delivered; or the addressee has gone, and its connections with it.
             _ => drop(self.messages.remove(key as usize)),
         }
@@ -271,7 +285,7 @@ impl<K: Kernel> Worker<K> {
             && let Some(listener) = self.listeners.get_mut(listener as usize)
         {
             // Armed again by the next tick: what ended it (no descriptors, no memory) may not pass at once.
-            listener.armed = false;
+            listener.armed = planted::is(Defect::AcceptNotRearmed);
         }
         if completion.result < 0 {
             self.not_accepted(listener, -completion.result);
@@ -352,6 +366,7 @@ impl<K: Kernel> Worker<K> {
         let options = &self.shared.options;
         let time = match patience {
             Patience::Head | Patience::Send | Patience::Linger if connection.patience == patience => return,
+            Patience::Idle if planted::is(Defect::IdleWithoutEnd) => Duration::MAX,
             Patience::Idle => options.idle_timeout,
             Patience::Head => options.header_timeout,
             Patience::Send => options.send_timeout,
@@ -362,7 +377,7 @@ impl<K: Kernel> Worker<K> {
             }
         };
         connection.patience = patience;
-        connection.deadline = self.now.saturating_add(time.as_nanos() as u64);
+        connection.deadline = self.now.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         if patience == Patience::Send {
             connection.progress = u64::MAX;
         }
@@ -372,7 +387,9 @@ impl<K: Kernel> Worker<K> {
         self.kernel.submit(Op::Tick, Token::new(Kind::Tick, 0, 0))?;
         self.date.refresh();
         self.repeat_messages()?;
-        for token in self.shared.mail.take_missed(self.number) {
+        let missed =
+            if planted::is(Defect::MissedMailUnread) { Vec::new() } else { self.shared.mail.take_missed(self.number) };
+        for token in missed {
             self.deliver_missed(token)?;
         }
         match self.draining {
@@ -413,7 +430,7 @@ impl<K: Kernel> Worker<K> {
 
     fn out_of_patience(&mut self, index: u32) -> io::Result<()> {
         let Some(connection) = self.connections.get_mut(index as usize) else { return Ok(()) };
-        if connection.waits_for() != connection.patience {
+        if connection.waits_for() != connection.patience && !planted::is(Defect::StaleDeadline) {
             // What the deadline was set for has come to pass meanwhile.
             self.renew_deadline(index);
             return Ok(());
@@ -429,7 +446,7 @@ impl<K: Kernel> Worker<K> {
             }
             Patience::Send => {
                 let progress = self.kernel.progress(connection.socket);
-                if connection.progress != progress {
+                if connection.progress != progress || planted::is(Defect::SendWithoutEnd) {
                     // The peer reads, slowly; or this is the first look.
                     connection.progress = progress;
                     connection.deadline = self.now.saturating_add(self.shared.options.send_timeout.as_nanos() as u64);
@@ -465,6 +482,7 @@ impl<K: Kernel> Worker<K> {
             if connection.ending == Ending::Open {
                 match connection.is_idle() {
                     true => self.close(index)?,
+                    false if planted::is(Defect::DrainForgetsBusy) => {}
                     false => connection.ending = Ending::AfterResponses { linger: false },
                 }
             }
