@@ -236,3 +236,34 @@ fn what_changes_something_makes_what_is_cached_stale() {
         }
     }
 }
+
+/// The token that opens this server is not shown to the origin, and what it opens is for all who have it.
+#[test]
+fn the_token_of_the_server_is_none_of_the_origins_business() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, "s3cret").unwrap();
+    let pair = Pair::with(&["--token-reads", "--token-file", token.to_str().unwrap()], |request| {
+        ok(&[("Cache-Control", "max-age=100")], request.field("authorization").unwrap_or("none"))
+    });
+    let own = [("Authorization", "Bearer s3cret")];
+    for (plane, mut client) in pair.server.planes() {
+        let target = format!("/{plane}");
+        assert_eq!(client.request("GET", &target, &own).expect(200).text(), "none");
+        let again = client.request("GET", &target, &own).expect(200);
+        assert!(again.cache_status().starts_with("forebay; hit"), "{again:?}");
+        client.request("OPTIONS", &target, &own);
+        assert_eq!(pair.last().field("authorization"), None);
+    }
+}
+
+/// A cache says when it received what did not say itself when it was made.
+#[test]
+fn an_answer_without_a_date_gets_one() {
+    let pair = Pair::start(|_| ok(&[("Cache-Control", "max-age=100")], "x"));
+    for (plane, mut client) in pair.server.planes() {
+        let first = client.get(&format!("/{plane}")).expect(200);
+        let date = first.field("date").expect("a date").to_owned();
+        assert_eq!(client.get(&format!("/{plane}")).expect(200).field("date"), Some(&*date));
+    }
+}

@@ -127,8 +127,11 @@ mod tests {
         // One small file that everybody wants, one too large for the cache, and two that push each other out.
         let mut csv = String::new();
         for round in 0..50 {
-            csv.push_str(&format!("{round},/left,700000\n{round},/popular,4096\n{round},/huge,9000000\n"));
-            csv.push_str(&format!("{round},/right,700000\n{round},/popular,4096\n"));
+            // Recency is counted in inserts: one lies between what is evicted and what stays.
+            for file in ["left", "right"] {
+                csv.push_str(&format!("{round},/{file},700000\n{round},/{file}-{round},100\n{round},/popular,4096\n"));
+            }
+            csv.push_str(&format!("{round},/huge,9000000\n"));
         }
         let (trace, names) = read(csv.as_bytes(), None).unwrap();
         let setup = Setup {

@@ -80,6 +80,10 @@ impl Lane {
         if parts.headers.get_all(header::EXPECT).iter().any(|value| !is_expected(value)) {
             return Err(Answer::problem(StatusCode::EXPECTATION_FAILED, "of Expect only 100-continue is known here"));
         }
+        if self.shared.options.token_reads {
+            // It was for this server.
+            fields.remove(header::AUTHORIZATION);
+        }
         if is_safe(&parts.method) {
             return Ok(fields);
         }

@@ -156,6 +156,10 @@ fn describe_fields(status: StatusCode, headers: &HeaderMap, size: u64) -> Stored
         out.extend_from_slice(value.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
+    if !headers.contains_key(header::DATE) {
+        // Whoever receives an answer without one says when that was (RFC 9110, 6.6.1).
+        fields.extend_from_slice(format!("Date: {}\r\n", httpdate::fmt_http_date(SystemTime::now())).as_bytes());
+    }
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let modified = text(header::LAST_MODIFIED).and_then(|date| httpdate::parse_http_date(date).ok());
     let modified = modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());

@@ -41,6 +41,7 @@ pub fn spawn(shared: Arc<Shared>, remote: Arc<Remote>, fetches: Fetches) -> io::
 async fn run(shared: Arc<Shared>, remote: Arc<Remote>, mut fetches: Fetches) {
     let collecting = Arc::new(Semaphore::new(limits::COLLECTED_BYTES));
     while let Some(fetch) = fetches.0.recv().await {
+        let fetch = if shared.options.token_reads { fetch.without_authorization() } else { fetch };
         let answering =
             answer::Answering { shared: shared.clone(), remote: remote.clone(), collecting: collecting.clone() };
         tokio::task::spawn_local(answering.fetch(fetch));

@@ -87,6 +87,14 @@ impl Fetch {
         Fetch { permit, method: Method::Get, target: asked.target.clone(), fields, peer: asked.peer, part: Some(part) }
     }
 
+    /// Without what the client has proved itself with to this server, which is none of the origin's business.
+    pub(super) fn without_authorization(mut self) -> Fetch {
+        let mut fields = self.fields();
+        fields.remove(header::AUTHORIZATION);
+        self.fields = OwnedFields::Map(Box::new(fields));
+        self
+    }
+
     /// All fields of the request.
     fn fields(&self) -> HeaderMap {
         let fields = match &self.fields {
