@@ -43,14 +43,12 @@ const CIRCLES: &[(&str, &str)] = &[
         "an entry knows the fill that reads it, and the fill its entry; the index could hold the first",
     ),
     ("src/origin/place.rs", "the root becomes a part of the origin, not the reverse"),
-    ("src/server/data/checks.rs", "each table of the worker owns its own slab"),
     ("src/server/control/route.rs", "what an upload needs is passed to it by the route"),
 ];
 
 /// Functions of more than [`FUNCTION_LINES`] lines, and what becomes of them.
 const LONG_FUNCTIONS: &[(&str, &str)] = &[
     ("src/server/mod.rs::serve", "to be cut by what it starts"),
-    ("src/server/data/send.rs::send_from_arena", "to be cut by how bytes leave"),
     ("src/server/data/simulation.rs::run", "to be cut into events"),
 ];
 

@@ -25,6 +25,8 @@ pub mod open_files;
 pub mod permit;
 pub mod residency;
 pub mod stats;
+#[cfg(test)]
+pub mod testing;
 
 use crate::arena::{Allocation, Arena, Usage};
 use crate::limits;

@@ -150,57 +150,10 @@ impl Drop for FillPermit {
 
 #[cfg(test)]
 mod tests {
-    use super::super::eviction::Eviction;
+    use super::super::Lookup;
     use super::super::flight::Progress;
-    use super::super::stats::{Departure, Stats};
-    use super::super::{Cache, Lookup};
+    use super::super::testing::{cache, lead, open};
     use super::*;
-    use crate::version::{Described, Version};
-    use crate::wake::Wake;
-    use parking_lot::Mutex;
-    use std::time::Duration;
-
-    struct Nobody;
-
-    impl Stats for Nobody {
-        fn left(&self, _: Departure) {}
-
-        fn refused(&self) {}
-    }
-
-    #[derive(Default)]
-    struct Woken(Mutex<usize>);
-
-    impl Wake for Woken {
-        fn wake(&self, waiters: Vec<Waiter>) {
-            *self.0.lock() += waiters.len();
-        }
-    }
-
-    fn cache() -> (Arc<Cache>, Arc<Woken>) {
-        let woken = Arc::<Woken>::default();
-        let (stats, wake) = (Arc::new(Nobody), woken.clone());
-        let cache = Cache::new(1 << 20, 4096, Eviction::Lru, 1, Duration::from_secs(1), stats, wake).unwrap();
-        cache.tend_open_files(100, 0);
-        (cache, woken)
-    }
-
-    fn lead(cache: &Arc<Cache>, name: &[u8]) -> FillPermit {
-        match cache.find(name) {
-            Lookup::Lead(permit) => permit,
-            Lookup::Hit(_) | Lookup::Join(_) => panic!("it is known"),
-        }
-    }
-
-    /// A file of `size` bytes that are all the same.
-    fn open(directory: &std::path::Path, permit: &FillPermit, size: u64) -> Arc<OpenFile> {
-        let path = directory.join(String::from_utf8_lossy(permit.name()).as_ref());
-        std::fs::write(&path, vec![7; size as usize]).unwrap();
-        let fd = std::fs::File::open(path).unwrap();
-        let version = Version::of(&fd).unwrap().unwrap();
-        let described = Described { version, label: Arc::default(), modified: 0 };
-        Arc::new(OpenFile::new(fd.into(), permit.shared_name().clone(), described, None, Duration::ZERO, 1))
-    }
 
     #[test]
     fn a_permit_that_is_dropped_fails_its_fill() {

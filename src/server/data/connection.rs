@@ -3,17 +3,12 @@
 //! At most one send is in flight at a time (order), and one receive is armed as long as the connection is read from. A
 //! connection is given up only when no operation of it is outstanding.
 
-use super::deliver::Mode;
-use super::deliver::batch::Batch;
-use super::deliver::buffer::Buffer;
-use super::ledger::Ledger;
+use super::body::Body;
+use super::send::{InFlight, Outgoing};
 use crate::cache::entry::Lease;
-use crate::cache::flight::{Flight, OpenFile};
 use crate::exchange::Exchange;
-use crate::exchange::vouch::{SecondReading, Vouch};
 use crate::origin::remote::Passing;
 use crate::planted::{self, Defect};
-use crate::ring::lent::Lent;
 use crate::server::access_log::Record;
 use crate::server::shared::Admitted;
 use std::collections::VecDeque;
@@ -23,39 +18,28 @@ use std::sync::Arc;
 
 /// A client's connection.
 pub(super) struct Connection {
-    pub socket: RawFd,
-    /// Tells it from earlier ones of the same index.
-    pub generation: u32,
     /// Bytes received; those before `parsed` are done with.
     pub received: Vec<u8>,
     pub parsed: usize,
     pub receiving: Receiving,
-    /// Responses being gathered or sent.
-    pub batch: Option<Lent<Batch>>,
-    pub in_flight: Option<InFlight>,
     /// What the oldest request waits for.
     pub wait: Wait,
+    /// The oldest request's, while it waits for something.
+    pub record: Option<Record>,
+    /// When the oldest request that is not a hit was received: monotonic nanoseconds.
+    pub started: u64,
     /// The body being sent, of the oldest response.
     pub body: Option<Body>,
     /// What follows it, each a part of an entry.
     pub then: VecDeque<(Lease, Range<u64>)>,
-    /// What is owed of the responses that were begun.
-    pub ledger: Ledger,
-    /// The oldest request's, while it waits for something.
-    pub record: Option<Record>,
+    pub out: Outgoing,
     pub ending: Ending,
-    /// Completions that are still to come, counting a multishot operation once.
-    pub operations: u32,
     /// When the patience with what is waited for ends: monotonic nanoseconds.
     pub deadline: u64,
     /// What the deadline was set for. It times out nothing else: see [`Connection::waits_for`].
     pub patience: Patience,
     /// What the peer had taken when the deadline was set.
     pub progress: u64,
-    /// When the oldest request that is not a hit was received: monotonic nanoseconds.
-    pub started: u64,
-    /// The kernel has not refused SEND_ZC on this socket.
-    pub zerocopy_works: bool,
     /// Its place in the count of connections; `None` when it is one too many.
     pub admitted: Option<Admitted>,
 }
@@ -71,105 +55,14 @@ pub(super) enum Receiving {
     Ended,
 }
 
-/// What the send in flight sends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum InFlight {
-    Batch,
-    /// The stream's buffer.
-    Buffer,
-    /// The leased body, by SEND_ZC.
-    Zero,
-    /// Nothing: the socket is full, and says when it is not.
-    Full,
-    /// Nothing: the stream's buffer is being filled.
-    Reading,
-}
-
 /// What the oldest request, parsed but not consumed, waits for.
 pub(super) enum Wait {
     None,
     /// A check or a fill.
     Exchange(Exchange),
-    /// The end of the receive: then the connection leaves for the control plane, with the origin's answer to the request, if that
-    /// is to be passed on there.
+    /// The end of the receive: then the connection leaves for the control plane, with the origin's answer to the request,
+    /// if that is to be passed on there.
     Handoff(Option<Arc<Passing>>),
-}
-
-/// A body that does not leave with its head.
-pub(super) enum Body {
-    /// From the arena.
-    Arena {
-        lease: Lease,
-        at: u64,
-        end: u64,
-        /// Set while the file is still being read.
-        fill: Option<Arc<Flight>>,
-        mode: Mode,
-    },
-    /// From a file that is not cached, or not yet.
-    File(Stream),
-}
-
-/// A file on its way past the cache.
-pub(super) struct Stream {
-    pub file: Arc<OpenFile>,
-    /// Set when the file is being read into the arena meanwhile: what is not in the page cache is sent from there.
-    pub fill: Option<(Lease, Arc<Flight>)>,
-    /// The first byte of the body.
-    pub begin: u64,
-    /// The next byte to hand to the socket or to read.
-    pub at: u64,
-    pub end: u64,
-    /// Says whether all that is sent is of one version.
-    pub vouch: Vouch,
-    /// Bytes were handed over by reference: whoever writes to the file reaches them.
-    pub is_referred: bool,
-    /// The last bytes have waited for all others to leave.
-    pub has_waited: bool,
-    /// What was sent is being read once more.
-    pub second: Option<Box<Second>>,
-    /// Up to here the file was found to be in the page cache, and when: monotonic nanoseconds.
-    pub warm: (u64, u64),
-    /// Up to here the file is read through the buffer: its pages are not in memory.
-    pub cold_until: u64,
-    pub buffer: Option<Lent<Buffer>>,
-}
-
-/// A second reading of what was sent of a stream, before more of it is let go.
-pub(super) struct Second {
-    pub buffer: Lent<Buffer>,
-    pub at: u64,
-    pub end: u64,
-    pub like: Like,
-}
-
-/// What it has to be like.
-pub(super) enum Like {
-    /// The first reading.
-    First(SecondReading),
-    /// What the arena has of the version that was begun.
-    Arena(Lease, Arc<Flight>),
-}
-
-impl Stream {
-    /// The bytes `body` of the file, of which nothing was sent yet.
-    pub fn new(file: Arc<OpenFile>, fill: Option<(Lease, Arc<Flight>)>, body: Range<u64>) -> Stream {
-        let vouch = Vouch::of(&file, body.start);
-        Stream {
-            file,
-            fill,
-            begin: body.start,
-            at: body.start,
-            end: body.end,
-            vouch,
-            is_referred: false,
-            has_waited: false,
-            second: None,
-            warm: (0, 0),
-            cold_until: 0,
-            buffer: None,
-        }
-    }
 }
 
 /// Whether and how the connection ends.
@@ -206,35 +99,59 @@ pub(super) enum Patience {
     Endless,
 }
 
+/// What becomes of a connection after something happened to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Stays,
+    /// It has ended, and nothing of it is outstanding.
+    Over,
+    /// It goes to the control plane.
+    Leaves,
+}
+
 impl Connection {
-    pub fn new(socket: RawFd, generation: u32, admitted: Option<Admitted>) -> Connection {
+    pub fn new(socket: RawFd, admitted: Option<Admitted>) -> Connection {
         Connection {
-            socket,
-            generation,
             received: Vec::new(),
             parsed: 0,
             receiving: Receiving::Off,
-            batch: None,
-            in_flight: None,
             wait: Wait::None,
+            record: None,
+            started: 0,
             body: None,
             then: VecDeque::new(),
-            ledger: Ledger::default(),
-            record: None,
+            out: Outgoing::new(socket),
             ending: Ending::Open,
-            operations: 0,
             deadline: u64::MAX,
             patience: Patience::Endless,
             progress: 0,
-            started: 0,
-            zerocopy_works: true,
             admitted,
         }
+    }
+
+    /// It is one too many.
+    pub fn is_refused(&self) -> bool {
+        self.admitted.is_none()
     }
 
     /// Bytes received and not done with.
     pub fn unparsed(&self) -> &[u8] {
         &self.received[self.parsed..]
+    }
+
+    /// An operation of it is outstanding, whose completion will come.
+    pub fn is_in_use(&self) -> bool {
+        self.out.in_flight.is_some() || matches!(self.receiving, Receiving::Armed | Receiving::Cancelling)
+    }
+
+    /// What becomes of it in the present state.
+    pub fn fate(&self) -> Fate {
+        match (self.ending, &self.wait) {
+            _ if self.is_in_use() => Fate::Stays,
+            (Ending::Closing, _) => Fate::Over,
+            (Ending::Open | Ending::AfterResponses { .. }, Wait::Handoff(_)) => Fate::Leaves,
+            (_, Wait::None | Wait::Exchange(_) | Wait::Handoff(_)) => Fate::Stays,
+        }
     }
 
     /// What is waited for in the present state.
@@ -249,7 +166,8 @@ impl Connection {
         }
     }
 
-    /// The oldest request, whose head has so many bytes, is answered. The time of the next head begins with its own first byte.
+    /// The oldest request, whose head has so many bytes, is answered. The time of the next head begins with its own first
+    /// byte.
     pub fn request_over(&mut self, head_bytes: usize) {
         self.parsed += head_bytes;
         if self.patience == Patience::Head && !planted::is(Defect::StaleDeadline) {
@@ -259,7 +177,7 @@ impl Connection {
 
     /// Bytes are waiting for the peer to take them.
     fn is_sending(&self) -> bool {
-        match self.in_flight {
+        match self.out.in_flight {
             Some(InFlight::Batch | InFlight::Buffer | InFlight::Zero | InFlight::Full) => true,
             Some(InFlight::Reading) | None => false,
         }
@@ -267,9 +185,42 @@ impl Connection {
 
     /// Nothing is owed to the peer.
     pub fn is_idle(&self) -> bool {
-        matches!(self.wait, Wait::None)
-            && self.body.is_none()
-            && self.in_flight.is_none()
-            && self.batch.as_ref().is_none_or(|batch| batch.is_empty())
+        matches!(self.wait, Wait::None) && self.body.is_none() && self.out.is_idle()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::shared::Admission;
+
+    #[test]
+    fn a_connection_is_given_up_when_nothing_of_it_is_outstanding() {
+        let mut connection = Connection::new(1, Admission::new(1).admit());
+        assert_eq!(connection.fate(), Fate::Stays);
+        (connection.receiving, connection.wait) = (Receiving::Cancelling, Wait::Handoff(None));
+        assert_eq!(connection.fate(), Fate::Stays, "bytes may still arrive");
+        connection.receiving = Receiving::Off;
+        assert_eq!(connection.fate(), Fate::Leaves);
+        connection.out.in_flight = Some(InFlight::Batch);
+        assert_eq!(connection.fate(), Fate::Stays, "an earlier response is on its way");
+        connection.ending = Ending::Closing;
+        assert_eq!(connection.fate(), Fate::Stays);
+        connection.out.in_flight = None;
+        assert_eq!(connection.fate(), Fate::Over);
+    }
+
+    #[test]
+    fn what_is_waited_for_follows_from_the_state() {
+        let mut connection = Connection::new(1, None);
+        assert_eq!(connection.waits_for(), Patience::Idle);
+        connection.received.extend_from_slice(b"GET");
+        assert_eq!(connection.waits_for(), Patience::Head);
+        connection.wait = Wait::Exchange(Exchange::default());
+        assert_eq!(connection.waits_for(), Patience::Endless, "the storage takes its time");
+        connection.out.in_flight = Some(InFlight::Full);
+        assert_eq!(connection.waits_for(), Patience::Send);
+        connection.ending = Ending::Lingering { until: 1, left: 1 };
+        assert_eq!(connection.waits_for(), Patience::Linger);
     }
 }

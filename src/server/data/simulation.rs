@@ -225,8 +225,8 @@ impl Directed {
     }
 
     fn pass(&mut self, time: Duration) {
-        self.worker.now += time.as_nanos() as u64;
-        self.world.borrow_mut().clock = self.worker.now;
+        self.worker.io.now += time.as_nanos() as u64;
+        self.world.borrow_mut().clock = self.worker.io.now;
     }
 
     /// Lets everything happen that is under way. Returns what the client has read, and what was received of the connection if
@@ -252,7 +252,7 @@ fn a_head_that_is_whole_is_not_timed_out() {
         let requests = format!("{before}{PUT}");
         let (begin, rest) = requests.split_at(2);
         directed.receive(begin);
-        directed.pass(directed.worker.shared.options.header_timeout);
+        directed.pass(directed.worker.io.shared.options.header_timeout);
         directed.receive(rest);
         directed.tick();
         let (read, handed_over) = directed.settle();
@@ -268,16 +268,16 @@ fn each_head_has_its_own_time() {
     let mut directed = Directed::new();
     directed.receive("GE");
     for _ in 0..10 {
-        directed.pass(directed.worker.shared.options.header_timeout / 2);
+        directed.pass(directed.worker.io.shared.options.header_timeout / 2);
         directed.receive("T /.. HTTP/1.1\r\nHost: a\r\n\r\nGE");
         // The response leaves.
         (0..4).for_each(|_| directed.worker.turn(&mut Vec::new()).unwrap());
         directed.tick();
     }
-    assert_eq!(directed.worker.metrics.timeouts[Timeout::Head].get(), 0);
-    directed.pass(directed.worker.shared.options.header_timeout);
+    assert_eq!(directed.worker.io.metrics.timeouts[Timeout::Head].get(), 0);
+    directed.pass(directed.worker.io.shared.options.header_timeout);
     directed.tick();
-    assert_eq!(directed.worker.metrics.timeouts[Timeout::Head].get(), 1);
+    assert_eq!(directed.worker.io.metrics.timeouts[Timeout::Head].get(), 1);
 }
 
 /// Returns how many files were cached without being read.
@@ -288,7 +288,7 @@ fn run(seed: u64, transmit: Transmit) -> u64 {
     let settled = if dice.one_in(2) { "0s" } else { "1h" };
     let arena = if dice.one_in(2) { 1 << 20 } else { 256 << 10 };
     let (mut worker, world) = simulate(seed, options(root.path(), transmit, arena, settled));
-    let shared = worker.shared.clone();
+    let shared = worker.io.shared.clone();
     worker.start().unwrap();
 
     let mut clients: Vec<Client> = Vec::new();
@@ -348,7 +348,10 @@ fn run(seed: u64, transmit: Transmit) -> u64 {
     for _ in 0..1000 {
         worker.turn(&mut completions).unwrap();
     }
-    assert!(worker.fills.is_empty() && worker.checks.is_empty() && worker.zero_sends.is_empty(), "seed {seed}");
+    assert!(
+        worker.fetches.is_empty() && worker.checks.is_empty() && worker.connections.pool.has_all_back(),
+        "seed {seed}"
+    );
     let taken: usize = world.borrow().sockets.values().map(|socket| socket.read.len() + socket.in_transit.len()).sum();
     let counted = shared.metrics.sum(|thread| thread.bytes_sent.get());
     assert_eq!(counted, taken as u64, "seed {seed}: what was sent is counted");
@@ -371,17 +374,17 @@ fn messages_to_other_workers_are_delivered_before_the_end() {
     let root = tempfile::tempdir().unwrap();
     for seed in 0..8 {
         let (mut worker, world) = simulate(seed, options(root.path(), Transmit::Auto, 1 << 20, "5s"));
-        worker.shared.mail.register(1, 77);
+        worker.io.shared.mail.register(1, 77);
         worker.start().unwrap();
         let tokens: Vec<Token> = (0..10).map(|index| Token::new(Kind::Wake, 1, index)).collect();
         let mut completions = Vec::new();
         world.borrow_mut().tell(Kind::Shutdown);
-        while !worker.is_draining() {
+        while !worker.io.is_draining() {
             worker.turn(&mut completions).unwrap();
         }
         assert!(worker.is_finished());
         let waiter = |token: &Token| Waiter::Ring { worker: 1, message: token.pack() };
-        worker.wake_all(tokens.iter().map(waiter).collect()).unwrap();
+        worker.io.wake(tokens.iter().map(waiter).collect()).unwrap();
         for _ in 0..100_000 {
             if worker.is_finished() {
                 break;
@@ -400,9 +403,9 @@ fn a_message_that_was_missed_is_found_by_the_next_tick() {
     let root = tempfile::tempdir().unwrap();
     let (mut worker, _world) = simulate(1, options(root.path(), Transmit::Auto, 1 << 20, "5s"));
     let no_ring = std::fs::File::open("/dev/null").unwrap();
-    worker.shared.mail.register(0, std::os::fd::AsRawFd::as_raw_fd(&no_ring));
+    worker.io.shared.mail.register(0, std::os::fd::AsRawFd::as_raw_fd(&no_ring));
     worker.start().unwrap();
-    worker.shared.mail.send(0, Token::new(Kind::Shutdown, 0, 0));
+    worker.io.shared.mail.send(0, Token::new(Kind::Shutdown, 0, 0));
     let mut completions = Vec::new();
     for _ in 0..100_000 {
         if worker.is_finished() {

@@ -6,14 +6,11 @@ use crate::ring::lent::{Lent, Loan};
 /// One SEND_ZC: the lease lives until the kernel's notification.
 pub struct ZeroSend {
     lease: Lease,
-    /// Whose it is.
-    pub connection: u32,
-    pub generation: u32,
 }
 
 impl ZeroSend {
-    pub fn new(lease: Lease, connection: u32, generation: u32) -> Lent<ZeroSend> {
-        Lent::new(ZeroSend { lease, connection, generation })
+    pub fn new(lease: Lease) -> Lent<ZeroSend> {
+        Lent::new(ZeroSend { lease })
     }
 
     /// Lends `len` bytes from `at` of the file.

@@ -48,7 +48,7 @@ fn run(seed: u64) {
     symlink("v1", dir.path().join("next")).unwrap();
     std::fs::rename(dir.path().join("next"), &current).unwrap();
     NOW.set(world.borrow().clock);
-    assert!(matches!(worker.shared.origin.directory().unwrap().follow(), crate::origin::Followed::Exchanged));
+    assert!(matches!(worker.io.shared.origin.directory().unwrap().follow(), crate::origin::Followed::Exchanged));
     let second = [ask(&world, file), ask(&world, file)];
     for _ in 0..2_000_000 {
         turn(&mut worker);
