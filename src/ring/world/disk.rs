@@ -425,6 +425,12 @@ impl Disk {
         &self.inodes[inode].content
     }
 
+    /// Forgets descriptors that are closed: what has their numbers next may be the arena of another server.
+    pub fn forget_closed(&mut self) {
+        let anchor = anchor_of(&self.anchor);
+        self.open.retain(|&fd, _| is_open_as(fd, anchor));
+    }
+
     /// The descriptors of files that were opened and are not closed.
     pub fn left_open(&self) -> usize {
         let anchor = anchor_of(&self.anchor);

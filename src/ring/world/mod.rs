@@ -226,6 +226,7 @@ impl World {
         self.rings = (0..workers).map(|_| Ring::default()).collect();
         self.sockets.clear();
         self.adopted.clear();
+        self.disk.borrow_mut().forget_closed();
     }
 
     /// The worker's thread has ended, and its ring with it.
