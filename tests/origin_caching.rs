@@ -254,6 +254,11 @@ fn the_token_of_the_server_is_none_of_the_origins_business() {
         assert!(again.cache_status().starts_with("forebay; hit"), "{again:?}");
         client.request("OPTIONS", &target, &own);
         assert_eq!(pair.last().field("authorization"), None);
+        let asked = pair.origin.requests().len();
+        for method in ["GET", "HEAD", "OPTIONS", "TRACE", "POST"] {
+            client.request(method, &target, &[]).expect(401);
+        }
+        assert_eq!(pair.origin.requests().len(), asked, "{plane}: nobody without the token reaches the origin");
     }
 }
 

@@ -16,6 +16,7 @@ use crate::origin::remote::{Passing, PassingBody};
 use crate::version::freshness::Use;
 use crate::version::stored::Stored;
 use crate::wake::Waiter;
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -80,16 +81,16 @@ impl Exchange {
             return self.ask_alone(terms, ask, Forward::Request);
         }
         let field = |name: &str| ask.fields.get(name);
-        let mut key = std::borrow::Cow::Borrowed(ask.name);
+        let mut key = Cow::Borrowed(ask.name);
         // At most twice: what stands beside is not looked for beside itself.
         loop {
-            let is_beside = matches!(key, std::borrow::Cow::Owned(_));
+            let is_beside = matches!(key, Cow::Owned(_));
             let Some(lease) = terms.cache.get(&key) else { return self.look_up_missing(terms, ask, &key) };
             let Some(stored) = lease.stored() else { return self.ask_alone(terms, ask, Forward::Bypass) };
             match &stored.vary {
                 Some(vary) if !vary.matches(field) && !is_beside => {
                     self.forward = Forward::VaryMiss;
-                    key = std::borrow::Cow::Owned(vary.key(ask.name, field));
+                    key = Cow::Owned(vary.key(ask.name, field));
                 }
                 Some(vary) if !vary.matches(field) => return self.ask_alone(terms, ask, Forward::VaryMiss),
                 Some(_) | None => return self.look_at_stored(terms, ask, lease, &stored),

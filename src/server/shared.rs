@@ -20,6 +20,8 @@ use crate::origin::Origin;
 use crate::origin::remote::RemoteOptions;
 use crate::ring::kernel::{Kind, Token};
 use crate::ring::notifier::Notifier;
+use crate::ring::system::monotonic;
+use crate::text;
 use crate::wake::{Waiter, Wake};
 use parking_lot::Mutex;
 use std::io;
@@ -59,6 +61,13 @@ impl Shared {
             Source::Directory(_) => None,
             Source::Remote(options) => Some(options),
         }
+    }
+
+    /// A remote origin fails: that is said once, and again when it has not failed for a while.
+    pub fn origin_fails(&self, name: &[u8], why: &dyn std::fmt::Display) {
+        let name = text::escape(name);
+        tracing::debug!("{name}: {why}");
+        self.alarms.origin.raise(monotonic(), || tracing::warn!("the origin fails, first for {name}: {why}"));
     }
 
     /// Tells those who wait, from a thread that is no worker.

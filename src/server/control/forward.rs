@@ -67,7 +67,7 @@ impl Lane {
                 if matches!(fault, Fault::TimedOut { .. } | Fault::Broken(_) | Fault::Request(_)) {
                     self.invalidate(key, parts, StatusCode::OK, &HeaderMap::new());
                 }
-                tracing::warn!("{} {}: {fault}", parts.method, parts.uri);
+                self.shared.origin_fails(key, &fault);
                 Err(failed(fault))
             }
         }
@@ -80,21 +80,15 @@ impl Lane {
         if parts.headers.get_all(header::EXPECT).iter().any(|value| !is_expected(value)) {
             return Err(Answer::problem(StatusCode::EXPECTATION_FAILED, "of Expect only 100-continue is known here"));
         }
-        if self.shared.options.token_reads {
-            // It was for this server.
-            fields.remove(header::AUTHORIZATION);
-        }
-        if is_safe(&parts.method) {
-            return Ok(fields);
-        }
-        if self.shared.remote_options().is_some_and(|options| options.read_only) {
+        let (is_safe, guard) = (is_safe(&parts.method), &self.shared.guard);
+        if !is_safe && self.shared.remote_options().is_some_and(|options| options.read_only) {
             return Err(self.not_forwarded(parts));
         }
         let authorization = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        if self.shared.guard.has_token() {
-            if !self.shared.guard.admits_write(authorization) {
-                return Err(unauthorized(authorization));
-            }
+        if !(if is_safe { guard.admits_read(authorization) } else { guard.admits_write(authorization) }) {
+            return Err(unauthorized(authorization));
+        }
+        if guard.has_token() && (!is_safe || self.shared.options.token_reads) {
             // It was for this server.
             fields.remove(header::AUTHORIZATION);
         }

@@ -13,7 +13,6 @@ use crate::metrics::labels::OriginAnswer;
 use crate::origin::remote::{Answer, Ask, Body, Fault, Passing, PassingBody, Remote};
 use crate::ring::system::monotonic;
 use crate::server::shared::Shared;
-use crate::text;
 use crate::version::slices::Slice;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -121,7 +120,7 @@ impl Answering {
 
     /// There is no answer: what is stale is served, if it may be.
     pub(super) fn failed(&self, permit: FillPermit, fault: &Fault) {
-        self.note(&permit, fault);
+        self.shared.origin_fails(permit.name(), fault);
         match self.serves_stale(&permit) {
             true => self.excuse(permit),
             false => self.shared.wake(permit.fail(Failure::Remote(fault.status()))),
@@ -132,14 +131,6 @@ impl Answering {
     fn excuse(&self, permit: FillPermit) {
         self.shared.metrics.origin.stale_served.one();
         self.shared.wake(permit.excuse());
-    }
-
-    /// Says that the origin fails: once, and again when it has not for a while.
-    fn note(&self, permit: &FillPermit, why: &dyn std::fmt::Display) {
-        let name = text::escape(permit.name());
-        let now = monotonic();
-        tracing::debug!("{name}: {why}");
-        self.shared.alarms.origin.raise(now, || tracing::warn!("the origin fails, first for {name}: {why}"));
     }
 
     /// Whether what is validated may be served since the origin fails.
@@ -160,7 +151,7 @@ impl Answering {
             return self.shared.wake(permit.confirm(Arc::new(updated)));
         }
         if parts.status.is_server_error() && self.serves_stale(&permit) {
-            self.note(&permit, &parts.status);
+            self.shared.origin_fails(permit.name(), &parts.status);
             return self.excuse(permit);
         }
         let judged = match method {
@@ -221,7 +212,7 @@ impl Answering {
 
     /// The body ends early: nobody may take it for whole.
     pub(super) fn broken(&self, permit: FillPermit, entry: &Lease, fault: &Fault) {
-        self.note(&permit, &format_args!("{fault}, after {} bytes", entry.filled()));
+        self.shared.origin_fails(permit.name(), &format_args!("{fault}, after {} bytes", entry.filled()));
         self.shared.metrics.origin.broken.one();
         self.shared.wake(permit.fail(Failure::Remote(fault.status())));
     }

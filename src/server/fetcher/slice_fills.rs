@@ -12,7 +12,6 @@ use crate::cache::stats::Departure;
 use crate::http::request::Method;
 use crate::origin::remote::{Ask, Body, Fault};
 use crate::ring::system::monotonic;
-use crate::text;
 use crate::version::slices::Slice;
 use crate::version::stored::Stored;
 use hyper::http::response::Parts;
@@ -86,7 +85,7 @@ impl Answering {
         };
         let (parts, body) = answer.into_parts();
         if parts.status.is_server_error() || parts.status == StatusCode::TOO_MANY_REQUESTS {
-            tracing::warn!("{}: the origin answers {}", text::escape(part.head.name()), parts.status);
+            self.shared.origin_fails(part.head.name(), &parts.status);
             return self.shared.wake(permit.fail(Failure::Remote(parts.status.as_u16())));
         }
         let Some(before) = part.is_answered_by(&parts) else {
