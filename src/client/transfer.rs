@@ -11,6 +11,7 @@ use super::kept::{Kept, Version};
 use super::name::RemoteName;
 use super::report::Report;
 use super::sink::Sink;
+use crate::http::range::ContentRange;
 
 /// Attempts in a row that bring no new byte before a file is given up.
 const FRUITLESS_ATTEMPTS_MAX: u32 = 5;
@@ -300,28 +301,6 @@ fn is_version(etag: Option<&String>, version: &Version) -> bool {
     etag.is_none_or(|etag| *etag == version.etag)
 }
 
-/// A `Content-Range: bytes first-last/total` (RFC 9110, section 14.4).
-#[derive(Debug, PartialEq, Eq)]
-struct ContentRange {
-    first: u64,
-    /// After the last.
-    end: u64,
-    /// None: the server does not know.
-    total: Option<u64>,
-}
-
-impl ContentRange {
-    fn parse(field: &str) -> Option<ContentRange> {
-        let (unit, rest) = field.trim().split_once(' ')?;
-        let (range, total) = rest.trim().split_once('/')?;
-        let (first, last) = range.split_once('-')?;
-        let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-        let total = if total == "*" { None } else { Some(total.parse().ok()?) };
-        let is_sound = unit.eq_ignore_ascii_case("bytes") && first <= last && total.is_none_or(|total| last < total);
-        is_sound.then_some(ContentRange { first, end: last.checked_add(1)?, total })
-    }
-}
-
 /// The length of a body as its `Content-Length` gives it. hyper holds the body to it.
 fn body_length(response: &Response<Incoming>) -> Option<u64> {
     text_field(response.headers(), header::CONTENT_LENGTH)?.parse().ok()
@@ -333,27 +312,4 @@ fn is_chunked(headers: &HeaderMap) -> bool {
 
 fn text_field(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn content_ranges_are_read_strictly() {
-        assert_eq!(ContentRange::parse("bytes 3-9/10"), Some(ContentRange { first: 3, end: 10, total: Some(10) }));
-        assert_eq!(ContentRange::parse("bytes 3-9/*"), Some(ContentRange { first: 3, end: 10, total: None }));
-        for wrong in [
-            "",
-            "bytes */10",
-            "bytes 0-18446744073709551615/*",
-            "bytes 9-3/10",
-            "bytes 3-10/10",
-            "lines 3-9/10",
-            "bytes 3-9",
-            "bytes -9/10",
-        ] {
-            assert_eq!(ContentRange::parse(wrong), None, "{wrong}");
-        }
-    }
 }

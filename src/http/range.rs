@@ -109,6 +109,30 @@ fn merged(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
     merged.into_iter().map(|(_, range)| range).collect()
 }
 
+/// A `Content-Range: bytes first-last/total` (RFC 9110, section 14.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContentRange {
+    /// The first byte.
+    pub first: u64,
+    /// The byte after the last.
+    pub end: u64,
+    /// Bytes of the whole; `None`: the server does not know.
+    pub total: Option<u64>,
+}
+
+impl ContentRange {
+    /// Reads the field; `None` if it is of another unit, broken, or not satisfiable.
+    pub fn parse(field: &str) -> Option<ContentRange> {
+        let (unit, rest) = field.trim().split_once(' ')?;
+        let (range, total) = rest.trim().split_once('/')?;
+        let (first, last) = range.split_once('-')?;
+        let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+        let total = if total == "*" { None } else { Some(total.parse().ok()?) };
+        let is_sound = unit.eq_ignore_ascii_case("bytes") && first <= last && total.is_none_or(|total| last < total);
+        is_sound.then_some(ContentRange { first, end: last.checked_add(1)?, total })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,5 +196,23 @@ mod tests {
         };
         assert!(matches!(many(64), Selection::Parts(parts) if parts.len() == 64));
         assert_eq!(many(65), Selection::Whole);
+    }
+
+    #[test]
+    fn content_ranges_are_read_strictly() {
+        assert_eq!(ContentRange::parse("bytes 3-9/10"), Some(ContentRange { first: 3, end: 10, total: Some(10) }));
+        assert_eq!(ContentRange::parse("bytes 3-9/*"), Some(ContentRange { first: 3, end: 10, total: None }));
+        for wrong in [
+            "",
+            "bytes */10",
+            "bytes 0-18446744073709551615/*",
+            "bytes 9-3/10",
+            "bytes 3-10/10",
+            "lines 3-9/10",
+            "bytes 3-9",
+            "bytes -9/10",
+        ] {
+            assert_eq!(ContentRange::parse(wrong), None, "{wrong}");
+        }
     }
 }

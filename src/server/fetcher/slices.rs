@@ -8,6 +8,7 @@
 
 use super::describe::announced;
 use super::queue::Part;
+use crate::http::range::ContentRange;
 use crate::origin::remote::{Answer, Body, RemoteOptions};
 use crate::version::slices::Slice;
 use bytes::Bytes;
@@ -30,11 +31,8 @@ pub(super) enum Slicing {
 /// The part of an object that an answer has, by its Content-Range: which, and the size of all.
 fn content_range(parts: &Parts) -> Option<(Range<u64>, u64)> {
     let value = parts.headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
-    let (range, size) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let (first, last) = (first.trim().parse::<u64>().ok()?, last.trim().parse::<u64>().ok()?);
-    let size = size.trim().parse().ok()?;
-    (first <= last && last < size).then_some((first..last + 1, size))
+    let ContentRange { first, end, total } = ContentRange::parse(value)?;
+    Some((first..end, total?))
 }
 
 /// Whether the version of an object can be told from others by what an answer says.
