@@ -82,6 +82,25 @@ fn conditions_decide() {
     assert!(tree(root.path()).is_empty());
 }
 
+/// Each of these is stored within one tick of a kernel's clock, or nearly.
+#[test]
+fn what_is_stored_at_one_moment_is_told_apart() {
+    let root = tempfile::tempdir().unwrap();
+    let server = writable(root.path());
+    let mut seen = std::collections::HashSet::new();
+    let mut client = server.connect();
+    for round in 0..100 {
+        client.send(format!("PUT /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n{round:03}").as_bytes());
+        let stored = client.response("PUT");
+        let etag = stored.field("etag").unwrap().to_owned();
+        assert!(seen.insert(etag.clone()), "round {round}: {etag} once more");
+        if round % 10 == 9 {
+            client.send(format!("DELETE /a HTTP/1.1\r\nHost: localhost\r\nIf-Match: {etag}\r\n\r\n").as_bytes());
+            client.response("DELETE").expect(204);
+        }
+    }
+}
+
 #[test]
 fn of_many_writers_with_one_condition_one_wins() {
     let root = tempfile::tempdir().unwrap();

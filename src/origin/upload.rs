@@ -19,14 +19,14 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::{Directory, LOOK_FLAGS, Root, RootAbsent, split, staging};
-use crate::limits;
-use crate::version::Found;
-use crate::version::Version;
+use crate::version::{Found, Version};
+use crate::{limits, machine};
 
 /// Why a write to the origin did not happen. The old file, if any, is untouched.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +129,11 @@ impl Hidden {
 
 /// How often a commit is tried again because a directory vanished under it: another upload that failed took it back.
 const COMMIT_TRIES: usize = 32;
+
+/// By how much a file's time is moved on until it differs from its predecessor's: what file systems keep is as fine as a
+/// nanosecond (ext4, XFS, tmpfs) or 100 (NTFS), and as coarse as a second (NFS) or two (FAT).
+const STAMP_STEPS: [Duration; 5] =
+    [Duration::ZERO, Duration::from_nanos(1), Duration::from_micros(1), Duration::from_secs(1), Duration::from_secs(2)];
 
 impl Directory {
     /// Opens a file to upload `name` into. Directories that are missing are created by the commit, not before.
@@ -275,6 +280,7 @@ impl Upload {
         if there.is_some() {
             self.keep_mode(name)?;
         }
+        stamp(&self.file, machine::wall(), there.as_ref())?;
         let created = there.is_none() && self.create(directory, last)?;
         if !created {
             // Something may have appeared since the look; then the condition must hold for that, too.
@@ -337,6 +343,25 @@ impl Upload {
             }
         }
     }
+}
+
+/// Gives a file that is about to get its name the time of now, exactly, and one that differs from its predecessor's: of
+/// two files of one size that are stored within one tick of the kernel's clock, each has an entity tag of its own.
+fn stamp(file: &File, now: Duration, predecessor: Option<&Version>) -> Result<(), WriteError> {
+    for step in STAMP_STEPS {
+        let time = now.saturating_add(step);
+        let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() };
+        let times = Timestamps { last_access: time, last_modification: time };
+        // A file system that keeps no such times, or lets nobody set them: the file has the time of its last write.
+        if rustix::fs::futimens(file, &times).is_err() {
+            return Ok(());
+        }
+        let Found::File(version) = Found::of(file)? else { return Err(WriteError::Special) };
+        if predecessor.is_none_or(|there| there.etag() != version.etag()) {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 /// Links an unnamed file to a name. By the descriptor itself where that is allowed (with CAP_DAC_READ_SEARCH, or since
@@ -443,6 +468,25 @@ mod tests {
             assert_eq!(fs::read(root.path().join("old")).unwrap(), b"old");
             drop(origin.begin_upload(b"not/committed").unwrap());
             assert_eq!(tree(root.path()), before);
+        }
+    }
+
+    #[test]
+    fn files_stored_at_one_moment_have_entity_tags_of_their_own() {
+        let root = tempfile::tempdir().unwrap();
+        let store = |name: &str, now, predecessor: Option<&Version>| {
+            let file = fs::File::create_new(root.path().join(name)).unwrap();
+            (&file).write_all(b"same").unwrap();
+            stamp(&file, now, predecessor).unwrap();
+            let Found::File(version) = Found::of(&file).unwrap() else { panic!("not a file") };
+            version
+        };
+        for now in [Duration::from_secs(1_800_000_000), machine::wall()] {
+            let first = store(&format!("{now:?} first"), now, None);
+            assert_eq!(first.mtime_ns, now.as_nanos() as i64);
+            let second = store(&format!("{now:?} second"), now, Some(&first));
+            assert_ne!(first.etag(), second.etag());
+            assert!(second.mtime_ns > first.mtime_ns);
         }
     }
 
