@@ -189,33 +189,3 @@ fn names_alone_are_lines_that_other_commands_take() {
     assert_eq!(run(&["list", &server().addr(), "docs/", "--names"]).stdout, "docs/a b.txt\n");
     assert_eq!(run(&["list", &server().addr(), "--names", "--json"]).status, 2);
 }
-
-#[test]
-fn bash_completes_names_from_the_server() {
-    let server = server();
-    let program = env!("CARGO_BIN_EXE_forebay");
-    // What bash does at a press of Tab after `line`, whose last word it takes to be `word`.
-    let complete = |line: &str, word: &str| {
-        let script = r#"source <("$1" completions bash)
-            COMP_LINE="$1 $2" COMP_WORDS=(forebay $2) COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMP_POINT=${#COMP_LINE}
-            _forebay_names forebay "$3" "" && printf '%s\n' "${COMPREPLY[@]}""#;
-        let mut bash = std::process::Command::new("bash");
-        let output = bash.args(["-c", script, "bash", program, line, word]).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{line}");
-        let mut found: Vec<String> =
-            String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).filter(|l| !l.is_empty()).collect();
-        found.sort();
-        found
-    };
-    let addr = server.addr();
-    assert_eq!(complete(&format!("fetch {addr} "), ""), ["docs/", "readme.txt"]);
-    assert_eq!(complete(&format!("fetch {addr} -r do"), "do"), ["docs/"]);
-    assert_eq!(complete(&format!("list {addr} /re"), "/re"), ["/readme.txt"]);
-    assert_eq!(complete(&format!("delete {addr} x docs/a"), "docs/a"), ["docs/a b.txt"]);
-    assert_eq!(complete(&format!("fetch {addr} zzz"), "zzz"), Vec::<String>::new());
-    assert!(complete(&format!("fetch {addr} --recurs"), "--recurs").contains(&"--recursive".to_owned()));
-    assert!(!complete(&format!("fetch {addr} -o do"), "do").contains(&"docs/".to_owned()));
-    assert!(complete("fet", "fet").contains(&"fetch".to_owned()));
-    // Nobody is asked who is not on the line.
-    assert_eq!(complete("fetch nowhere", "nowhere"), Vec::<String>::new());
-}
