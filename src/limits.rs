@@ -280,6 +280,12 @@ pub const FETCHES: usize = 32 << 10;
 /// what the entry costs.
 pub const STORED_HEAD_BYTES: usize = 32 << 10;
 
+/// Names that are remembered to have uncacheable answers: 128 KiB. Of two that share a place, the one whose answer came last is.
+pub const PASSES: usize = 4096;
+
+/// For how long: Varnish's default, too. One that is not known any more has those who ask for it wait once for the first one's answer.
+pub const PASS_TIME: Duration = Duration::from_secs(120);
+
 /// Bytes that are collected of bodies of a remote origin whose length is not known before their end, of all of them together.
 pub const COLLECTED_BYTES: usize = 16 << 20;
 

@@ -22,6 +22,7 @@ pub mod eviction;
 pub mod flight;
 pub mod index;
 pub mod open_files;
+pub mod passes;
 pub mod permit;
 pub mod residency;
 pub mod stats;
@@ -40,6 +41,7 @@ use flight::{Bypass, Failure, Flight, OpenFile, Progress};
 use index::{Begun, Index, State};
 use open_files::{Kept, Quota};
 use parking_lot::Mutex;
+use passes::{Asker, Passes};
 use permit::FillPermit;
 use stats::{Departure, Stats};
 use std::collections::VecDeque;
@@ -56,6 +58,7 @@ pub struct Cache {
     /// References to a cached entry that are no leases: the index's and the policy's.
     own_references: usize,
     open_files: Arc<Quota>,
+    passes: Passes,
     /// How long a file stays open that is not cached any more.
     open_time: Duration,
     stats: Arc<dyn Stats>,
@@ -103,6 +106,7 @@ impl Cache {
             own_references: 1 + policy.handles(),
             keeper: Mutex::new(Keeper { policy, kept: VecDeque::new() }),
             open_files: Quota::new(),
+            passes: Passes::new(),
             open_time,
             stats,
             wake,
@@ -154,6 +158,11 @@ impl Cache {
     /// A fill that no other request joins and that will not be cached.
     pub fn aside(self: &Arc<Self>, name: &[u8], bypass: Bypass) -> FillPermit {
         FillPermit::new(self, Arc::new(Flight::set_aside(name, self.index.hash(name), bypass)))
+    }
+
+    /// Whether the last answer under this name was for one request alone, so that no other request waits for the next one.
+    pub fn is_passed(&self, fill: &Flight, asker: Asker, now: u64) -> bool {
+        self.passes.is_marked(fill.hash(), asker, now)
     }
 
     /// The file is open, and was found under its name at `checked`: memory is reserved for it, evicting what the policy gives up.

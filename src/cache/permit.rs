@@ -3,6 +3,7 @@
 use super::Cache;
 use super::entry::Lease;
 use super::flight::{Bypass, Failure, Flight, OpenFile};
+use super::passes::Asker;
 use crate::origin::remote::Passing;
 use crate::version::stored::Stored;
 use crate::wake::Waiter;
@@ -99,6 +100,14 @@ impl FillPermit {
     /// The body of a response is coming into `entry`: those who wait can have what there is.
     pub fn arrive(&self, entry: &Lease) -> Vec<Waiter> {
         self.cache.arrive(&self.fill, entry)
+    }
+
+    /// The answer may be stored, or is for one request alone: so is probably the next one for such an asker.
+    pub fn mark_passed(&self, is_passed: bool, asker: Asker, now: u64) {
+        match is_passed {
+            true => self.cache.passes.mark(self.fill.hash(), asker, now),
+            false => self.cache.passes.clear(self.fill.hash(), asker),
+        }
     }
 
     /// Further bytes have come; beyond the entry's size there is no room for any.

@@ -6,6 +6,7 @@ use super::refusal::Refusal;
 use super::{Action, Ask, Exchange, LOST_ENTRIES_MAX, Terms};
 use crate::cache::entry::Lease;
 use crate::cache::flight::{Bypass, Failure, Flight, Progress};
+use crate::cache::passes::Asker;
 use crate::cache::permit::FillPermit;
 use crate::cache::{Lookup, count_hit};
 use crate::http::cache_status::{CacheStatus, Forward, Further};
@@ -16,7 +17,6 @@ use crate::origin::remote::{Passing, PassingBody};
 use crate::version::freshness::Use;
 use crate::version::stored::Stored;
 use crate::wake::Waiter;
-use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -62,9 +62,7 @@ impl Exchange {
                 Some(Progress::Arriving(lease) | Progress::Ready(lease) | Progress::Validated(lease))
                     if is_late && !may_have(terms, ask, &lease) =>
                 {
-                    if let Found::Do(action) = self.ask_alone(terms, ask, Forward::Stale) {
-                        return action;
-                    }
+                    return self.ask_alone(terms, ask, Forward::Stale);
                 }
                 Some(progress) => {
                     if let Some(action) = self.arrived(terms, ask, fill, collapsed, progress) {
@@ -78,23 +76,22 @@ impl Exchange {
     /// Step 2: what is stored under the request's name, or beside it for requests like this one.
     fn look_up_stored(&mut self, terms: &Terms<'_>, ask: &Ask<'_>) -> Found {
         if ask.wish.no_store {
-            return self.ask_alone(terms, ask, Forward::Request);
+            return Found::Do(self.ask_alone(terms, ask, Forward::Request));
         }
         let field = |name: &str| ask.fields.get(name);
-        let mut key = Cow::Borrowed(ask.name);
-        // At most twice: what stands beside is not looked for beside itself.
-        loop {
-            let is_beside = matches!(key, Cow::Owned(_));
-            let Some(lease) = terms.cache.get(&key) else { return self.look_up_missing(terms, ask, &key) };
-            let Some(stored) = lease.stored() else { return self.ask_alone(terms, ask, Forward::Bypass) };
-            match &stored.vary {
-                Some(vary) if !vary.matches(field) && !is_beside => {
-                    self.forward = Forward::VaryMiss;
-                    key = Cow::Owned(vary.key(ask.name, field));
-                }
-                Some(vary) if !vary.matches(field) => return self.ask_alone(terms, ask, Forward::VaryMiss),
-                Some(_) | None => return self.look_at_stored(terms, ask, lease, &stored),
+        let Some(lease) = terms.cache.get(ask.name) else { return self.look_up_missing(terms, ask, ask.name) };
+        let Some(stored) = lease.stored() else { return Found::Do(self.ask_alone(terms, ask, Forward::Bypass)) };
+        let Some(vary) = stored.vary.as_ref().filter(|vary| !vary.matches(field)) else {
+            return self.look_at_stored(terms, ask, lease, &stored);
+        };
+        self.forward = Forward::VaryMiss;
+        let key = vary.key(ask.name, field);
+        let Some(lease) = terms.cache.get(&key) else { return self.look_up_missing(terms, ask, &key) };
+        match lease.stored() {
+            Some(stored) if stored.vary.as_ref().is_none_or(|vary| vary.matches(field)) => {
+                self.look_at_stored(terms, ask, lease, &stored)
             }
+            Some(_) | None => Found::Do(self.ask_alone(terms, ask, Forward::VaryMiss)),
         }
     }
 
@@ -104,15 +101,19 @@ impl Exchange {
             return Found::Do(Action::Refuse(Refusal::NotCached));
         }
         if ask.method == Method::Head {
-            return self.ask_alone(terms, ask, self.forward);
+            return Found::Do(self.ask_alone(terms, ask, self.forward));
         }
         match terms.cache.find(key) {
             Lookup::Hit(lease) => match lease.stored() {
                 Some(stored) => self.look_at_stored(terms, ask, lease, &stored),
-                None => self.ask_alone(terms, ask, Forward::Bypass),
+                None => Found::Do(self.ask_alone(terms, ask, Forward::Bypass)),
             },
+            // Its answer will probably be for the one who asked first.
+            Lookup::Join(fill) if fill.stale().is_none() && terms.cache.is_passed(&fill, asker(ask), terms.now) => {
+                Found::Do(self.ask_alone(terms, ask, self.forward))
+            }
             Lookup::Join(fill) => self.join(terms, ask, fill),
-            Lookup::Lead(permit) => self.begin_remote(permit),
+            Lookup::Lead(permit) => Found::Do(self.begin_remote(permit)),
         }
     }
 
@@ -148,7 +149,7 @@ impl Exchange {
                 Found::Do(Action::Fill(permit))
             }
             (_, Use::ServeAndValidate) => Found::Do(serve(terms, ask, lease, CacheStatus::Hit)),
-            (Lookup::Lead(permit), _) => self.begin_remote(permit),
+            (Lookup::Lead(permit), _) => Found::Do(self.begin_remote(permit)),
             (Lookup::Join(fill), _) => follow(ask, fill),
             // Validated a moment ago: so nobody asks the origin for ever.
             (Lookup::Hit(lease), _) => Found::Do(serve(terms, ask, lease, CacheStatus::Validated)),
@@ -156,18 +157,18 @@ impl Exchange {
     }
 
     /// Asks the origin for this request alone; nothing of the answer is stored.
-    fn ask_alone(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, forward: Forward) -> Found {
+    fn ask_alone(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, forward: Forward) -> Action {
         if ask.wish.only_if_cached {
-            return Found::Do(Action::Refuse(Refusal::NotCached));
+            return Action::Refuse(Refusal::NotCached);
         }
         self.forward = forward;
         let bypass = if ask.method == Method::Head { Bypass::HeadOnly } else { Bypass::Private };
         self.begin_remote(terms.cache.aside(ask.name, bypass))
     }
 
-    fn begin_remote(&mut self, permit: FillPermit) -> Found {
+    fn begin_remote(&mut self, permit: FillPermit) -> Action {
         self.remote = State::Following { fill: permit.fill().clone(), collapsed: false };
-        Found::Do(Action::Fill(permit))
+        Action::Fill(permit)
     }
 
     /// Step 4: what the origin was asked for is here, or on its way. `None`: it is not for this request, which goes on.
@@ -193,10 +194,7 @@ impl Exchange {
             Progress::Validated(lease) => Some(serve(terms, ask, lease, CacheStatus::Validated)),
             Progress::Stale(lease) => Some(serve(terms, ask, lease, CacheStatus::HitStale)),
             // It was for the one who had it fetched. Each of the others asks for itself, and nobody waits for anybody.
-            Progress::Passing(_) if collapsed => match self.ask_alone(terms, ask, Forward::Bypass) {
-                Found::Do(action) => Some(action),
-                Found::Follow { .. } => None,
-            },
+            Progress::Passing(_) if collapsed => Some(self.ask_alone(terms, ask, Forward::Bypass)),
             Progress::Passing(passing) => Some(pass(ask, passing, forward)),
             Progress::Failed(failure) => Some(Action::Refuse(Refusal::of_failure(ask.name, failure, forward))),
             Progress::Opening
@@ -216,11 +214,13 @@ impl Exchange {
         if self.lost <= LOST_ENTRIES_MAX {
             return None;
         }
-        match self.ask_alone(terms, ask, Forward::VaryMiss) {
-            Found::Do(action) => Some(action),
-            Found::Follow { .. } => None,
-        }
+        Some(self.ask_alone(terms, ask, Forward::VaryMiss))
     }
+}
+
+/// Whose answers may be waited for: what is said to those who prove who they are may not be for others.
+fn asker(ask: &Ask<'_>) -> Asker {
+    if ask.fields.get("authorization").is_some() { Asker::Authorized } else { Asker::Anybody }
 }
 
 /// Waits for another request's fill; not so a request that the fill itself has made, by way of an origin that leads back here.

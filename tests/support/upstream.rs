@@ -87,6 +87,12 @@ impl Reply {
         self
     }
 
+    /// Holds everything back until the gate is open.
+    pub fn hold_all(mut self, gate: &Gate) -> Reply {
+        self.gate = Some((0, gate.clone()));
+        self
+    }
+
     fn head_len(&self) -> usize {
         self.bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4
     }

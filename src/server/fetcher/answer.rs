@@ -4,7 +4,8 @@ use super::describe::{self, Judged};
 use super::queue::{Asking, Fetch};
 use super::slices::{self, Slicing};
 use crate::cache::entry::Lease;
-use crate::cache::flight::Failure;
+use crate::cache::flight::{Bypass, Failure};
+use crate::cache::passes::Asker;
 use crate::cache::permit::FillPermit;
 use crate::http::hop;
 use crate::http::request::Method;
@@ -158,6 +159,10 @@ impl Answering {
             Method::Get if permit.aside().is_none() => describe::judge(&self.shared, asked, &parts, delay),
             _ => None,
         };
+        // The origin's failures are not taken for its rule: whoever waits for the next answer spares it.
+        if permit.aside().is_none() && !parts.status.is_server_error() {
+            permit.mark_passed(judged.is_none(), asker(asked), monotonic());
+        }
         let Some(judged) = judged else { return self.pass_on(permit, method, parts, body).await };
         match describe::announced(&parts) {
             Some(size) if let Some(slice) = self.first_slice(&parts, size) => {
@@ -181,7 +186,10 @@ impl Answering {
         let stored = Arc::new(describe::describe(&permit, asked, &parts, size, judged));
         let entry = match permit.reserve_response(stored, monotonic()) {
             Ok(entry) => entry,
-            Err(_) => return self.pass_on(permit, Method::Get, parts, body).await,
+            Err(reason) => {
+                permit.mark_passed(reason == Bypass::TooLarge, asker(asked), monotonic());
+                return self.pass_on(permit, Method::Get, parts, body).await;
+            }
         };
         self.shared.wake(permit.arrive(&entry));
         let mut at = 0;
@@ -232,7 +240,10 @@ impl Answering {
                     Err(_) => self.pass(permit, &parts, Collected::Whole(bytes), None),
                 }
             }
-            Ok((start, counted)) => self.pass(permit, &parts, start, counted),
+            Ok((start, counted)) => {
+                permit.mark_passed(true, asker(asked), monotonic());
+                self.pass(permit, &parts, start, counted);
+            }
             Err(fault) => self.failed(permit, &fault),
         }
     }
@@ -289,6 +300,11 @@ impl Answering {
             }
         }
     }
+}
+
+/// On whose behalf the origin was asked.
+fn asker(asked: &HeaderMap) -> Asker {
+    if asked.contains_key(header::AUTHORIZATION) { Asker::Authorized } else { Asker::Anybody }
 }
 
 /// The next piece of a body.
