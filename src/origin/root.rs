@@ -56,7 +56,7 @@ pub enum Followed {
     Lost,
     /// No directory, as at the last look.
     Absent,
-    /// Nothing certain, because this process lacks something; what was served before still is.
+    /// Nothing certain: this process lacks something, or the storage fails. What was served before still is.
     Unknown(io::Error),
 }
 
@@ -209,8 +209,10 @@ impl Directory {
 
     fn lose(&self, present: Option<&Arc<Root>>, error: io::Error) -> Followed {
         match error.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR) => Followed::Unknown(error),
             _ if present.is_none() => Followed::Absent,
+            // Only these say that no directory is there, or that it may not be looked at. Whatever else fails (a file system
+            // whose server is away, a disk that cannot be read, no descriptors) evicts nothing.
+            errno if !errno.is_some_and(says_absent) => Followed::Unknown(error),
             _ => {
                 self.exchange(None);
                 tracing::warn!("{} is gone, and requests are answered 503: {error}", self.path.display());
@@ -224,6 +226,12 @@ impl Directory {
         *self.root.write() = root;
         self.exchanged.0.store((self.clock)(), Ordering::Release);
     }
+}
+
+/// Whether an error says that a path leads to no directory that may be served.
+fn says_absent(errno: Errno) -> bool {
+    [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::NAMETOOLONG, Errno::STALE, Errno::ACCESS, Errno::PERM]
+        .contains(&errno)
 }
 
 #[cfg(test)]
