@@ -155,12 +155,13 @@ fn validators_follow_too() {
     let tag = first.field("etag").unwrap().to_owned();
     let mut client = server.connect();
     assert_eq!(client.request("GET", "/file", &[("If-None-Match", &tag)]).status, 304);
-    replace(&path, &bytes(2, 1000));
+    // Of another size: file systems that stamp to the tick of a clock may give both the same time.
+    replace(&path, &bytes(2, 1001));
     let second = client.request("GET", "/file", &[("If-None-Match", &tag)]);
     assert_eq!(second.status, 200);
     assert_ne!(second.field("etag").unwrap(), tag);
     let part = client.request("GET", "/file", &[("Range", "bytes=0-9"), ("If-Range", &tag)]);
-    assert_eq!((part.status, part.body.len()), (200, 1000), "a part of another version is of no use");
+    assert_eq!((part.status, part.body.len()), (200, 1001), "a part of another version is of no use");
 }
 
 /// Replacing a file by renaming another over it leaves the old one as it is for those who have begun to read it.
