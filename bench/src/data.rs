@@ -161,6 +161,13 @@ impl Files {
         Files { directory: self.directory, items }
     }
 
+    /// `count` names for run `number` that no other run has: the files in turn, each time with another query.
+    pub fn asked_anew(&self, number: u32, count: usize) -> Files {
+        let name = |(at, item): (usize, &Item)| Item { name: format!("{}?{number}-{at}", item.name), size: item.size };
+        let items = self.items.iter().cycle().take(count).enumerate().map(name).collect();
+        Files { directory: self.directory, items }
+    }
+
     /// The slice for run `number`.
     pub fn slice(&self, number: u32) -> Files {
         let length = (self.items.len() / SLICES as usize).max(1);
@@ -226,6 +233,17 @@ mod tests {
         assert_eq!(numbered(10).first(55).items, numbered(5).items);
         assert_eq!(numbered(10).first(1000).items.len(), 10);
         assert_eq!(numbered(10).first(0).items.len(), 1);
+    }
+
+    #[test]
+    fn names_that_are_asked_anew_are_nowhere_twice() {
+        let files = numbered(3);
+        let mut names: Vec<String> =
+            (0..4).flat_map(|run| files.asked_anew(run, 7).items).map(|item| item.name).collect();
+        assert_eq!((names.len(), names[4].as_str()), (28, "f1?0-4"));
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), 28);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod data;
 mod load;
 mod measure;
+mod origin;
 mod peers;
 mod plan;
 mod procedures;
@@ -17,6 +18,7 @@ mod statics;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use load::keyvalue::{self, KeyValueOptions};
+use origin::counting::{self, OriginOptions};
 use std::{path::PathBuf, process::ExitCode};
 
 /// Runs Forebay side by side with other file servers and reports ratios.
@@ -36,6 +38,9 @@ enum Command {
     /// The load for key-value stores; `run` starts it
     #[command(hide = true)]
     KeyValueLoad(KeyValueOptions),
+    /// The origin that counts; `run` starts it
+    #[command(hide = true)]
+    HttpOrigin(OriginOptions),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +66,7 @@ fn execute(command: &Command) -> Result<bool> {
             written.iter().for_each(|file| println!("{}", file.display()));
             Ok(true)
         }
+        Command::HttpOrigin(options) => counting::run(options).map(|()| true),
         Command::KeyValueLoad(options) => {
             println!("{}", serde_json::to_string(&keyvalue::load(options)?)?);
             Ok(true)

@@ -103,6 +103,17 @@ pub struct Case {
     /// What is compared.
     pub metric: Metric,
     pub procedure: Procedure,
+    /// What every server of the case is a cache in front of; none where they serve files.
+    pub behind: Option<OriginKind>,
+}
+
+/// An HTTP server that the servers of a case stand in front of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OriginKind {
+    /// nginx with files in memory: what a fast origin is.
+    Nginx,
+    /// The bench's own, which makes bodies from their names, counts what it is asked for, and can be slow.
+    Counting,
 }
 
 /// How a case is run.
@@ -118,6 +129,10 @@ pub enum Procedure {
     Idle { connections: u32 },
     /// From the start of the process to the first byte of a response.
     Startup,
+    /// A recorded trace, in order, by one client: what the origin is asked for.
+    Trace,
+    /// Many clients that want one object while it comes slowly: when each gets its first byte.
+    Waiters { clients: u32 },
 }
 
 /// A closed loop.
@@ -138,6 +153,8 @@ pub enum What {
     Mix,
     /// All files of a corpus in turn, so that no cache of 64 MiB has the next one. All are in the page cache.
     Misses(Corpus),
+    /// Files of a corpus under names that nobody has asked for before: a query that is new each time.
+    New(Corpus),
     /// The files of a site in turn, with or without their precompressed variants.
     Site { variants: bool },
 }
@@ -152,12 +169,43 @@ pub struct Setup {
     pub workers: usize,
     /// Precompressed variants are served.
     pub variants: bool,
+    pub stands: Stands,
+}
+
+/// Where a server stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stands {
+    /// It serves files to the load.
+    Alone,
+    /// It serves files to caches, and says how long they hold.
+    Behind,
+    /// It is a cache in front of the HTTP server on this port.
+    Before(u16),
 }
 
 impl Case {
-    /// How every server is set up for it.
-    pub fn setup(&self) -> Setup {
-        Setup { workers: self.workers, variants: self.wants_variants() }
+    /// How every server is set up for it; `origin` is the port of what they stand in front of.
+    pub fn setup(&self, origin: Option<u16>) -> Setup {
+        let stands = origin.map_or(Stands::Alone, Stands::Before);
+        Setup { workers: self.workers, variants: self.wants_variants(), stands }
+    }
+
+    /// The corpus that it asks for, if it asks for many files.
+    pub fn corpus(&self) -> Option<Corpus> {
+        match self.procedure {
+            Procedure::Load(load) => match load.what {
+                What::File(_) => None,
+                What::Mix => Some(Corpus::Mix),
+                What::Misses(corpus) | What::New(corpus) => Some(corpus),
+                What::Site { .. } => Some(Corpus::Static20),
+            },
+            Procedure::Cold { corpus, .. } => Some(corpus),
+            Procedure::OpenLoop { .. }
+            | Procedure::Idle { .. }
+            | Procedure::Startup
+            | Procedure::Trace
+            | Procedure::Waiters { .. } => None,
+        }
     }
 
     /// Whether it is about precompressed variants.
@@ -186,6 +234,12 @@ pub enum Metric {
     Memory,
     /// Milliseconds.
     FirstByte,
+    /// Requests that an origin got.
+    OriginRequests,
+    /// Body bytes that an origin sent, in millions.
+    OriginMegabytes,
+    /// Milliseconds by which the last of many waiting clients gets its first byte after the first client.
+    WaiterLag,
 }
 
 impl Metric {
@@ -197,6 +251,9 @@ impl Metric {
             Metric::P99 => "99th percentile of latency",
             Metric::Memory => "memory",
             Metric::FirstByte => "start to first byte",
+            Metric::OriginRequests => "requests to the origin",
+            Metric::OriginMegabytes => "body bytes from the origin",
+            Metric::WaiterLag => "first byte of the last waiter after that of the first",
         }
     }
 
@@ -205,7 +262,9 @@ impl Metric {
             Metric::CpuPerRequest | Metric::P50 | Metric::P99 => "µs",
             Metric::RequestsPerSecond => "/s",
             Metric::Memory => "MiB",
-            Metric::FirstByte => "ms",
+            Metric::FirstByte | Metric::WaiterLag => "ms",
+            Metric::OriginRequests => "",
+            Metric::OriginMegabytes => "MB",
         }
     }
 
@@ -261,6 +320,12 @@ const OPEN_CONNECTIONS: u32 = 64;
 
 /// Few, so that the latency is that of the storage and the server, not of a queue.
 const COLD_CONNECTIONS: u32 = 4;
+
+/// Clients in front of an origin, of which nobody is to take memory beyond measure.
+const ORIGIN_CLIENTS: u32 = 1000;
+
+/// Clients that wait for one object.
+const WAITERS: u32 = 500;
 
 /// Where a case belongs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -352,6 +417,32 @@ impl Rows<'_> {
         ("idle".into(), title, Procedure::Idle { connections })
     }
 
+    fn origin_hits(&self, name: &str) -> Row {
+        let (file, size) = self.file(name);
+        (format!("origins-hit-{name}"), format!("Hits in front of an HTTP server, {size}"), closed(What::File(file)))
+    }
+
+    fn origin_misses(&self, corpus: Corpus) -> Row {
+        let (name, size) = (corpus.files_size_name(), show_size(corpus.files_size()));
+        let title = format!("Misses in front of an HTTP server, {size}");
+        (format!("origins-miss-{name}"), title, closed(What::New(corpus)))
+    }
+
+    fn origin_trace(&self) -> Row {
+        ("origins-trace".into(), "A recorded trace, by one client".into(), Procedure::Trace)
+    }
+
+    fn origin_memory(&self) -> Row {
+        let clients = self.scale.idle_connections.min(ORIGIN_CLIENTS);
+        let title = format!("{clients} clients in front of an HTTP server, and a full cache");
+        ("origins-memory".into(), title, load(What::Mix, clients, 1, Loader::Loadgen))
+    }
+
+    fn origin_waiters(&self) -> Row {
+        let title = format!("{WAITERS} clients of one object that takes 2 s to come");
+        ("origins-waiters".into(), title, Procedure::Waiters { clients: WAITERS })
+    }
+
     fn startup(&self) -> Row {
         ("startup".into(), "Start to first byte".into(), Procedure::Startup)
     }
@@ -359,7 +450,7 @@ impl Rows<'_> {
 
 /// All cases, in the order in which they are run.
 pub fn cases(scale: &Scale) -> Vec<Case> {
-    use Metric::{CpuPerRequest, FirstByte, Memory, P50, P99, RequestsPerSecond};
+    use Metric::{CpuPerRequest, FirstByte, Memory, OriginRequests, P50, P99, RequestsPerSecond, WaiterLag};
     use Part::{Full, Quick};
     let row = Rows { scale };
     let rows = vec![
@@ -390,10 +481,22 @@ pub fn cases(scale: &Scale) -> Vec<Case> {
         (Quick, 1, CpuPerRequest, row.site("static-20-plain", false, 256)),
         (Quick, 1, Memory, row.idle()),
         (Quick, 1, FirstByte, row.startup()),
+        (Quick, 1, CpuPerRequest, row.origin_hits("4k")),
+        (Quick, 1, CpuPerRequest, row.origin_hits("64k")),
+        (Quick, 1, CpuPerRequest, row.origin_misses(Corpus::Of64k)),
+        (Quick, 1, OriginRequests, row.origin_trace()),
+        (Quick, 1, Memory, row.origin_memory()),
+        (Quick, 1, WaiterLag, row.origin_waiters()),
     ];
     rows.into_iter()
         .filter(|(part, ..)| !scale.quick || *part == Quick)
-        .map(|(_, workers, metric, (name, title, procedure))| Case { name, title, workers, metric, procedure })
+        .map(|(_, workers, metric, (name, title, procedure))| {
+            let behind = match procedure {
+                Procedure::Trace | Procedure::Waiters { .. } => Some(OriginKind::Counting),
+                _ => name.starts_with("origins-").then_some(OriginKind::Nginx),
+            };
+            Case { name, title, workers, metric, procedure, behind }
+        })
         .collect()
 }
 

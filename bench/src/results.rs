@@ -2,6 +2,7 @@
 
 use crate::{
     measure::{cores::Placement, folios, memory::Memory},
+    origin::counting::Counts,
     plan::Metric,
 };
 use anyhow::{Context, Result, ensure};
@@ -146,6 +147,12 @@ pub struct Sample {
     /// Right after the run.
     pub memory: Option<Memory>,
     pub first_byte_ms: Option<f64>,
+    /// What the server asked its origin for.
+    #[serde(default)]
+    pub origin: Option<Counts>,
+    /// Of clients that waited for one object: how long after the first one the last one got its first byte.
+    #[serde(default)]
+    pub waiter_lag_ms: Option<f64>,
 }
 
 /// The middle value, or the mean of the two in the middle; `None` of nothing.
@@ -191,6 +198,9 @@ impl Sample {
             Metric::P99 => Some(latency()?.p99),
             Metric::Memory => Some(self.memory?.total_bytes as f64 / f64::from(1 << 20)),
             Metric::FirstByte => self.first_byte_ms,
+            Metric::OriginRequests => Some(self.origin?.requests as f64),
+            Metric::OriginMegabytes => Some(self.origin?.bytes as f64 / 1e6),
+            Metric::WaiterLag => self.waiter_lag_ms,
         }
     }
 
@@ -308,6 +318,8 @@ pub mod example {
             server_cpu_seconds: Some(us),
             memory: Some(Memory { total_bytes: (us * 1048576.0) as u64, ..Memory::default() }),
             first_byte_ms: Some(us),
+            origin: Some(Counts { requests: us as u64, bytes: (us * 1e6) as u64 }),
+            waiter_lag_ms: Some(us),
             ..Sample::default()
         }
     }
@@ -351,6 +363,9 @@ mod tests {
             (Metric::P99, 40.0),
             (Metric::Memory, 4.0),
             (Metric::FirstByte, 4.0),
+            (Metric::OriginRequests, 4.0),
+            (Metric::OriginMegabytes, 4.0),
+            (Metric::WaiterLag, 4.0),
         ];
         for (metric, value) in values {
             assert_eq!(sample.value(metric), Some(value), "{metric:?}");

@@ -4,6 +4,7 @@ use crate::{
     data::Data,
     load,
     measure::{cores, folios::Folios},
+    origin,
     peers::{
         Peer, Role,
         launch::{self, Site},
@@ -53,6 +54,9 @@ pub struct RunOptions {
     /// directory]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// The trace that origins-trace replays, in any format that `loadgen run --trace` reads
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// A built forebay, instead of building this workspace's
     #[arg(long, value_name = "FILE")]
     pub forebay: Option<PathBuf>,
@@ -98,8 +102,10 @@ pub fn run(options: &RunOptions) -> Result<bool> {
     results.environment = environment(&folios);
     let state = Directory::make(data.join(format!("state-{}", std::process::id())))?;
     let data = Data::make(&data, &scale.amounts, &own)?;
-    let site = Site { root: data.root.clone(), state: state.path().to_owned(), own };
-    let mut session = Session { site, data, scale, folios, peers: Vec::new() };
+    let memory = origin::memory_directory(state.path())?;
+    let site = Site { root: data.root.clone(), state: state.path().to_owned(), memory: memory.path().to_owned(), own };
+    let trace = options.trace.as_ref().map(fs::canonicalize).transpose().context("--trace")?;
+    let mut session = Session { site, data, scale, folios, trace, peers: Vec::new() };
     find_peers(&wanted, &mut session, &mut results);
 
     for case in &cases {
@@ -131,7 +137,7 @@ pub fn run(options: &RunOptions) -> Result<bool> {
 }
 
 /// Who runs whatever was chosen; the bare loop only where there is one.
-const ALWAYS: [Peer; 2] = [Peer::Forebay, Peer::Floor];
+const ALWAYS: [Peer; 3] = [Peer::Forebay, Peer::ForebayDirectory, Peer::Floor];
 
 /// Forebay first, then the others in their order.
 fn wanted_peers(names: &[String]) -> Result<Vec<Peer>> {
@@ -273,7 +279,10 @@ mod tests {
     #[test]
     fn forebay_always_runs_and_unknown_names_are_refused() {
         let names = |names: &[&str]| wanted_peers(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
-        assert_eq!(names(&["nginx"]).expect("known"), [Peer::Forebay, Peer::Nginx, Peer::Floor]);
+        assert_eq!(
+            names(&["nginx"]).expect("known"),
+            [Peer::Forebay, Peer::ForebayDirectory, Peer::Nginx, Peer::Floor]
+        );
         assert_eq!(names(&[]).expect("all").len(), Peer::ALL.len());
         let error = names(&["apache"]).expect_err("unknown").to_string();
         assert!(error.contains("apache") && error.contains("lighttpd"), "{error}");

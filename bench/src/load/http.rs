@@ -50,6 +50,35 @@ pub fn first_byte(port: u16, path: &str) -> Result<()> {
     })
 }
 
+/// The body of `path`.
+///
+/// # Errors
+/// No 200 with a whole body.
+pub fn get(port: u16, path: &str) -> Result<Vec<u8>> {
+    let mut stream = connect(port)?;
+    send(&mut stream, path, "close")?;
+    let mut body = Vec::new();
+    receive(&mut stream, |part| {
+        if let Part::Body(bytes) = part {
+            body.extend_from_slice(bytes);
+        }
+        Ok(true)
+    })?;
+    Ok(body)
+}
+
+/// Sends a request on an open connection and shows the body as it arrives, until `each` has seen enough.
+///
+/// # Errors
+/// No 200, or what `each` refuses.
+pub fn watch(stream: &mut TcpStream, path: &str, mut each: impl FnMut(&[u8]) -> Result<bool>) -> Result<()> {
+    send(stream, path, "keep-alive")?;
+    receive(stream, |part| match part {
+        Part::Body(bytes) => each(bytes),
+        Part::Field { .. } | Part::Head { .. } => Ok(true),
+    })
+}
+
 /// One request on a connection that stays open; the body is read and thrown away.
 ///
 /// # Errors

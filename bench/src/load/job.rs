@@ -23,6 +23,8 @@ pub enum Target {
         list: PathBuf,
         popularity: &'static str,
     },
+    /// The requests of a recorded trace, in order, each once.
+    Trace(PathBuf),
 }
 
 /// When a run ends.
@@ -30,6 +32,8 @@ pub enum Target {
 pub enum Limit {
     Seconds(f64),
     Requests(u64),
+    /// With the last request of a trace.
+    Trace,
 }
 
 /// One run of a load.
@@ -72,13 +76,14 @@ impl Job<'_> {
     fn patience(&self) -> Duration {
         match self.limit {
             Limit::Seconds(seconds) => Duration::from_secs_f64(seconds * 2.0 + 30.0),
-            Limit::Requests(_) => Duration::from_secs(300),
+            Limit::Requests(_) | Limit::Trace => Duration::from_secs(300),
         }
     }
 
     pub fn url(&self, port: u16) -> String {
         match &self.target {
             Target::File(file) => format!("http://127.0.0.1:{port}/{}", file.name),
+            Target::Trace(_) => format!("http://127.0.0.1:{port}/"),
             Target::List { directory, .. } => format!("http://127.0.0.1:{port}/{directory}/"),
         }
     }

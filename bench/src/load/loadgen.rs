@@ -60,6 +60,7 @@ pub fn run(job: &Job, port: u16) -> Result<Outcome> {
     match job.limit {
         Limit::Seconds(seconds) => command.args(["--duration", &format!("{seconds:.3}s")]),
         Limit::Requests(requests) => command.args(["--requests", &requests.to_string()]),
+        Limit::Trace => &mut command,
     };
     if let Some(codings) = job.accept_encoding {
         command.args(["--header", &format!("Accept-Encoding: {codings}")]);
@@ -68,11 +69,17 @@ pub fn run(job: &Job, port: u16) -> Result<Outcome> {
         // The client copies no bodies: else its own core, nearly full at 64 KiB, is the queue that is measured.
         command.args(["--rate", &format!("{rate:.1}"), "--arrivals", "poisson", "--discard-bodies"]);
     }
-    if let Target::List { list, popularity, .. } = &job.target {
-        command.arg("--paths").arg(list).args(["--popularity", popularity]);
-        if job.verify {
-            command.arg("--verify");
+    match &job.target {
+        Target::File(_) => {}
+        Target::List { list, popularity, .. } => {
+            command.arg("--paths").arg(list).args(["--popularity", popularity]);
         }
+        Target::Trace(file) => {
+            command.arg("--trace").arg(file);
+        }
+    }
+    if job.verify && !matches!(job.target, Target::File(_)) {
+        command.arg("--verify");
     }
     job.execute(&mut command)?;
     let text = fs::read_to_string(&json).with_context(|| format!("cannot read {}", json.display()))?;

@@ -4,6 +4,7 @@ pub mod http;
 pub mod job;
 pub mod keyvalue;
 mod loadgen;
+pub mod waiters;
 mod wrk;
 
 use crate::{

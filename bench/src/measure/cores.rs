@@ -52,6 +52,16 @@ fn parse_list(text: &str) -> Vec<usize> {
     text.split(',').filter_map(range).flatten().collect()
 }
 
+/// Keeps the calling thread on `cores`.
+///
+/// # Errors
+/// Cores that cannot be had.
+pub fn stay_on(cores: &[usize]) -> Result<()> {
+    let mut set = CpuSet::new();
+    cores.iter().for_each(|&core| set.set(core));
+    sched_setaffinity(None, &set).with_context(|| format!("cannot run on the cores {cores:?}"))
+}
+
 /// Starts a program on `cores`. A child inherits the affinity of the thread that starts it, so no helper is needed, and
 /// the pid is the program's own.
 ///
@@ -59,9 +69,7 @@ fn parse_list(text: &str) -> Vec<usize> {
 /// Cores that cannot be had, a program that cannot be started.
 pub fn spawn_on(cores: &[usize], command: &mut Command) -> Result<Child> {
     let before = sched_getaffinity(None).context("cannot read the affinity")?;
-    let mut set = CpuSet::new();
-    cores.iter().for_each(|&core| set.set(core));
-    sched_setaffinity(None, &set).with_context(|| format!("cannot run on the cores {cores:?}"))?;
+    stay_on(cores)?;
     // Servers that end their whole process group (lighttpd with several workers) must not end the harness.
     let child = command.process_group(0).spawn();
     sched_setaffinity(None, &before).context("cannot restore the affinity")?;

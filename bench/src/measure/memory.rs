@@ -9,6 +9,7 @@ use std::{
     collections::BTreeMap,
     fs,
     os::unix::fs::{FileTypeExt, MetadataExt},
+    path::Path,
 };
 
 /// Bytes that a server holds.
@@ -25,6 +26,30 @@ pub struct Memory {
     /// Resident set (`VmRSS`) summed over the processes, for comparison: counts what is shared once for each process.
     pub rss_bytes: u64,
     pub processes: u64,
+    /// Of a cache in files that are in memory themselves; in the sum, too.
+    #[serde(default)]
+    pub file_bytes: u64,
+}
+
+impl Memory {
+    /// With what the files beneath `directory` take, if there is one.
+    pub fn with_files(mut self, directory: &Path) -> Memory {
+        self.file_bytes = allocated(directory);
+        self.total_bytes += self.file_bytes;
+        self
+    }
+}
+
+/// Allocated bytes of all files beneath `directory`.
+fn allocated(directory: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(directory) else { return 0 };
+    let of = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => allocated(&entry.path()),
+        Ok(meta) => meta.blocks() * 512,
+        // Removed meanwhile.
+        Err(_) => 0,
+    };
+    entries.flatten().map(of).sum()
 }
 
 /// What `/proc/PID/smaps` sums up to.
@@ -102,6 +127,16 @@ mod tests {
                     7f20-7f30 rw-p 00000000 00:00 0\nPss: 8 kB\n7f40-7f50 rw-p 00000000 00:00 0  [heap]\nPss: 1 kB\n";
         assert_eq!(parse_smaps(text), Mapped { pss_bytes: 75 << 10, memfd_pss_bytes: 64 << 10 });
         assert_eq!(parse_smaps(""), Mapped::default());
+    }
+
+    #[test]
+    fn files_in_memory_count() {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::create_dir(directory.path().join("a")).expect("made");
+        fs::write(directory.path().join("a/b"), vec![1; 1 << 20]).expect("written");
+        let held = Memory { total_bytes: 5, ..Memory::default() }.with_files(directory.path());
+        assert!(held.file_bytes >= 1 << 20 && held.total_bytes == held.file_bytes + 5, "{held:?}");
+        assert_eq!(Memory::default().with_files(&directory.path().join("none")), Memory::default());
     }
 
     #[test]

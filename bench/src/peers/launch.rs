@@ -2,7 +2,7 @@
 
 use super::Peer;
 use crate::{
-    plan::Setup,
+    plan::{Setup, Stands},
     programs::{self, Own},
 };
 use anyhow::{Context, Result};
@@ -18,6 +18,8 @@ const LIGHTTPD: &str = include_str!("../../peers/lighttpd.conf");
 const H2O: &str = include_str!("../../peers/h2o.yaml");
 const CADDY: &str = include_str!("../../peers/Caddyfile");
 const VARNISH: &str = include_str!("../../peers/varnish.vcl");
+const NGINX_CACHE: &str = include_str!("../../peers/nginx-cache.conf");
+const SQUID: &str = include_str!("../../peers/squid.conf");
 /// nginx's module for `.br` files (Debian: libnginx-mod-http-brotli-static), beside the program. Without it, nginx has
 /// the `.gz` ones only.
 const NGINX_BROTLI: &str = "../lib/nginx/modules/ngx_http_brotli_static_module.so";
@@ -30,12 +32,14 @@ fn nginx_brotli() -> Option<PathBuf> {
 const NAIVE: &str = include_str!("../../peers/naive.py");
 
 /// What all servers of a run have in common.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Site {
     /// The directory served.
     pub root: PathBuf,
     /// Where each server has a directory for configuration and logs.
     pub state: PathBuf,
+    /// A directory in memory, for caches that keep files.
+    pub memory: PathBuf,
     pub own: Own,
 }
 
@@ -59,14 +63,29 @@ pub fn commands(peer: Peer, start: &Start) -> Result<Vec<Command>> {
     let (port, workers) = (start.port.to_string(), start.setup.workers.to_string());
     let mut command = Command::new(peer.program(own).with_context(|| format!("{} is not installed", peer.name()))?);
     match peer {
-        Peer::Forebay | Peer::ForebaySmallPages => {
+        Peer::Forebay | Peer::ForebaySmallPages | Peer::ForebayDirectory => {
             let listen = format!("127.0.0.1:{port}");
-            command.arg("serve").arg(&start.site.root).args(["--listen", &listen, "--workers", &workers]);
+            command.arg("serve");
+            match start.setup.stands {
+                Stands::Before(origin) if peer != Peer::ForebayDirectory => {
+                    command.arg(format!("http://127.0.0.1:{origin}/"));
+                }
+                _ => {
+                    command.arg(&start.site.root);
+                }
+            }
+            command.args(["--listen", &listen, "--workers", &workers]);
             // Time-outs as long as the peers have here.
             command.args(["--idle-timeout", "300s", "--drain", "0s"]);
         }
         Peer::Nginx => return Ok(vec![nginx(start, start.port, "")?]),
         Peer::NginxThreads => return Ok(vec![nginx(start, start.port, "aio threads;")?]),
+        Peer::NginxCache => return Ok(vec![nginx_cache(start)?]),
+        Peer::Squid => {
+            let file = start.write("squid.conf", SQUID, &[("ORIGIN_PORT", &start.origin().to_string())])?;
+            // In the foreground, as one process, which says on standard error what is wrong.
+            command.args(["-N", "-d", "1", "-f"]).arg(file);
+        }
         Peer::Lighttpd => {
             command.arg("-D").arg("-f").arg(start.write("lighttpd.conf", LIGHTTPD, &[])?);
         }
@@ -110,9 +129,9 @@ pub fn commands(peer: Peer, start: &Start) -> Result<Vec<Command>> {
     Ok(vec![command])
 }
 
-/// Varnish in front of an nginx of its own.
+/// Varnish in front of the origin of the case, or of an nginx of its own.
 fn varnish(start: &Start, mut command: Command) -> Result<Vec<Command>> {
-    let (port, origin, workers) = (start.port, start.origin_port.to_string(), start.setup.workers);
+    let (port, origin, workers) = (start.port, start.origin().to_string(), start.setup.workers);
     let file = start.write("varnish.vcl", VARNISH, &[("ORIGIN_PORT", &origin)])?;
     command.args(["-F", "-j", "none", "-T", "none", "-s", "malloc,64m"]);
     command.args(["-a", &format!("127.0.0.1:{port}"), "-f"]).arg(file).arg("-n").arg(start.state.join("varnish"));
@@ -121,12 +140,29 @@ fn varnish(start: &Start, mut command: Command) -> Result<Vec<Command>> {
     for parameter in [&pools, "thread_pool_min=100", "timeout_idle=300", "http_gzip_support=off"] {
         command.args(["-p", parameter]);
     }
-    Ok(vec![nginx(start, start.origin_port, "")?, command])
+    match start.setup.stands {
+        Stands::Before(_) => Ok(vec![command]),
+        Stands::Alone | Stands::Behind => Ok(vec![nginx(start, start.origin_port, "")?, command]),
+    }
+}
+
+/// nginx with `proxy_cache`, whose files are in memory.
+fn nginx_cache(start: &Start) -> Result<Command> {
+    let cache = start.cache_directory();
+    fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
+    let special = [("ORIGIN_PORT", start.origin().to_string()), ("CACHE", cache.display().to_string())];
+    let special = special.each_ref().map(|(name, value)| (*name, value.as_str()));
+    nginx_with(start, start.write("nginx.conf", NGINX_CACHE, &special)?)
 }
 
 fn nginx(start: &Start, port: u16, aio: &str) -> Result<Command> {
     let port = port.to_string();
-    let file = start.write("nginx.conf", NGINX, &[("PORT", &port), ("AIO", aio)])?;
+    let holds = if start.setup.stands == Stands::Behind { "expires 1h;" } else { "" };
+    let special = [("PORT", port.as_str()), ("AIO", aio), ("EXPIRES", holds)];
+    nginx_with(start, start.write("nginx.conf", NGINX, &special)?)
+}
+
+fn nginx_with(start: &Start, file: PathBuf) -> Result<Command> {
     let mut command = Command::new(programs::find("nginx").context("nginx is not installed")?);
     // Before it has read its configuration it logs to a place that needs root.
     command.arg("-e").arg(start.state.join("error.log")).arg("-p").arg(&start.state).arg("-c").arg(file);
@@ -134,6 +170,19 @@ fn nginx(start: &Start, port: u16, aio: &str) -> Result<Command> {
 }
 
 impl Start<'_> {
+    /// The port of the HTTP server behind this one.
+    fn origin(&self) -> u16 {
+        match self.setup.stands {
+            Stands::Before(origin) => origin,
+            Stands::Alone | Stands::Behind => self.origin_port,
+        }
+    }
+
+    /// Where a server that caches in files keeps them.
+    pub fn cache_directory(&self) -> PathBuf {
+        self.site.memory.join(format!("cache-{}", self.port))
+    }
+
     /// Fills a template in and writes it into the server's directory. `special` values go before the common ones.
     fn write(&self, name: &str, template: &str, special: &[(&str, &str)]) -> Result<PathBuf> {
         let files = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
@@ -149,6 +198,7 @@ impl Start<'_> {
             // The rest is for connections: 10,000 of them, with a common limit of 20,000.
             ("OPEN_FILES", (files / 2).saturating_sub(512).min(100_000).to_string()),
             ("AIO", String::new()),
+            ("EXPIRES", String::new()),
             (
                 "NGINX_VARIANTS",
                 match (variants, &brotli) {
@@ -185,7 +235,14 @@ pub fn template(peer: Peer) -> Option<&'static str> {
         Peer::Caddy => Some(CADDY),
         Peer::Varnish => Some(VARNISH),
         Peer::Naive => Some(NAIVE),
-        Peer::Forebay | Peer::ForebaySmallPages | Peer::Memcached | Peer::Redis | Peer::Floor => None,
+        Peer::NginxCache => Some(NGINX_CACHE),
+        Peer::Squid => Some(SQUID),
+        Peer::Forebay
+        | Peer::ForebaySmallPages
+        | Peer::ForebayDirectory
+        | Peer::Memcached
+        | Peer::Redis
+        | Peer::Floor => None,
     }
 }
 
@@ -210,10 +267,10 @@ mod tests {
     fn templates_are_filled_in_whole() {
         let directory = tempfile::tempdir().expect("a directory");
         let own = Own { forebay: "/x/forebay".into(), loadgen: "/x/loadgen".into() };
-        let site = Site { root: "/srv/files".into(), state: directory.path().into(), own };
+        let site = Site { root: "/srv/files".into(), state: directory.path().into(), memory: "/dev/shm/x".into(), own };
         let start = Start {
             site: &site,
-            setup: Setup { workers: 2, variants: true },
+            setup: Setup { workers: 2, variants: true, stands: Stands::Alone },
             port: 1234,
             origin_port: 4321,
             state: directory.path().to_owned(),
@@ -224,6 +281,8 @@ mod tests {
             (H2O, &[]),
             (CADDY, &[]),
             (VARNISH, &[("ORIGIN_PORT", "4321")]),
+            (NGINX_CACHE, &[("ORIGIN_PORT", "4321"), ("CACHE", "/dev/shm/x")]),
+            (SQUID, &[("ORIGIN_PORT", "4321")]),
             (NAIVE, &[]),
         ] {
             let text = fs::read_to_string(start.write("x", template, special).expect("written")).expect("read");

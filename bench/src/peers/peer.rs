@@ -1,7 +1,7 @@
 //! Which servers there are, what each needs, and in which cases it takes part.
 
 use crate::{
-    plan::{Case, Loader, Procedure, What},
+    plan::{Case, Load, Loader, Procedure, What},
     programs::{self, Own},
 };
 use std::{env, path::PathBuf};
@@ -12,13 +12,19 @@ pub enum Peer {
     Forebay,
     /// Forebay where the kernel's setting gives it no large folios.
     ForebaySmallPages,
+    /// Forebay in front of a directory, where the others of a case stand in front of an HTTP server.
+    ForebayDirectory,
     Nginx,
     /// nginx that reads on its thread pool, as its documentation advises for files that are not in the page cache.
     NginxThreads,
+    /// nginx with `proxy_cache`, in front of an HTTP server.
+    NginxCache,
     Lighttpd,
     H2o,
     Caddy,
     Varnish,
+    /// In front of an HTTP server.
+    Squid,
     Memcached,
     Redis,
     /// A threaded server in Python with a dictionary.
@@ -47,15 +53,18 @@ const FLOOR_VARIABLE: &str = "FOREBAY_FLOOR";
 const KEY_VALUE_MAX: u64 = 16 << 10;
 
 impl Peer {
-    pub const ALL: [Peer; 12] = [
+    pub const ALL: [Peer; 15] = [
         Peer::Forebay,
         Peer::ForebaySmallPages,
+        Peer::ForebayDirectory,
         Peer::Nginx,
         Peer::NginxThreads,
+        Peer::NginxCache,
         Peer::Lighttpd,
         Peer::H2o,
         Peer::Caddy,
         Peer::Varnish,
+        Peer::Squid,
         Peer::Memcached,
         Peer::Redis,
         Peer::Naive,
@@ -67,12 +76,15 @@ impl Peer {
         match self {
             Peer::Forebay => "forebay",
             Peer::ForebaySmallPages => "forebay-4k-pages",
+            Peer::ForebayDirectory => "forebay-directory",
             Peer::Nginx => "nginx",
             Peer::NginxThreads => "nginx-aio",
+            Peer::NginxCache => "nginx-cache",
             Peer::Lighttpd => "lighttpd",
             Peer::H2o => "h2o",
             Peer::Caddy => "caddy",
             Peer::Varnish => "varnish",
+            Peer::Squid => "squid",
             Peer::Memcached => "memcached",
             Peer::Redis => "redis",
             Peer::Naive => "naive",
@@ -86,10 +98,15 @@ impl Peer {
 
     pub fn role(self) -> Role {
         match self {
-            Peer::Forebay | Peer::ForebaySmallPages => Role::Own,
-            Peer::Nginx | Peer::NginxThreads | Peer::Lighttpd | Peer::H2o | Peer::Caddy | Peer::Varnish => {
-                Role::FileServer
-            }
+            Peer::Forebay | Peer::ForebaySmallPages | Peer::ForebayDirectory => Role::Own,
+            Peer::Nginx
+            | Peer::NginxThreads
+            | Peer::NginxCache
+            | Peer::Lighttpd
+            | Peer::H2o
+            | Peer::Caddy
+            | Peer::Varnish
+            | Peer::Squid => Role::FileServer,
             Peer::Memcached | Peer::Redis => Role::KeyValue,
             Peer::Naive | Peer::Floor => Role::Bound,
         }
@@ -98,12 +115,13 @@ impl Peer {
     /// Programs and the Debian packages that they come in.
     fn needs(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Peer::Forebay | Peer::ForebaySmallPages | Peer::Floor => &[],
-            Peer::Nginx | Peer::NginxThreads => &[("nginx", "nginx-light")],
+            Peer::Forebay | Peer::ForebaySmallPages | Peer::ForebayDirectory | Peer::Floor => &[],
+            Peer::Nginx | Peer::NginxThreads | Peer::NginxCache => &[("nginx", "nginx-light")],
             Peer::Lighttpd => &[("lighttpd", "lighttpd")],
             Peer::H2o => &[("h2o", "h2o")],
             Peer::Caddy => &[("caddy", "caddy")],
             Peer::Varnish => &[("varnishd", "varnish"), ("nginx", "nginx-light")],
+            Peer::Squid => &[("squid", "squid")],
             Peer::Memcached => &[("memcached", "memcached")],
             Peer::Redis => &[("redis-server", "redis-server")],
             Peer::Naive => &[("python3", "python3")],
@@ -119,7 +137,7 @@ impl Peer {
     /// The program that is measured; `None` when it is not there.
     pub fn program(self, own: &Own) -> Option<PathBuf> {
         match self {
-            Peer::Forebay | Peer::ForebaySmallPages => Some(own.forebay.clone()),
+            Peer::Forebay | Peer::ForebaySmallPages | Peer::ForebayDirectory => Some(own.forebay.clone()),
             Peer::Floor => env::var_os(FLOOR_VARIABLE).map(PathBuf::from).filter(|file| file.is_file()),
             _ => programs::find(self.needs().first()?.0),
         }
@@ -128,8 +146,8 @@ impl Peer {
     /// What the program says about its version.
     pub fn version(self, own: &Own) -> String {
         let argument = match self {
-            Peer::Forebay | Peer::ForebaySmallPages | Peer::Naive => "--version",
-            Peer::Nginx | Peer::NginxThreads | Peer::Lighttpd | Peer::H2o | Peer::Redis => "-v",
+            Peer::Forebay | Peer::ForebaySmallPages | Peer::ForebayDirectory | Peer::Naive | Peer::Squid => "--version",
+            Peer::Nginx | Peer::NginxThreads | Peer::NginxCache | Peer::Lighttpd | Peer::H2o | Peer::Redis => "-v",
             Peer::Varnish | Peer::Memcached => "-V",
             Peer::Caddy => "version",
             Peer::Floor => return String::new(),
@@ -148,6 +166,11 @@ impl Peer {
             Procedure::Load(load) => Some(load),
             _ => None,
         };
+        if case.behind.is_some() {
+            let hits = matches!(case.procedure, Procedure::Load(Load { what: What::File(_), .. }));
+            return [Peer::Forebay, Peer::NginxCache, Peer::Varnish, Peer::Squid].contains(&self)
+                || (hits && self == Peer::ForebayDirectory);
+        }
         if case.is_site() {
             // lighttpd has no static variants, and Varnish's are those of the nginx behind it.
             let servers = [Peer::Forebay, Peer::Nginx, Peer::H2o, Peer::Caddy];
@@ -156,9 +179,10 @@ impl Peer {
         }
         let file = load.and_then(|load| match load.what {
             What::File(file) => Some(file),
-            What::Mix | What::Misses(_) | What::Site { .. } => None,
+            What::Mix | What::Misses(_) | What::New(_) | What::Site { .. } => None,
         });
         match self {
+            Peer::ForebayDirectory | Peer::NginxCache | Peer::Squid => false,
             Peer::Forebay | Peer::Nginx | Peer::Lighttpd | Peer::H2o | Peer::Caddy | Peer::Varnish => true,
             // Small pages matter where bytes are sent by reference or filled in.
             Peer::ForebaySmallPages => match (&case.procedure, file) {
@@ -231,5 +255,7 @@ mod tests {
         assert_eq!(taking_part("startup"), with(&["naive"]));
         assert_eq!(taking_part("static-20-4096"), ["forebay", "nginx", "h2o", "caddy"]);
         assert_eq!(taking_part("static-20-plain"), servers);
+        assert_eq!(taking_part("origins-hit-4k"), ["forebay", "forebay-directory", "nginx-cache", "varnish", "squid"]);
+        assert_eq!(taking_part("origins-trace"), ["forebay", "nginx-cache", "varnish", "squid"]);
     }
 }

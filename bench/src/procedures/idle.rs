@@ -31,7 +31,7 @@ pub fn run(case: &Case, connections: u32, session: &Session, result: &mut CaseRe
 
 fn measure(case: &Case, peer: Peer, connections: u32, session: &Session, result: &mut CaseResult) -> Result<Sample> {
     session.folios.set(peer.large_folios());
-    let mut server = Server::start(peer, &session.site, case.setup(), &result.placement.server)?;
+    let mut server = Server::start(peer, &session.site, case.setup(None), &result.placement.server)?;
     let files = session.data.files(Corpus::Mix)?;
     let list = session.site.state.join("names");
     files.write_list(&list)?;

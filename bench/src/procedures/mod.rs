@@ -2,6 +2,7 @@
 
 mod failures;
 mod idle;
+mod origins;
 mod startup;
 mod turns;
 
@@ -21,5 +22,7 @@ pub fn run(case: &Case, session: &Session, result: &mut CaseResult) -> Result<()
         Procedure::Load(_) | Procedure::OpenLoop { .. } | Procedure::Cold { .. } => turns::run(case, session, result),
         Procedure::Idle { connections } => idle::run(case, connections, session, result),
         Procedure::Startup => startup::run(case, session, result),
+        Procedure::Trace => origins::trace(case, session, result),
+        Procedure::Waiters { clients } => origins::waiters(case, clients, session, result),
     }
 }

@@ -7,9 +7,10 @@ use crate::{
         self, http,
         job::{Job, Limit, Target},
     },
-    measure::{cpu, memory, pagecache},
+    measure::{cpu, pagecache},
+    origin::Origin,
     peers::{Peer, Role},
-    plan::{ACCEPT_ENCODING, Case, Corpus, HUGE, Loader, Procedure, Single, What},
+    plan::{ACCEPT_ENCODING, Case, HUGE, Load, Loader, Procedure, Setup, Single, What},
     results::{CaseResult, Sample, median},
     session::{Server, Session},
     statics,
@@ -31,7 +32,10 @@ const COMPARISONS: usize = 3;
 const WARM_BYTES: u64 = 144 << 20;
 
 /// From so many connections on, memory is looked at in the middle of a run.
-const MANY_CONNECTIONS: u32 = 1000;
+const MANY_CONNECTIONS: u32 = 500;
+
+/// Names that are new in each run; more than are asked for in one.
+const NEW_NAMES: usize = 100_000;
 
 /// Names asked for more often than others, in proportion to 1/k.
 const ZIPF: &str = "zipf:1";
@@ -43,7 +47,9 @@ pub fn run(case: &Case, session: &Session, result: &mut CaseResult) -> Result<()
         result.skipped = Some(format!("wrk is not installed (Debian package {package})"));
         return Ok(());
     }
-    let turns = Turns { case, session, files: files(case, session)? };
+    let origin = Origin::of(case, session, &result.placement)?;
+    let setup = case.setup(origin.as_ref().map(|origin| origin.port));
+    let turns = Turns { case, session, setup, files: files(case, session)? };
     turns.fill_page_cache()?;
     let mut servers = Vec::new();
     for peer in session.taking_part(case) {
@@ -74,16 +80,9 @@ pub fn run(case: &Case, session: &Session, result: &mut CaseResult) -> Result<()
 
 /// The corpus of a case, if it asks for many files.
 fn files(case: &Case, session: &Session) -> Result<Option<Files>> {
-    let (corpus, bytes) = match case.procedure {
-        Procedure::Load(load) => match load.what {
-            What::File(_) => return Ok(None),
-            What::Mix => (Corpus::Mix, u64::MAX),
-            What::Misses(corpus) => (corpus, WARM_BYTES),
-            What::Site { .. } => (Corpus::Static20, u64::MAX),
-        },
-        Procedure::Cold { corpus, .. } => (corpus, u64::MAX),
-        Procedure::OpenLoop { .. } | Procedure::Idle { .. } | Procedure::Startup => return Ok(None),
-    };
+    let Some(corpus) = case.corpus() else { return Ok(None) };
+    let warm = matches!(case.procedure, Procedure::Load(Load { what: What::Misses(_), .. }));
+    let bytes = if warm { WARM_BYTES } else { u64::MAX };
     Ok(Some(session.data.files(corpus)?.first(bytes)))
 }
 
@@ -91,6 +90,7 @@ fn files(case: &Case, session: &Session) -> Result<Option<Files>> {
 struct Turns<'a> {
     case: &'a Case,
     session: &'a Session,
+    setup: Setup,
     files: Option<Files>,
 }
 
@@ -113,17 +113,21 @@ impl Turns<'_> {
         match self.case.procedure {
             Procedure::Load(load) => match load.what {
                 What::File(file) => Some(file),
-                What::Mix | What::Misses(_) | What::Site { .. } => None,
+                What::Mix | What::Misses(_) | What::New(_) | What::Site { .. } => None,
             },
             Procedure::OpenLoop { file, .. } => Some(file),
-            Procedure::Cold { .. } | Procedure::Idle { .. } | Procedure::Startup => None,
+            Procedure::Cold { .. }
+            | Procedure::Idle { .. }
+            | Procedure::Startup
+            | Procedure::Trace
+            | Procedure::Waiters { .. } => None,
         }
     }
 
     /// Starts a server, compares its bytes with the files, and warms it up.
     fn prepare(&self, peer: Peer, result: &mut CaseResult) -> Result<Server> {
         self.session.folios.set(peer.large_folios());
-        let server = Server::start(peer, &self.session.site, self.case.setup(), &result.placement.server)?;
+        let server = Server::start(peer, &self.session.site, self.setup, &result.placement.server)?;
         if !result.commands.contains(&server.command) {
             result.commands.push(server.command.clone());
         }
@@ -197,10 +201,10 @@ impl Turns<'_> {
             (job.connections >= MANY_CONNECTIONS).then(|| Duration::from_secs_f64(self.session.scale.seconds / 2.0));
         let (outcome, held) = thread::scope(|scope| {
             let glance = busy.map(|half| {
-                let roots = &roots;
+                let server = &*server;
                 scope.spawn(move || {
                     thread::sleep(half);
-                    memory::memory(roots)
+                    server.memory()
                 })
             });
             let outcome = load::run(&job, server.peer, server.port);
@@ -220,8 +224,8 @@ impl Turns<'_> {
             server_cores_busy_seconds: Some(after.1.busy_seconds - before.1.busy_seconds),
             steal_seconds: Some(after.1.steal_seconds - before.1.steal_seconds),
             storage_read_bytes: Some(after.0.storage_read_bytes.saturating_sub(before.0.storage_read_bytes)),
-            memory: held.or_else(|| memory::memory(&roots)),
-            first_byte_ms: None,
+            memory: held.or_else(|| server.memory()),
+            ..Sample::default()
         })
     }
 
@@ -230,7 +234,7 @@ impl Turns<'_> {
         let scale = &self.session.scale;
         let seconds = if round == 0 { scale.warmup_seconds } else { scale.seconds };
         let mut limit = Limit::Seconds(seconds);
-        let (mut pipeline, mut loader) = (1, Loader::Loadgen);
+        let (mut pipeline, mut loader, mut new) = (1, Loader::Loadgen, false);
         let (target, connections) = match self.case.procedure {
             Procedure::Load(load) => {
                 (pipeline, loader) = (load.pipeline, load.loader);
@@ -238,6 +242,10 @@ impl Turns<'_> {
                     What::File(file) => Target::File(file),
                     What::Site { .. } => self.list(|files| files.clone(), "sequential")?,
                     What::Mix => self.list(|files| files.clone(), ZIPF)?,
+                    What::New(_) => {
+                        new = true;
+                        self.list(|files| files.asked_anew(round, NEW_NAMES), "sequential")?
+                    }
                     What::Misses(_) => self.list(|files| files.rotated(round, scale.rounds + 1), "sequential")?,
                 };
                 (target, load.connections)
@@ -248,7 +256,9 @@ impl Turns<'_> {
                 limit = Limit::Requests(self.files.as_ref().map_or(1, |files| slice(files).items.len() as u64));
                 (self.list(slice, "sequential")?, connections)
             }
-            Procedure::Idle { .. } | Procedure::Startup => anyhow::bail!("{} has no load", self.case.name),
+            Procedure::Idle { .. } | Procedure::Startup | Procedure::Trace | Procedure::Waiters { .. } => {
+                anyhow::bail!("{} has no load", self.case.name)
+            }
         };
         Ok(Job {
             target,
@@ -258,8 +268,9 @@ impl Turns<'_> {
             rate,
             loader,
             accept_encoding: self.case.wants_variants().then_some(ACCEPT_ENCODING),
-            // The load generator knows the bytes of what it made itself; those of a site are compared before.
-            verify: round == 0 && !self.case.is_site(),
+            // The load generator knows the bytes of what it made itself, by their names; those of a site are compared
+            // before, and so are some of those that have a query.
+            verify: round == 0 && !new && !self.case.is_site(),
             loadgen: &self.session.site.own.loadgen,
             root: &self.session.data.root,
             placement: &result.placement,

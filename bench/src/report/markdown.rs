@@ -125,18 +125,9 @@ fn case_table(text: &mut String, case: &CaseResult) -> fmt::Result {
     }
     if !case.samples.is_empty() {
         writeln!(text, "Compared by {}.\n", case.metric.label())?;
-        let header = "| server | ratio | CPU µs | core busy µs | requests/s | MiB/s | p50 µs | p99 µs | hits | from \
-         storage | memory MiB |";
-        writeln!(text, "{}", if case.metric == Metric::FirstByte { "| server | ratio | ms |" } else { header })?;
-        writeln!(
-            text,
-            "{}",
-            if case.metric == Metric::FirstByte {
-                "|---|---|---|"
-            } else {
-                "|---|---|---|---|---|---|---|---|---|---|---|"
-            }
-        )?;
+        let columns = columns(case.metric);
+        writeln!(text, "| server | ratio | {} |", columns.join(" | "))?;
+        writeln!(text, "|---|---|{}", "---|".repeat(columns.len()))?;
         for peer in case.peers() {
             row(text, &case_cells(case, peer))?;
         }
@@ -151,16 +142,56 @@ fn case_table(text: &mut String, case: &CaseResult) -> fmt::Result {
     Ok(())
 }
 
+/// What is shown of each server in a case that is compared by this figure.
+fn columns(metric: Metric) -> &'static [&'static str] {
+    match metric {
+        Metric::FirstByte => &["ms"],
+        Metric::WaiterLag => &["lag ms", "requests to the origin", "MB from the origin", "memory MiB"],
+        Metric::OriginRequests | Metric::OriginMegabytes => &[
+            "requests to the origin",
+            "MB from the origin",
+            "broken responses",
+            "CPU µs",
+            "p50 µs",
+            "memory MiB",
+            "RSS MiB",
+        ],
+        _ => {
+            &["CPU µs", "core busy µs", "requests/s", "MiB/s", "p50 µs", "p99 µs", "hits", "from storage", "memory MiB"]
+        }
+    }
+}
+
 fn case_cells(case: &CaseResult, peer: &str) -> Vec<String> {
     let figure = |metric| case.median(peer, metric).map_or("–".into(), number);
     let ratio = (peer != OWN).then(|| ratios::ratio(case, case.metric, OWN, peer)).flatten();
     let mut cells = vec![peer.to_owned(), ratio.map(show_ratio).unwrap_or_default()];
-    if case.metric == Metric::FirstByte {
-        cells.push(figure(Metric::FirstByte));
-        return cells;
-    }
     let samples = || case.samples.iter().filter(|sample| sample.peer == peer);
     let middle = |values: Vec<f64>| median(&values);
+    let origin = [Metric::OriginRequests, Metric::OriginMegabytes];
+    match case.metric {
+        Metric::FirstByte => {
+            cells.push(figure(Metric::FirstByte));
+            return cells;
+        }
+        Metric::WaiterLag => {
+            cells.push(figure(Metric::WaiterLag));
+            cells.extend(origin.map(figure));
+            cells.push(figure(Metric::Memory));
+            return cells;
+        }
+        Metric::OriginRequests | Metric::OriginMegabytes => {
+            let broken = samples().filter_map(|sample| Some(sample.outcome.as_ref()?.failures as f64)).collect();
+            let rss =
+                samples().filter_map(|sample| Some(sample.memory?.rss_bytes as f64 / f64::from(1 << 20))).collect();
+            cells.extend(origin.map(figure));
+            cells.push(middle(broken).map_or("–".into(), |broken| format!("{broken:.0}")));
+            cells.extend([Metric::CpuPerRequest, Metric::P50, Metric::Memory].map(figure));
+            cells.push(middle(rss).map_or("–".into(), number));
+            return cells;
+        }
+        _ => {}
+    }
     let busy = middle(samples().filter_map(|sample| sample.per_request_us(sample.server_cores_busy_seconds)).collect());
     let rate = middle(samples().filter_map(|sample| rate_mib(sample.outcome.as_ref()?)).collect());
     let hits = middle(samples().filter_map(|sample| hit_share(sample.outcome.as_ref()?)).collect());
@@ -225,6 +256,8 @@ mod tests {
             ),
             example::case("startup", Metric::FirstByte, &[("forebay", &[5.0]), ("nginx", &[9.0])]),
             example::case("idle", Metric::Memory, &[("forebay", &[90.0])]),
+            example::case("origins-trace", Metric::OriginRequests, &[("forebay", &[3.0]), ("squid", &[6.0])]),
+            example::case("origins-waiters", Metric::WaiterLag, &[("forebay", &[3.0])]),
             failing,
         ]);
         results.missing.push(Missing { name: "caddy".into(), packages: vec!["caddy".into()] });

@@ -1,19 +1,22 @@
 //! The results as plots: groups of bars.
 
-use super::requirements::{NGINX, OWN};
+use super::requirements::{NGINX, NGINX_CACHE, OWN};
 use crate::{plan::Metric, results::Results};
 use forebay::chart::{Axis, Bar, Chart, Group, Series, document};
 
 /// A colour for each server, the same in every plot. The own one stands out.
-const COLOURS: [(&str, &str); 12] = [
+const COLOURS: [(&str, &str); 15] = [
     ("forebay", "#d1495b"),
     ("forebay-4k-pages", "#eda5ae"),
+    ("forebay-directory", "#f2c4c9"),
     ("nginx", "#00798c"),
+    ("nginx-cache", "#4d9fae"),
     ("nginx-aio", "#7fbcc5"),
     ("lighttpd", "#edae49"),
     ("h2o", "#5c6b9c"),
     ("caddy", "#66a182"),
     ("varnish", "#8d6a9f"),
+    ("squid", "#c58fb0"),
     ("memcached", "#b08968"),
     ("redis", "#a0a083"),
     ("naive", "#9a9a9a"),
@@ -25,12 +28,17 @@ pub fn plots(results: &Results) -> Vec<(&'static str, String)> {
     let hits: Vec<&str> = ["hits-1k", "hits-4k", "hits-16k", "hits-64k", "hits-256k", "hits-1m", "hits-16m"].into();
     let other =
         ["mix", "miss-warm-16k", "miss-warm-64k", "miss-warm-1m", "huge", "workers-2-hits-4k", "workers-2-hits-64k"];
+    let origins = ["origins-hit-4k", "origins-hit-64k", "origins-miss-64k"];
     let throughput: Vec<&str> = hits.iter().copied().chain(["pipelined-4k"]).collect();
     let mut all = vec![
         ("cpu-hits.svg", relative(results, "Server CPU per request, hits", &hits, Metric::CpuPerRequest)),
         ("cpu-other.svg", relative(results, "Server CPU per request, other cases", &other, Metric::CpuPerRequest)),
         ("throughput.svg", relative(results, "Requests per second, one core", &throughput, Metric::RequestsPerSecond)),
         ("latency.svg", latency(results)),
+        (
+            "cpu-origins.svg",
+            relative(results, "Server CPU per request, in front of an HTTP server", &origins, Metric::CpuPerRequest),
+        ),
         ("memory.svg", absolute(results, "Memory with idle connections and a full cache, MiB", "idle", Metric::Memory)),
         ("startup.svg", absolute(results, "Start to first byte, ms", "startup", Metric::FirstByte)),
     ];
@@ -44,7 +52,8 @@ pub fn plots(results: &Results) -> Vec<(&'static str, String)> {
 /// Values over nginx's, or over Forebay's where there is no nginx.
 fn relative(results: &Results, title: &str, cases: &[&str], metric: Metric) -> Chart {
     let found: Vec<_> = cases.iter().filter_map(|name| results.case(name)).collect();
-    let base = [NGINX, OWN].into_iter().find(|base| found.iter().any(|case| case.median(base, metric).is_some()));
+    let base =
+        [NGINX, NGINX_CACHE, OWN].into_iter().find(|base| found.iter().any(|case| case.median(base, metric).is_some()));
     let base = base.unwrap_or(OWN);
     let mut groups = Vec::new();
     for case in found {
@@ -52,7 +61,12 @@ fn relative(results: &Results, title: &str, cases: &[&str], metric: Metric) -> C
         let bar = |peer: &str| Some(bar(peer, case.median(peer, metric)? / unit));
         // The naive one would make all others flat.
         let bars = case.peers().into_iter().filter(|peer| *peer != "naive").filter_map(bar).collect();
-        let label = case.name.replace("hits-", "").replace("workers-2-", "2 workers ").replace("miss-warm-", "miss ");
+        let label = case
+            .name
+            .replace("hits-", "")
+            .replace("workers-2-", "2 workers ")
+            .replace("miss-warm-", "miss ")
+            .replace("origins-", "");
         groups.push(Group { label, bars });
     }
     let better = if metric.lower_is_better() { "lower" } else { "higher" };

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 pub const OWN: &str = "forebay";
 pub const SMALL_PAGES: &str = "forebay-4k-pages";
 pub const NGINX: &str = "nginx";
+pub const NGINX_CACHE: &str = "nginx-cache";
 pub const FLOOR: &str = "floor";
 
 /// What a figure is measured against.
@@ -20,12 +21,10 @@ enum Bound {
     Peers { must: (f64, f64), aim: (f64, f64) },
     /// The figure itself.
     Value { must: f64, aim: f64 },
-    /// The ratio to nginx.
-    Nginx { must: f64, aim: f64 },
-    /// The ratio to the bare loop.
-    Floor { must: f64, aim: f64 },
-    /// The memory, whatever the case's own figure is.
-    Memory { must: f64, aim: f64 },
+    /// The ratio to one server.
+    Beside { peer: &'static str, must: f64, aim: f64 },
+    /// Another figure than the case's own.
+    Other { metric: Metric, must: f64, aim: f64 },
 }
 
 struct Requirement {
@@ -83,17 +82,17 @@ const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         title: "20 files of a site with variants, 4,096 connections",
         cases: &["static-20-4096"],
-        bound: Bound::Nginx { must: 0.70, aim: 0.55 },
+        bound: Bound::Beside { peer: NGINX, must: 0.70, aim: 0.55 },
     },
     Requirement {
         title: "20 files of a site without variants",
         cases: &["static-20-plain"],
-        bound: Bound::Nginx { must: 0.75, aim: 0.65 },
+        bound: Bound::Beside { peer: NGINX, must: 0.75, aim: 0.65 },
     },
     Requirement {
         title: "memory with 4,096 connections busy, MiB",
         cases: &["static-20-4096"],
-        bound: Bound::Memory { must: 64.0 + 32.0, aim: 64.0 + 16.0 },
+        bound: Bound::Other { metric: Metric::Memory, must: 64.0 + 32.0, aim: 64.0 + 16.0 },
     },
     Requirement {
         title: "memory with idle connections and a full cache, MiB",
@@ -108,7 +107,82 @@ const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         title: "distance to the bare loop",
         cases: &["hits-4k", "hits-64k"],
-        bound: Bound::Floor { must: 1.20, aim: 1.05 },
+        bound: Bound::Beside { peer: FLOOR, must: 1.20, aim: 1.05 },
+    },
+    Requirement {
+        title: "hits in front of an HTTP server, 4 KiB",
+        cases: &["origins-hit-4k"],
+        bound: Bound::Beside { peer: "forebay-directory", must: 1.05, aim: 1.00 },
+    },
+    Requirement {
+        title: "hits in front of an HTTP server, 4 KiB",
+        cases: &["origins-hit-4k"],
+        bound: Bound::Beside { peer: NGINX_CACHE, must: 0.40, aim: 0.33 },
+    },
+    Requirement {
+        title: "hits in front of an HTTP server, 4 KiB",
+        cases: &["origins-hit-4k"],
+        bound: Bound::Beside { peer: "varnish", must: 0.38, aim: 0.32 },
+    },
+    Requirement {
+        title: "hits in front of an HTTP server, 4 KiB",
+        cases: &["origins-hit-4k"],
+        bound: Bound::Beside { peer: "squid", must: 0.30, aim: 0.25 },
+    },
+    Requirement {
+        title: "hits in front of an HTTP server, 64 KiB",
+        cases: &["origins-hit-64k"],
+        bound: Bound::Beside { peer: "forebay-directory", must: 1.05, aim: 1.00 },
+    },
+    Requirement {
+        title: "hits in front of an HTTP server, 64 KiB",
+        cases: &["origins-hit-64k"],
+        bound: Bound::Beside { peer: NGINX_CACHE, must: 0.65, aim: 0.57 },
+    },
+    Requirement {
+        title: "hits in front of an HTTP server, 64 KiB",
+        cases: &["origins-hit-64k"],
+        bound: Bound::Beside { peer: "varnish", must: 0.50, aim: 0.45 },
+    },
+    Requirement {
+        title: "hits in front of an HTTP server, 64 KiB",
+        cases: &["origins-hit-64k"],
+        bound: Bound::Beside { peer: "squid", must: 0.12, aim: 0.10 },
+    },
+    Requirement {
+        title: "misses in front of an HTTP server, 64 KiB",
+        cases: &["origins-miss-64k"],
+        bound: Bound::Beside { peer: NGINX_CACHE, must: 1.0, aim: 0.7 },
+    },
+    Requirement {
+        title: "misses in front of an HTTP server, 64 KiB",
+        cases: &["origins-miss-64k"],
+        bound: Bound::Beside { peer: "varnish", must: 1.0, aim: 0.7 },
+    },
+    Requirement {
+        title: "requests to the origin, trace `adaptsize`",
+        cases: &["origins-trace"],
+        bound: Bound::Value { must: 38_000.0, aim: 37_700.0 },
+    },
+    Requirement {
+        title: "MB from the origin, trace `adaptsize`",
+        cases: &["origins-trace"],
+        bound: Bound::Other { metric: Metric::OriginMegabytes, must: 285.0, aim: 283.0 },
+    },
+    Requirement {
+        title: "memory after the trace, MiB",
+        cases: &["origins-trace"],
+        bound: Bound::Other { metric: Metric::Memory, must: 112.0, aim: 90.0 },
+    },
+    Requirement {
+        title: "memory with 1,000 clients in front of an HTTP server, MiB",
+        cases: &["origins-memory"],
+        bound: Bound::Value { must: 64.0 + 48.0, aim: 64.0 + 24.0 },
+    },
+    Requirement {
+        title: "the last waiter's first byte after the first's, ms",
+        cases: &["origins-waiters"],
+        bound: Bound::Value { must: 100.0, aim: 20.0 },
     },
 ];
 
@@ -173,7 +247,7 @@ pub fn check(results: &Results) -> Vec<Line> {
 
 fn line(requirement: &Requirement, case: &CaseResult) -> Line {
     let metric = match requirement.bound {
-        Bound::Memory { .. } => Metric::Memory,
+        Bound::Other { metric, .. } => metric,
         _ => case.metric,
     };
     let to = |base: &str| ratios::ratio(case, metric, OWN, base);
@@ -186,9 +260,10 @@ fn line(requirement: &Requirement, case: &CaseResult) -> Line {
                 Comparison { with: name.map(str::to_owned), ratio: best, must: must.1, aim: aim.1 },
             ]
         }
-        Bound::Nginx { must, aim } => vec![Comparison { with: Some(NGINX.into()), ratio: to(NGINX), must, aim }],
-        Bound::Floor { must, aim } => vec![Comparison { with: Some(FLOOR.into()), ratio: to(FLOOR), must, aim }],
-        Bound::Value { must, aim } | Bound::Memory { must, aim } => {
+        Bound::Beside { peer, must, aim } => {
+            vec![Comparison { with: Some(peer.into()), ratio: to(peer), must, aim }]
+        }
+        Bound::Value { must, aim } | Bound::Other { must, aim, .. } => {
             let itself = |median| Ratio { median, least: median, most: median, pairs: 1 };
             vec![Comparison { with: None, ratio: value.map(itself), must, aim }]
         }
@@ -204,7 +279,7 @@ fn line(requirement: &Requirement, case: &CaseResult) -> Line {
         },
         small_pages: match requirement.bound {
             Bound::Peers { .. } => ratios::ratio(case, metric, SMALL_PAGES, NGINX),
-            Bound::Value { .. } | Bound::Nginx { .. } | Bound::Floor { .. } | Bound::Memory { .. } => None,
+            Bound::Value { .. } | Bound::Beside { .. } | Bound::Other { .. } => None,
         },
         comparisons,
     }
@@ -228,6 +303,7 @@ fn verdict(comparisons: &[Comparison], lower_is_better: bool) -> Verdict {
 mod tests {
     use super::*;
     use crate::{
+        peers::Peer,
         plan::{Scale, cases},
         results::example,
     };
@@ -242,9 +318,11 @@ mod tests {
                 let ordered = |must: f64, aim: f64| if lower { aim <= must } else { aim >= must };
                 assert!(match requirement.bound {
                     Bound::Peers { must, aim } => ordered(must.0, aim.0) && ordered(must.1, aim.1),
-                    Bound::Memory { must, aim } => aim <= must,
-                    Bound::Value { must, aim } | Bound::Nginx { must, aim } | Bound::Floor { must, aim } => {
-                        ordered(must, aim)
+                    Bound::Other { metric, must, aim } => metric.lower_is_better() && aim <= must,
+                    Bound::Value { must, aim } => ordered(must, aim),
+                    Bound::Beside { peer, must, aim } => {
+                        let known = Peer::from_name(peer).is_some_and(|peer| peer.takes_part(case));
+                        known && ordered(must, aim)
                     }
                 });
             }

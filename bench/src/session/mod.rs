@@ -12,6 +12,7 @@ use crate::{
     results::{CaseResult, Sample},
 };
 use anyhow::Result;
+use std::path::PathBuf;
 
 /// What every case needs.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Session {
     pub data: Data,
     pub scale: Scale,
     pub folios: Folios,
+    /// The trace to replay, if one was given.
+    pub trace: Option<PathBuf>,
     /// Those that were found.
     pub peers: Vec<Peer>,
 }

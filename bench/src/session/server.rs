@@ -2,6 +2,7 @@
 
 use crate::{
     load::{http, keyvalue},
+    measure::memory::{self, Memory},
     peers::{
         Peer, Role,
         launch::{self, Site, Start},
@@ -13,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use std::{
     fs::{self, File},
     net::TcpListener,
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -40,6 +41,8 @@ pub struct Server {
     /// From the start of its process to the first byte of a response.
     pub first_byte: Duration,
     processes: Vec<Process>,
+    /// Where it keeps a cache in files, if it does.
+    cache: PathBuf,
 }
 
 impl Server {
@@ -79,7 +82,14 @@ impl Server {
             started = Instant::now();
             processes.push(Process::start(cores, &mut command)?);
         }
-        let mut server = Server { peer, port: start.port, command: shown, first_byte: Duration::ZERO, processes };
+        let mut server = Server {
+            peer,
+            port: start.port,
+            command: shown,
+            first_byte: Duration::ZERO,
+            processes,
+            cache: start.cache_directory(),
+        };
         match server.wait_until_it_answers(start, started) {
             Ok(first_byte) => server.first_byte = first_byte,
             Err(error) => {
@@ -118,6 +128,11 @@ impl Server {
     /// The roots of the process trees that are this server.
     pub fn roots(&self) -> Vec<u32> {
         self.processes.iter().map(Process::pid).collect()
+    }
+
+    /// What it holds in memory, the files of its cache included; none when it cannot be read.
+    pub fn memory(&self) -> Option<Memory> {
+        memory::memory(&self.roots()).map(|held| held.with_files(&self.cache))
     }
 
     /// Whether all of it still runs.
