@@ -1,7 +1,8 @@
 #!/bin/sh
 # Makes a Debian package in the target directory's debian/: the program, its manual pages and completions, the units and their
-# settings. Needs cargo-deb (cargo install --locked cargo-deb); more arguments are handed to it. The same source makes the same
-# package: its times are those of SOURCE_DATE_EPOCH, or of the last commit. PACKAGE_PROFILE=dev packages what tests have built.
+# settings, and what the program is made of (CycloneDX). Needs python3 and cargo-deb (cargo install --locked cargo-deb); more
+# arguments are handed to it. The same source makes the same package: its times are those of SOURCE_DATE_EPOCH, or of the last
+# commit. PACKAGE_PROFILE=dev packages what tests have built.
 set -eu
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
@@ -24,4 +25,5 @@ mkdir -p "$made"
 "$built/forebay" completions bash > "$made/forebay.bash"
 "$built/forebay" completions zsh > "$made/_forebay"
 "$built/forebay" completions fish > "$made/forebay.fish"
+deploy/sbom.py "$made/forebay.cdx.json"
 cargo deb --no-build --profile "$profile" --locked --package forebay --strip "$@"

@@ -2,6 +2,8 @@
 //! rule's own list of exceptions with its reason, and an exception that is not needed any more fails the test like a
 //! fault.
 
+#[path = "tidy/manifests.rs"]
+mod manifests;
 #[path = "tidy/source.rs"]
 mod source;
 
