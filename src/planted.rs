@@ -78,6 +78,8 @@ defects! {
     CheckedWhenNoticed,
     /// A fill is joined however long ago its file was opened.
     JoinedWhenever,
+    /// The failure of a fill is told to whoever joined it, however long ago its name was looked up.
+    FailureJoinedWhenever,
     /// A response is begun while another is on its way.
     ResponsesOvertake,
     /// A connection that leaves for the control plane forgets the end of what it was sent ahead.

@@ -26,6 +26,8 @@ pub struct Flight {
     opened: Mutex<Option<Opened>>,
     /// The response that is being validated, and replaced if it no longer is the current one.
     stale: Option<Lease>,
+    /// When the name was looked up last: monotonic nanoseconds.
+    looked: AtomicU64,
     state: Mutex<Moving>,
 }
 
@@ -222,7 +224,7 @@ pub enum Bypass {
 impl Flight {
     fn new(name: Arc<[u8]>, hash: u64, progress: Progress) -> Flight {
         let state = Mutex::new(Moving { progress, waiters: Waiters::default() });
-        Flight { name, hash, aside: None, opened: Mutex::new(None), stale: None, state }
+        Flight { name, hash, aside: None, opened: Mutex::new(None), stale: None, looked: AtomicU64::new(0), state }
     }
 
     /// The reading of a file of which nothing is known, or which is `opened` still.
@@ -249,6 +251,16 @@ impl Flight {
     /// The response that is being validated.
     pub fn stale(&self) -> Option<&Lease> {
         self.stale.as_ref()
+    }
+
+    /// The name is being looked up, from `now` on.
+    pub fn looks(&self, now: u64) {
+        self.looked.store(now, Relaxed);
+    }
+
+    /// When its name was looked up last, for the failure that was found: what came to be later may not have been seen.
+    pub fn looked(&self) -> u64 {
+        self.looked.load(Relaxed)
     }
 
     /// The file, if it was still open when the fill was begun.

@@ -344,7 +344,7 @@ impl Exchange {
             self.state = State::Following { fill, joined };
             return Some(Action::Wait);
         };
-        if joined.is_some_and(|joined| is_outdated(terms, &progress, joined)) {
+        if joined.is_some_and(|joined| is_outdated(terms, &fill, &progress, joined)) {
             // Whoever asks from now on has the file opened anew.
             terms.cache.detach(&fill);
             return self.look_up_again(terms, ask);
@@ -425,17 +425,19 @@ impl Exchange {
     }
 }
 
-/// Whether the file of a fill that was `joined` then may have been another one by that time: storage can be slow, and what was opened
-/// before the join is good for the interval of revalidation only.
-fn is_outdated(terms: &Terms<'_>, progress: &Progress, joined: u64) -> bool {
+/// Whether the file of a fill that was `joined` then may have been another one by that time, or have come to be: storage can be slow, and
+/// what was found before the join is good for the interval of revalidation only.
+fn is_outdated(terms: &Terms<'_>, fill: &Flight, progress: &Progress, joined: u64) -> bool {
     match progress {
+        // There may be a file by now, or one that can be read.
+        Progress::Failed(_) => !planted::is(Defect::FailureJoinedWhenever) && is_late(terms, fill.looked(), joined),
         Progress::Filling(_, file)
         | Progress::Fetching(_, file)
         | Progress::Deferred(_, file)
         | Progress::Uncached(file, _) => is_late(terms, file.found(), joined) && !file.is_same(terms.now),
         // What comes from another machine is fresh as that says.
         Progress::Arriving(_) | Progress::Validated(_) | Progress::Stale(_) | Progress::Passing(_) => false,
-        Progress::Opening | Progress::Ready(_) | Progress::Failed(_) => false,
+        Progress::Opening | Progress::Ready(_) => false,
     }
 }
 

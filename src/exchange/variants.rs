@@ -97,7 +97,9 @@ impl Seeking {
                     }
                     Action::Deliver(_) => {}
                     Action::Refuse(_) | Action::Directory => {
-                        if let Some(original) = original {
+                        // Whoever joined another's look may have been told of an older time than the original's.
+                        let is_own = self.variant.looked.is_some_and(|looked| looked >= self.checked);
+                        if let Some(original) = original.filter(|_| is_own) {
                             original.note_missing(coding.number(), self.checked);
                         }
                     }

@@ -178,6 +178,12 @@ impl World {
         Completion { token: token.pack(), result: bytes.len() as i32, flags: u32::from(id) << 16 | F_BUFFER | F_MORE }
     }
 
+    /// The completion with which the oldest open fails, at this very time.
+    pub fn not_opened(&mut self, errno: i32) -> Completion {
+        let (token, ..) = self.opens.remove(0);
+        Completion { token: token.pack(), result: -errno, flags: 0 }
+    }
+
     /// The completion of the tick, at this very time.
     pub fn ticked(&mut self) -> Completion {
         self.tick = None;

@@ -115,6 +115,7 @@ impl Fetches {
 
     pub fn begin<K: Kernel>(&mut self, io: &mut Io<K>, permit: FillPermit) -> io::Result<()> {
         io.metrics.fills[Step::Started].one();
+        permit.looks(io.now);
         if let Some((entry, file)) = permit.reading() {
             return self.begin_reading(io, permit, entry, file);
         }
@@ -171,7 +172,8 @@ impl Fetches {
     }
 
     fn open_for_fill<K: Kernel>(&mut self, io: &mut Io<K>, key: usize) -> io::Result<()> {
-        let Stage::Opening(open) = &mut self.fills[key].stage else { return Ok(()) };
+        let FillTask { permit, stage: Stage::Opening(open) } = &mut self.fills[key] else { return Ok(()) };
+        permit.looks(io.now);
         open.get_mut().began = io.now;
         let op = Open::op(open);
         io.kernel.submit(op, Token::new(Kind::FillOpen, 0, key as u32))

@@ -197,7 +197,7 @@ struct Directed {
     fd: RawFd,
     /// What was received of connections that were handed over.
     handed_over: std::sync::mpsc::Receiver<Vec<u8>>,
-    _root: tempfile::TempDir,
+    root: tempfile::TempDir,
 }
 
 impl Directed {
@@ -211,7 +211,7 @@ impl Directed {
         let fd = world.borrow_mut().connect();
         let accepted = world.borrow_mut().accepted();
         worker.complete(&accepted).unwrap();
-        Directed { worker, world, fd, handed_over, _root: root }
+        Directed { worker, world, fd, handed_over, root }
     }
 
     fn receive(&mut self, bytes: &str) {
@@ -238,6 +238,36 @@ impl Directed {
         }
         let world = self.world.borrow();
         (String::from_utf8(world.sockets[&self.fd].read.clone()).unwrap(), self.handed_over.try_recv().ok())
+    }
+}
+
+/// Whoever joins a fill on slow storage is told of a failure only if its name was looked up lately enough: there may be a file by now.
+#[test]
+fn a_failure_from_before_the_request_is_not_told() {
+    const GET: &str = "GET /new HTTP/1.1\r\nHost: a\r\n\r\n";
+    for errno in [libc::ENOENT, libc::EACCES, libc::EIO, libc::ENOTDIR] {
+        for is_late in [false, true] {
+            let mut directed = Directed::new();
+            directed.receive(GET);
+            let revalidate = directed.worker.io.shared.options.revalidate;
+            directed.pass(revalidate);
+            if is_late {
+                directed.pass(Duration::from_nanos(1));
+            }
+            std::fs::write(directed.root.path().join("new"), "new").unwrap();
+            let second = directed.world.borrow_mut().connect();
+            let accepted = directed.world.borrow_mut().accepted();
+            directed.worker.complete(&accepted).unwrap();
+            let received = directed.world.borrow_mut().received(second, GET.as_bytes());
+            directed.worker.complete(&received).unwrap();
+            let failed = directed.world.borrow_mut().not_opened(errno);
+            directed.worker.complete(&failed).unwrap();
+            let world = directed.world.clone();
+            let (first, _) = directed.settle();
+            let second = String::from_utf8(world.borrow().sockets[&second].read.clone()).unwrap();
+            assert!(!first.contains(" 200 "), "{first}");
+            assert_eq!(second.contains(" 200 "), is_late, "errno {errno}: {second}");
+        }
     }
 }
 

@@ -403,7 +403,8 @@ mod tests {
 
     #[test]
     fn whole_servers_keep_their_promises() {
-        for seed in 0..12 {
+        // The last one is of a finding that nothing else showed.
+        for seed in (0..12).chain([930]) {
             run(&Scenario::of(seed));
         }
     }
