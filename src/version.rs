@@ -134,6 +134,22 @@ impl Found {
         Ok(Found::from_stat(&machine::stat(fd)?))
     }
 
+    /// What a statx tells.
+    pub fn from_statx(stat: &libc::statx) -> Found {
+        match FileType::from_raw_mode(stat.stx_mode.into()) {
+            FileType::RegularFile => Found::File(Version {
+                dev: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor) as u32,
+                ino: stat.stx_ino,
+                size: stat.stx_size,
+                mtime_ns: nanoseconds(stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec.into()),
+                ctime_ns: nanoseconds(stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec.into()),
+                links: stat.stx_nlink,
+            }),
+            FileType::Directory => Found::Directory,
+            _ => Found::Special,
+        }
+    }
+
     /// What a stat tells.
     pub fn from_stat(stat: &Stat) -> Found {
         match FileType::from_raw_mode(stat.st_mode) {

@@ -32,7 +32,7 @@ fn serve(storage: &Storage, args: &[&str]) -> Server {
 /// One slow disk delays nothing that does not depend on it: neither what is cached, nor the server's own pages.
 #[test]
 fn hits_go_on_while_storage_stalls() {
-    for asked in [Asked::Lookup, Asked::Open, Asked::Read] {
+    for asked in [Asked::Lookup, Asked::Open, Asked::Read, Asked::Attributes] {
         for plane in [0, 1] {
             let Some(storage) = Storage::mount(&[hot(), ("cold", File::new(bytes(2, LEN)))]) else { return };
             let server = serve(&storage, &["--revalidate", "1h"]);
@@ -46,6 +46,47 @@ fn hits_go_on_while_storage_stalls() {
             drop(stall);
             assert_same(&waiting.response("GET").expect(200).body, &bytes(2, LEN), "cold");
         }
+    }
+}
+
+/// The path of the root is followed by a thread of its own, however short the interval is.
+#[test]
+fn hits_go_on_while_the_root_stalls() {
+    let Some(storage) = Storage::mount(&[hot()]) else { return };
+    let server = serve(&storage, &["--revalidate", "0s"]);
+    let mut client = server.connect();
+    let stall = storage.stall_file(Asked::Attributes, "", 0);
+    until("the storage is asked", || stall.held() > 0);
+    expect_hot(&mut client);
+    expect_hot(&mut server.connect());
+    server.get("/.forebay/health").expect(200);
+    drop(stall);
+    expect_hot(&mut client);
+}
+
+/// A FUSE file system takes a few reads ahead only, and has whoever asks for more wait.
+#[test]
+fn hits_go_on_while_many_large_files_stall() {
+    let names: Vec<String> = (0..40).map(|number| format!("cold{number}")).collect();
+    let mut files = vec![hot()];
+    files.extend(names.iter().map(|name| (name.as_str(), File::new(bytes(2, LEN)))));
+    let Some(storage) = Storage::mount(&files) else { return };
+    let server = serve(&storage, &["--revalidate", "1h"]);
+    let (mut client, stall) = (server.connect(), storage.stall(Asked::Read));
+    let ask = |name: &String| {
+        let mut client = server.connect();
+        client.send(request("GET", &format!("/{name}"), &[]));
+        client
+    };
+    let waiting: Vec<Client> = names.iter().map(ask).collect();
+    until("the storage is asked", || stall.held() > 0);
+    for _ in 0..20 {
+        expect_hot(&mut client);
+        expect_hot(&mut server.connect());
+    }
+    drop(stall);
+    for mut client in waiting {
+        assert_same(&client.response("GET").expect(200).body, &bytes(2, LEN), "cold");
     }
 }
 

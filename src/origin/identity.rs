@@ -45,6 +45,11 @@ impl Directory {
     }
 }
 
+/// Whether a file system is one of another machine, or of another process.
+pub(super) fn may_be_slow(fd: impl AsFd) -> bool {
+    rustix::fs::fstatfs(fd).is_ok_and(|stat| !OWN_CLOCK.contains(&(stat.f_type as u32)))
+}
+
 /// Whose clock the times of an open file are of. Asks its file system once in a while for each thread.
 pub fn clock_of(fd: impl AsFd, version: &Version) -> Clock {
     if let Some(is_own) = machine::simulated_clock_is_own() {
@@ -56,6 +61,8 @@ pub fn clock_of(fd: impl AsFd, version: &Version) -> Clock {
     }
     match LAST.get() {
         Some((dev, clock, asked)) if dev == version.dev && asked.elapsed() < CLOCK_KNOWN_FOR => clock,
+        // To ask slow storage costs a wait.
+        Some((dev, Clock::Foreign, _)) if dev == version.dev => Clock::Foreign,
         _ => {
             let clock = match rustix::fs::fstatfs(fd) {
                 Ok(stat) if OWN_CLOCK.contains(&(stat.f_type as u32)) => Clock::Own,

@@ -16,6 +16,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::{Policy, RESOLVE_TRIES};
+use crate::ring::looks::storage_is_slow;
 
 /// An open root directory. Names are resolved beneath it as long as somebody holds it, whatever its path leads to
 /// meanwhile.
@@ -83,6 +84,9 @@ impl Root {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
         let stat = rustix::fs::fstat(&directory)?;
+        if super::identity::may_be_slow(&directory) {
+            storage_is_slow();
+        }
         Ok(Root { directory, device: stat.st_dev, inode: stat.st_ino, policy })
     }
 

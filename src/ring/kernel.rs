@@ -54,10 +54,12 @@ pub enum Kind {
     Message,
     /// Completions that nobody waits for (cancellations).
     Ignored,
+    /// The ring's own look at a file of slow storage: event loops never see it.
+    Look,
 }
 
 impl Kind {
-    const ALL: [Kind; 15] = [
+    const ALL: [Kind; 16] = [
         Kind::Accept,
         Kind::Receive,
         Kind::Send,
@@ -73,6 +75,7 @@ impl Kind {
         Kind::Shutdown,
         Kind::Message,
         Kind::Ignored,
+        Kind::Look,
     ];
 }
 
@@ -151,7 +154,8 @@ pub trait Kernel {
     /// Takes a descriptor that a completion brought.
     fn adopt(&mut self, fd: RawFd) -> OwnedFd;
 
-    /// What an open descriptor is, and which version of which file (fstat).
+    /// What an open descriptor is, and which version of which file (fstat). On slow storage it was looked at when the completion
+    /// that is handled now came, so that nobody waits.
     ///
     /// # Errors
     /// Those of fstat.

@@ -12,6 +12,7 @@
 pub mod buffers;
 pub mod kernel;
 pub mod lent;
+pub mod looks;
 pub mod notifier;
 pub mod preflight;
 mod residency;

@@ -2,6 +2,7 @@
 
 use super::buffers::BufferRing;
 use super::kernel::{Kernel, Op, Token};
+use super::looks::{Looks, is_storage_slow};
 use super::{Completion, Refusal, Ring};
 use crate::limits;
 use crate::net::peer::Peer;
@@ -25,6 +26,7 @@ pub struct System {
     ring: Ring,
     buffers: BufferRing,
     tick: Box<types::Timespec>,
+    looks: Looks,
 }
 
 impl System {
@@ -34,7 +36,7 @@ impl System {
         let ring = Ring::new(limits::SUBMISSION_ENTRIES, limits::COMPLETION_ENTRIES)?;
         let buffers = BufferRing::register(&ring, RECEIVE_GROUP, limits::RECEIVE_BUFFERS, limits::RECEIVE_BUFFER_BYTES)
             .map_err(|source| Refusal::Other { source })?;
-        Ok(System { ring, buffers, tick: Box::new(types::Timespec::from(limits::TICK)) })
+        Ok(System { ring, buffers, tick: Box::new(types::Timespec::from(limits::TICK)), looks: Looks::default() })
     }
 
     fn entry(&self, op: Op) -> squeue::Entry {
@@ -79,7 +81,14 @@ fn counted(result: libc::ssize_t) -> io::Result<usize> {
 
 impl Kernel for System {
     fn submit(&mut self, op: Op, token: Token) -> io::Result<()> {
-        let entry = self.entry(op).user_data(token.pack());
+        let mut entry = self.entry(op).user_data(token.pack());
+        if let Op::Read { file, .. } = op
+            && is_storage_slow()
+        {
+            self.looks.reads(token, file);
+            // Tried at once, it may wait for requests of others: a FUSE file system takes some at a time only.
+            entry = entry.flags(squeue::Flags::ASYNC);
+        }
         // SAFETY: every pointer in the entry is a `Loan`, whose memory its `Lent` keeps alive and unchanged until the
         // completion (or leaks), or the tick's, which lives as long as the ring.
         unsafe { self.ring.push(&entry) }
@@ -88,8 +97,11 @@ impl Kernel for System {
     fn turn(&mut self, wait: bool, batch: &mut Vec<Completion>) -> io::Result<()> {
         self.buffers.publish();
         self.ring.submit_and_wait(usize::from(wait))?;
+        let from = batch.len();
         self.ring.completions(batch);
-        Ok(())
+        let System { ring, looks, .. } = self;
+        // SAFETY: the one pointer in the entry is a `Loan`, as above.
+        looks.sort(batch, from, |entry| unsafe { ring.push(&entry) })
     }
 
     fn take_overflows(&mut self) -> u64 {
@@ -120,7 +132,7 @@ impl Kernel for System {
     }
 
     fn identify(&mut self, file: BorrowedFd<'_>) -> io::Result<Found> {
-        Found::of(file)
+        self.looks.take(file.as_raw_fd()).unwrap_or_else(|| Found::of(file))
     }
 
     fn is_resident(&mut self, file: RawFd, offset: u64, len: u64) -> bool {
@@ -128,6 +140,10 @@ impl Kernel for System {
     }
 
     fn read_ahead(&mut self, file: RawFd, offset: u64, len: u64) {
+        if is_storage_slow() {
+            // A FUSE file system that has enough to do lets even this wait; its reads bring what follows by themselves.
+            return;
+        }
         // SAFETY: takes no memory. A file system that cannot do it refuses, and nothing is lost.
         unsafe { libc::posix_fadvise(file, offset as libc::off_t, len as libc::off_t, libc::POSIX_FADV_WILLNEED) };
     }

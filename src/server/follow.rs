@@ -5,6 +5,7 @@ use crate::config::{ServeOptions, Source};
 use crate::limits;
 use crate::origin::remote::Remote;
 use crate::origin::{Directory, Followed, Origin};
+use crate::ring::looks::is_storage_slow;
 use crate::ring::system::monotonic;
 use std::io;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ pub(super) fn open(options: &ServeOptions) -> anyhow::Result<Origin> {
     match &options.origin {
         Source::Directory(path) => {
             let directory = Directory::open(path, options.policy, monotonic)?;
-            let follows = period(options.revalidate).is_some();
+            let follows = period(options.revalidate).is_some() || is_storage_slow();
             Ok(Origin::Directory(if follows { directory } else { directory.following_at_once() }))
         }
         Source::Remote(remote) => Ok(Origin::Remote(Arc::new(Remote::open(remote).map_err(anyhow::Error::msg)?))),
@@ -43,7 +44,9 @@ pub(super) fn open(options: &ServeOptions) -> anyhow::Result<Origin> {
 /// # Errors
 /// It cannot be started.
 pub(super) fn spawn(shared: Arc<Shared>) -> io::Result<Follower> {
-    let period = period(shared.options.revalidate).filter(|_| shared.origin.directory().is_some());
+    // On slow storage nobody else may be made to wait for a look, however short the interval is.
+    let period = period(shared.options.revalidate).or(is_storage_slow().then_some(limits::FOLLOW_PERIOD_MIN));
+    let period = period.filter(|_| shared.origin.directory().is_some());
     let Some(period) = period else { return Ok(Follower(None)) };
     let (stop, stopped) = sync_channel(0);
     let body = move || {

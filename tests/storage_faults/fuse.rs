@@ -131,7 +131,7 @@ impl Storage {
         self.hold(Stalled { asked, name: None, from: 0 })
     }
 
-    /// Holds back the answers to questions about this file alone, of reads those from an offset on.
+    /// Holds back the answers to questions about this file alone (without a name: the root), of reads those from an offset on.
     pub fn stall_file(&self, asked: Asked, name: &str, from: u64) -> Stall<'_> {
         self.hold(Stalled { asked, name: Some(name.to_owned()), from })
     }
@@ -186,7 +186,7 @@ impl Faulty {
     fn when(&self, asked: Asked, inode: u64, end: u64, answer: impl FnOnce(&Tree) + Send + 'static) {
         let mut state = self.0.lock().unwrap();
         let is_held = state.stalled.as_ref().is_some_and(|stalled| {
-            let is_meant = |name: &String| state.tree.names.get(name) == Some(&inode);
+            let is_meant = |name: &String| state.tree.names.get(name).unwrap_or(&1) == &inode;
             stalled.asked == asked && stalled.name.as_ref().is_none_or(is_meant) && end >= stalled.from
         });
         if is_held { state.held.push(Box::new(answer)) } else { answer(&state.tree) }

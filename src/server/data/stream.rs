@@ -125,7 +125,9 @@ impl Stream {
         if is_last && self.must_wait(sender)? {
             return Ok(Next::Sent(Sent::Waits));
         }
-        if (is_last || !self.file.was_compared(sender.io.now)) && !planted::is(Defect::NoLastLook) {
+        // What is not sent by reference is compared when it has been read.
+        let may_refer = self.is_referred || self.file.is_settled;
+        if may_refer && (is_last || !self.file.was_compared(sender.io.now)) && !planted::is(Defect::NoLastLook) {
             let change = self.look(sender.io);
             if !change.keeps_bytes() {
                 return Ok(self.go_on_after(change, sender));

@@ -133,7 +133,7 @@ impl<K: Kernel> Worker<K> {
                 self.io.mailbox.complete(key, result);
                 Ok(())
             }
-            Kind::Ignored => Ok(()),
+            Kind::Ignored | Kind::Look => Ok(()),
         }
     }
 
