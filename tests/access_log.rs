@@ -209,3 +209,21 @@ fn refused_and_aborted_requests_have_lines_with_what_was_sent() {
         line_of("the refused connection", &|line| line["status"] == 503);
     }
 }
+
+/// A full disk costs lines of the log, and no response.
+#[test]
+fn a_full_disk_costs_lines_and_is_said_once() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("a"), "a").unwrap();
+    let mut server = Server::start(root.path(), &["--access-log", "/dev/full"]);
+    until("the loss is said", || {
+        assert_eq!(server.get("/a").expect(200).text(), "a");
+        server.stderr().contains("No space left on device")
+    });
+    for _ in 0..20 {
+        server.get("/a").expect(200);
+    }
+    server.signal(rustix::process::Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0), "{}", server.stderr());
+    assert_eq!(server.stderr().matches("No space left on device").count(), 1, "{}", server.stderr());
+}

@@ -1,4 +1,4 @@
-//! What the manifests say of dependencies and of Rust.
+//! What the manifests say of dependencies and of Rust, and SECURITY.md of tests.
 
 use super::source::{root, rust_files};
 use std::collections::BTreeSet;
@@ -53,4 +53,34 @@ fn dependencies_come_from_one_registry() {
         let is_usual = source.is_none_or(|source| source == "registry+https://github.com/rust-lang/crates.io-index");
         assert!(is_usual, "{:?} comes from {}", package["name"], source.unwrap_or_default());
     }
+}
+
+/// A defence without a test is a hope.
+#[test]
+fn every_defence_names_a_test_that_exists() {
+    let security = std::fs::read_to_string(root().join("SECURITY.md")).unwrap();
+    let defences = security.split("## What is defended where").nth(1).unwrap();
+    let rows = defences.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let mut faults = Vec::new();
+    let mut tests = 0;
+    for row in rows {
+        let attack = row.split('|').nth(1).unwrap().trim();
+        let shown = row.trim_end_matches(['|', ' ']).rsplit('|').next().unwrap();
+        let named: Vec<(&str, &str)> =
+            shown.split('`').skip(1).step_by(2).filter_map(|name| name.split_once("::")).collect();
+        if named.is_empty() {
+            faults.push(format!("{attack}: no test is named"));
+        }
+        for (path, names) in named {
+            let text = std::fs::read_to_string(root().join(path)).unwrap_or_default();
+            for name in names.trim_matches(['{', '}']).split(',') {
+                tests += 1;
+                if !text.contains(&format!("#[test]\nfn {name}()")) {
+                    faults.push(format!("{attack}: {path} has no test {name}"));
+                }
+            }
+        }
+    }
+    assert!(tests > 20, "the table was not found: {tests} tests");
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
