@@ -2,7 +2,7 @@
 //!
 //! The layers, lowest first; a module imports what is in its own folder and in lower layers (`tests/tidy.rs` holds that):
 //!
-//! 0. [`machine`], [`planted`]: the machine outside of the rings, and defects for tests to find.
+//! 0. [`machine`], [`planted`], [`sync`]: the machine outside of the rings, defects for tests to find, locks.
 //! 1. [`limits`], [`units`], [`version`], [`net`], [`wake`], [`text`]: words that all others use.
 //! 2. [`ring`], [`http`], [`trace`], [`chart`], [`page`]: the kernel, the protocol, recorded requests, pictures, what pages share.
 //! 3. [`arena`], [`origin`]: the cache's memory, and what is served.
@@ -10,7 +10,7 @@
 //! 5. [`exchange`], [`metrics`], [`config`], [`simulate`]: what a request becomes, without I/O; counts; options.
 //! 6. [`server`], [`client`]: whatever does I/O. The server has two planes: workers that serve hits and misses
 //!    on a ring of their own, and one thread for everything else.
-//! 7. [`cli`]: the command lines, and the only place that knows clap.
+//! 7. [`cli`]: the command lines, and the only place that knows clap. Beside it, in tests only: `fuzzing`, what is fuzzed.
 //!
 //! docs/architecture.md follows a hit, a miss and an upload through them.
 
@@ -21,6 +21,8 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod exchange;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod http;
 pub mod limits;
 pub mod machine;
@@ -33,6 +35,7 @@ pub mod ring;
 pub mod rules;
 pub mod server;
 pub mod simulate;
+pub mod sync;
 pub mod text;
 pub mod trace;
 pub mod units;

@@ -13,14 +13,14 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The folders and files of `src/` in layers, lowest first. A module imports what is in its own folder, and lower
 /// layers.
 const LAYERS: &[&[&str]] = &[
-    &["machine", "planted"],
+    &["machine", "planted", "sync"],
     &["limits", "units", "version", "net", "wake", "text"],
     &["ring", "http", "trace", "chart", "page"],
     &["arena", "origin", "rules"],
     &["cache"],
     &["exchange", "metrics", "config", "simulate"],
     &["server", "client"],
-    &["cli"],
+    &["cli", "fuzzing"],
     &["main", "lib", "bin"],
 ];
 
@@ -295,6 +295,7 @@ const FOREIGN: &[&str] = &[
     "--locked",
     "--test",
     "--lib",
+    "--features",
     "--ignored",
     "--nocapture",
     "--path",

@@ -5,13 +5,13 @@ use super::flight::{Flight, OpenFile};
 use super::residency::Residency;
 use crate::arena::Allocation;
 use crate::planted::{self, Defect};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{self, Mutex, Race, RwLock};
 use crate::version::stored::Stored;
 use crate::version::{Change, Described, Trust, Version};
-use parking_lot::{Mutex, RwLock};
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use triomphe::ThinArc;
 
@@ -274,7 +274,14 @@ impl Entry {
 
     /// Claims the check of this entry; false if another one is under way.
     pub fn begin_check(&self) -> bool {
-        !self.checking.load(Ordering::Relaxed) && !self.checking.swap(true, Ordering::Relaxed)
+        if self.checking.load(Ordering::Relaxed) {
+            return false;
+        }
+        if sync::is_planted(Race::CheckClaimedTwice) {
+            self.checking.store(true, Ordering::Relaxed);
+            return true;
+        }
+        !self.checking.swap(true, Ordering::Relaxed)
     }
 
     /// A check that began at `began` is over; `current` if it found the same version.

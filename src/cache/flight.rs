@@ -7,13 +7,13 @@ use super::open_files::Opened;
 use crate::limits;
 use crate::machine;
 use crate::origin::remote::Passing;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::{self, Mutex, Race};
 use crate::version::{Change, Described, SETTLING, Trust, Version};
 use crate::wake::{Waiter, Waiters};
-use parking_lot::Mutex;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
 /// The reading of one file, from its open to its end.
@@ -343,6 +343,11 @@ impl Flight {
     }
 
     pub(super) fn move_on(&self, progress: Progress) -> Vec<Waiter> {
+        if sync::is_planted(Race::WaitersTakenEarly) {
+            let waiters = self.state.lock().waiters.take();
+            self.state.lock().progress = progress;
+            return waiters;
+        }
         let mut state = self.state.lock();
         state.progress = progress;
         state.waiters.take()

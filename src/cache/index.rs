@@ -4,6 +4,7 @@
 use super::entry::Shared;
 use super::flight::Flight;
 use super::open_files::Kept;
+use crate::sync::{self, Race, RwLock};
 /// The same in every run, so that a seed gives the same run again.
 #[cfg(any(test, feature = "simulation"))]
 use foldhash::fast::FixedState as Hasher;
@@ -12,7 +13,6 @@ use foldhash::fast::FixedState as Hasher;
 use foldhash::fast::RandomState as Hasher;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Place;
-use parking_lot::RwLock;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -148,6 +148,11 @@ impl Index {
     /// What is known of the name; if nothing is, or no more than its file, a new fill.
     pub fn begin(&self, hash: u64, name: &[u8]) -> Begun {
         let mut names = self.shard(hash).write();
+        if sync::is_planted(Race::FillsBegunTwice) {
+            let fill = Arc::new(Flight::begun(name.into(), hash, None));
+            names.uncached.insert_unique(hash, Uncached::Filling(fill.clone()), Uncached::hash);
+            return Begun::New(fill);
+        }
         if let Some(entry) = names.cached.find(hash, |entry| entry.name() == name) {
             return Begun::Ready(entry.clone());
         }
@@ -193,7 +198,8 @@ impl Index {
     /// Puts the entry in the place of its fill; false if that is no longer there.
     pub fn replace(&self, fill: &Arc<Flight>, entry: &Shared) -> bool {
         let mut names = self.shard(fill.hash()).write();
-        let is_there = names.remove_uncached(fill.hash(), |uncached| uncached.is_fill(fill)).is_some();
+        let was_there = names.remove_uncached(fill.hash(), |uncached| uncached.is_fill(fill)).is_some();
+        let is_there = was_there || sync::is_planted(Race::RemovedPublished);
         if is_there {
             names.insert(entry);
         }

@@ -5,9 +5,9 @@
 
 use super::entry::Shared;
 use super::flight::OpenFile;
-use parking_lot::Mutex;
+use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use crate::sync::{self, Mutex, Race};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 /// The count of open files.
@@ -39,6 +39,13 @@ impl Quota {
     }
 
     pub fn take(self: &Arc<Self>) -> Option<Place> {
+        if sync::is_planted(Race::PlaceTakenAfterLook) {
+            let is_free = self.open.load(Relaxed) < self.limit.load(Relaxed);
+            return is_free.then(|| {
+                self.open.fetch_add(1, Relaxed);
+                Place(self.clone())
+            });
+        }
         let place = Place(self.clone());
         (self.open.fetch_add(1, Relaxed) < self.limit.load(Relaxed)).then_some(place)
     }

@@ -4,7 +4,7 @@
 //! that request alone. A mark forbids nothing: the answer to whoever asks first is stored if it may be, and the mark then goes.
 
 use crate::limits;
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 /// What is known of the names whose hashes share a place: of the one that was marked last.
 #[derive(Debug, Default)]

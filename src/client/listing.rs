@@ -172,7 +172,7 @@ fn too_much(max: impl Display) -> Error {
 
 /// The elements of a JSON array of objects, as its bytes come.
 #[derive(Default)]
-struct Elements {
+pub(crate) struct Elements {
     place: Place,
     /// The object so far.
     element: Vec<u8>,
@@ -196,7 +196,7 @@ enum Place {
 }
 
 impl Elements {
-    fn push(&mut self, mut bytes: &[u8], mut take: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+    pub fn push(&mut self, mut bytes: &[u8], mut take: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
         while let [byte, rest @ ..] = bytes {
             let byte = *byte;
             if self.place == Place::Within {
@@ -246,7 +246,7 @@ impl Elements {
         }
     }
 
-    fn end(&self) -> Result<(), Error> {
+    pub fn end(&self) -> Result<(), Error> {
         match self.place {
             Place::After => Ok(()),
             _ => Err(garbled("it breaks off")),

@@ -8,6 +8,7 @@ pub mod caching;
 pub mod chunked;
 pub mod conditional;
 pub mod date;
+pub mod digest;
 pub mod encoding;
 pub mod framing;
 pub mod hop;

@@ -126,11 +126,16 @@ impl ContentRange {
         let (unit, rest) = field.trim().split_once(' ')?;
         let (range, total) = rest.trim().split_once('/')?;
         let (first, last) = range.split_once('-')?;
-        let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-        let total = if total == "*" { None } else { Some(total.parse().ok()?) };
+        let (first, last) = (decimal(first)?, decimal(last)?);
+        let total = if total == "*" { None } else { Some(decimal(total)?) };
         let is_sound = unit.eq_ignore_ascii_case("bytes") && first <= last && total.is_none_or(|total| last < total);
         is_sound.then_some(ContentRange { first, end: last.checked_add(1)?, total })
     }
+}
+
+/// Digits and nothing else: `parse` alone takes a sign.
+fn decimal(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 #[cfg(test)]
@@ -211,6 +216,9 @@ mod tests {
             "lines 3-9/10",
             "bytes 3-9",
             "bytes -9/10",
+            "bytes +3-9/10",
+            "bytes 3-+9/10",
+            "bytes 3-9/+10",
         ] {
             assert_eq!(ContentRange::parse(wrong), None, "{wrong}");
         }

@@ -117,6 +117,8 @@ pub enum BadRequest {
     Host,
     /// There is more than one Authorization field: which of them counts is not for a server to choose.
     Authorization,
+    /// The target is neither a path nor an URL.
+    Target,
     /// It cannot be told where the body ends.
     Framing,
     /// The body has a transfer coding that is not known here.

@@ -5,6 +5,7 @@ use super::date::Date;
 use super::encoding::Negotiated;
 use super::representation::Representation;
 use super::request::BadRequest;
+use super::target;
 use crate::text::write_number;
 use std::sync::Arc;
 use std::time::Duration;
@@ -193,6 +194,7 @@ impl Problem {
                 Problem::new(400, "the request must have exactly one Host field: a host, with a port or without")
             }
             BadRequest::Authorization => Problem::new(400, "the request has more than one Authorization field"),
+            BadRequest::Target => Problem::new(400, target::Malformed::Form.to_string()),
             BadRequest::Framing => {
                 let text = "the end of the body cannot be told: a request has one Content-Length, or one \
                             Transfer-Encoding: chunked, or neither";

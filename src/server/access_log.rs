@@ -8,7 +8,7 @@
 //! * `sink`: where they go
 //! * `writer`: the thread that writes them
 
-mod line;
+pub(crate) mod line;
 mod sink;
 mod writer;
 

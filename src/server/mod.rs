@@ -16,6 +16,8 @@ mod follow;
 pub mod hosts;
 pub mod listen;
 pub mod logging;
+#[cfg(all(test, feature = "shuttle"))]
+mod models;
 mod notices;
 pub mod shared;
 pub mod site;

@@ -21,14 +21,14 @@ use crate::origin::remote::RemoteOptions;
 use crate::ring::kernel::{Kind, Token};
 use crate::ring::notifier::Notifier;
 use crate::ring::system::monotonic;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{self, Mutex, Race};
 use crate::text;
 use crate::wake::{Waiter, Wake};
-use parking_lot::Mutex;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What both planes share.
 pub struct Shared {
@@ -134,6 +134,12 @@ impl Admission {
 
     /// A place, if there is one.
     pub fn admit(self: &Arc<Self>) -> Option<Admitted> {
+        if sync::is_planted(Race::PlaceTakenAfterLook) {
+            return (self.open() < self.limit).then(|| {
+                self.open.fetch_add(1, Ordering::Relaxed);
+                Admitted(self.clone())
+            });
+        }
         let before = self.open.fetch_add(1, Ordering::Relaxed);
         let admitted = Admitted(self.clone());
         (before < self.limit).then_some(admitted)
@@ -209,7 +215,13 @@ impl Mail {
 
     /// The messages to this worker that were not delivered since the last call.
     pub fn take_missed(&self, worker: usize) -> Vec<Token> {
-        std::mem::take(&mut self.boxes[worker].missed.lock())
+        let missed = &self.boxes[worker].missed;
+        if sync::is_planted(Race::MailEmptiedAfterRead) {
+            let tokens = missed.lock().clone();
+            missed.lock().clear();
+            return tokens;
+        }
+        std::mem::take(&mut missed.lock())
     }
 
     /// Has a worker do a fill that a thread without a ring has begun.

@@ -23,8 +23,8 @@ use super::heap::LazyHeap;
 use super::sketch::Sketch;
 use super::{Candidate, Object, Policy, Tag, Touch, Victim};
 use crate::arena::layout::PAGE;
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Hits that count.
 const HITS_MAX: u32 = 15;

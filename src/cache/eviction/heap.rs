@@ -6,7 +6,7 @@
 
 use super::parking::{Parking, RECHECKED, is_parked};
 use super::{NOWHERE, Object, push};
-use std::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::Ordering::Relaxed;
 
 #[derive(Debug)]
 pub(super) struct LazyHeap<T> {

@@ -8,10 +8,10 @@
 use super::heap::LazyHeap;
 use super::lru::Clock;
 use super::{Candidate, Object, Policy, Touch, Victim};
+use crate::sync::atomic::Ordering::Relaxed;
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 #[derive(Debug)]
 pub(super) struct LargerFirst<T> {

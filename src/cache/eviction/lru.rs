@@ -7,8 +7,8 @@
 
 use super::heap::LazyHeap;
 use super::{Candidate, Object, Policy, Tag, Touch, Victim};
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The time, in inserts. Written on misses only.
 #[derive(Debug, Default)]

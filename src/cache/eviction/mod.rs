@@ -5,8 +5,8 @@
 //! and at most two relaxed stores to the object's own [`Tag`], never a shared counter, a lock or a list. Orders that a list
 //! move would keep exact are kept exact by re-keying lazily, when a victim is sought: see [`heap`].
 
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 mod gdc;
 mod heap;

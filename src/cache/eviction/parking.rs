@@ -2,7 +2,7 @@
 //! hundreds of leases do not make every choice of a victim walk over all of them.
 
 use super::{NOWHERE, Object};
-use std::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::Ordering::Relaxed;
 
 /// In `Tag::place`: the object is parked.
 const PARKED: u32 = 1 << 31;

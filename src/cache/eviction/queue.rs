@@ -3,7 +3,7 @@
 
 use super::parking::INDEX;
 use super::{Object, push};
-use std::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::Ordering::Relaxed;
 
 /// An index that is none.
 pub(super) const END: u32 = u32::MAX;

@@ -7,9 +7,9 @@
 use super::parking::{INDEX, Parking, RECHECKED, is_parked};
 use super::queue::{END, Queue};
 use super::{Candidate, NOWHERE, Object, Policy, Touch, Victim};
+use crate::sync::atomic::Ordering::Relaxed;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// The small queue's share of the capacity, %.
 const SMALL_PERCENT: u64 = 10;

@@ -6,7 +6,7 @@
 use super::parking::{Parking, RECHECKED, is_parked};
 use super::queue::{END, Queue};
 use super::{Candidate, NOWHERE, Object, Policy, Touch, Victim};
-use std::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::Ordering::Relaxed;
 
 #[derive(Debug)]
 pub(super) struct Sieve<T> {

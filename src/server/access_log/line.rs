@@ -17,7 +17,7 @@ const CLIENT_CLOSED: u16 = 499;
 
 /// What is known of a request and its response.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(crate) struct Line {
     /// When the response ended.
     pub time: SystemTime,
     peer: Peer,

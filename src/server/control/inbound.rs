@@ -12,7 +12,7 @@ use crate::http::response::Problem;
 
 /// The receiving side of a connection.
 #[derive(Debug)]
-pub(super) struct Inbound {
+pub(crate) struct Inbound {
     limits: HeadLimits,
     /// Received, and not part of anything that was passed on.
     received: BytesMut,
@@ -31,7 +31,7 @@ enum Place {
 }
 
 /// How much longer a head may become whose target is encoded for hyper.
-pub(super) const HEAD_GROWTH: usize = 2;
+pub(crate) const HEAD_GROWTH: usize = 2;
 
 /// What stands in for the head of a request that is refused: hyper answers it, and ends the connection.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n";
@@ -51,17 +51,13 @@ impl Inbound {
         self.received.advance(blank);
         match request::parse(&self.received, self.limits) {
             Parsed::Partial => None,
-            Parsed::Bad(why) => {
-                let problem = Problem::of_bad_request(why, self.limits.bytes, self.limits.fields);
-                Some((self.end(), Some(problem)))
-            }
+            Parsed::Bad(why) => Some(self.refuse(why)),
             Parsed::Whole(request) => {
-                let head = rewritten(&self.received, &request);
-                if head.len() > HEAD_GROWTH * self.limits.bytes {
-                    let why = BadRequest::LineTooLong;
-                    let problem = Problem::of_bad_request(why, self.limits.bytes, self.limits.fields);
-                    return Some((self.end(), Some(problem)));
-                }
+                let head = match rewritten(&self.received, &request) {
+                    Some(head) if head.len() <= HEAD_GROWTH * self.limits.bytes => head,
+                    Some(_) => return Some(self.refuse(BadRequest::LineTooLong)),
+                    None => return Some(self.refuse(BadRequest::Target)),
+                };
                 self.place = match request.framing {
                     Framing::None | Framing::Length(0) => Place::Head,
                     Framing::Length(length) => Place::Length(length),
@@ -72,6 +68,11 @@ impl Inbound {
                 Some((head, None))
             }
         }
+    }
+
+    fn refuse(&mut self, why: BadRequest) -> (Bytes, Option<Problem>) {
+        let problem = Problem::of_bad_request(why, self.limits.bytes, self.limits.fields);
+        (self.end(), Some(problem))
     }
 
     /// Nothing more is read; hyper gets a stand-in instead, whose answer is a refusal.
@@ -147,8 +148,9 @@ impl Inbound {
 }
 
 /// A head for hyper: as it was sent, but for the bytes of its target that hyper refuses and the data plane does not, and without the
-/// upgrades that it asks for. There are none here, and hyper may end such a connection before it has answered.
-fn rewritten(received: &[u8], request: &Request<'_>) -> Bytes {
+/// upgrades that it asks for. There are none here, and hyper may end such a connection before it has answered. `None`: the
+/// target is none for hyper, however it is encoded, and hyper would refuse it without a word.
+fn rewritten(received: &[u8], request: &Request<'_>) -> Option<Bytes> {
     let head = &received[..request.len];
     let is_upgrade = |line: &&[u8]| line.get(..8).is_some_and(|name| name.eq_ignore_ascii_case(b"upgrade:"));
     let lines = || head.split_inclusive(|&byte| byte == b'\n');
@@ -157,20 +159,19 @@ fn rewritten(received: &[u8], request: &Request<'_>) -> Bytes {
         .then(|| lines().filter(|line| !is_upgrade(line)).collect::<Vec<_>>().concat());
     let head = stripped.as_deref().unwrap_or(head);
     if hyper::Uri::try_from(request.target).is_ok() {
-        return Bytes::copy_from_slice(head);
+        return Some(Bytes::copy_from_slice(head));
     }
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'<' | b'>' | b'`' | b'^' | b'|' | b'\\');
-    let mut out = Vec::with_capacity(head.len() + 64);
-    let start = head.iter().position(|&byte| byte == b' ').map_or(0, |at| at + 1);
-    out.extend_from_slice(&head[..start]);
+    let mut target = Vec::with_capacity(request.target.len() + 64);
     for &byte in request.target {
         match is_plain(byte) {
-            true => out.push(byte),
-            false => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+            true => target.push(byte),
+            false => target.extend_from_slice(format!("%{byte:02X}").as_bytes()),
         }
     }
-    out.extend_from_slice(&head[start + request.target.len()..]);
-    out.into()
+    hyper::Uri::try_from(&target[..]).ok()?;
+    let start = head.iter().position(|&byte| byte == b' ').map_or(0, |at| at + 1);
+    Some([&head[..start], &target, &head[start + request.target.len()..]].concat().into())
 }
 
 #[cfg(test)]
@@ -237,6 +238,8 @@ mod tests {
         for (sent, status) in [
             ("GET /a HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
             ("GET /a HTTP/1.1\r\n\r\n", 400),
+            ("PUT http:/a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET http://a:b:c/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
             ("GET /a HTTP/3.0\r\nHost: a\r\n\r\n", 505),
             ("GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", 400),
         ] {

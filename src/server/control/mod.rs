@@ -16,7 +16,7 @@ mod answer;
 mod file;
 mod filling;
 mod forward;
-mod inbound;
+pub(crate) mod inbound;
 mod listing;
 mod methods;
 mod object;

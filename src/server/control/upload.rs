@@ -18,6 +18,7 @@ use super::pool::blocking;
 use super::route::{Lane, OwnedConditions, field};
 use crate::cache::stats::Departure;
 use crate::exchange::refusal::is_passing;
+use crate::http::digest;
 use crate::metrics::labels::{Timeout, Upload as Outcome};
 use crate::origin::upload::{Upload, WriteError};
 use crate::ring::system::monotonic;
@@ -196,17 +197,7 @@ pub(super) fn expected_digest(headers: &HeaderMap) -> Result<Option<[u8; 32]>, A
             .with(HeaderName::from_static("want-content-digest"), HeaderValue::from_static("sha-256=10"))
     };
     let Some(value) = field(headers, HeaderName::from_static("content-digest")) else { return Ok(None) };
-    let digests: sfv::Dictionary = sfv::Parser::new(&value)
-        .parse()
-        .map_err(|_| refuse("Content-Digest is malformed; write Content-Digest: sha-256=:<base64 of the digest>:"))?;
-    let digest = digests.get("sha-256").ok_or_else(|| refuse("of Content-Digest only sha-256 is checked here"))?;
-    match digest {
-        sfv::ListEntry::Item(sfv::Item { bare_item: sfv::BareItem::ByteSequence(bytes), .. }) => {
-            let digest = bytes.as_slice().try_into();
-            digest.map(Some).map_err(|_| refuse("the sha-256 of Content-Digest does not have 32 bytes"))
-        }
-        _ => Err(refuse("the sha-256 of Content-Digest is no byte sequence; write sha-256=:<base64>:")),
-    }
+    digest::sha256(&value).map(Some).map_err(|error| refuse(&error.to_string()))
 }
 
 fn too_large(limit: u64) -> Answer {
