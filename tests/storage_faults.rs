@@ -133,7 +133,9 @@ fn what_waits_for_stalled_storage_is_bounded() {
     until("the storage is asked", || stall.held() > 0);
     expect_hot(&mut client);
     let threads = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap().count();
-    assert!(threads < 100, "{threads} threads");
+    // The kernel's own for each ring go by the processors.
+    let bound = 50 + 16 * std::thread::available_parallelism().map_or(1, usize::from);
+    assert!(threads < bound, "{threads} threads");
     let grown = server.memory("RssAnon").saturating_sub(memory);
     assert!(grown < 16 << 20, "{grown} bytes");
     // Half of them lose patience.
@@ -160,7 +162,6 @@ fn a_server_ends_though_its_storage_stalls() {
     server.signal(rustix::process::Signal::TERM);
     let error = waiting.try_response("GET").expect_err("no whole response");
     assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof, "{error}");
-    until("nobody listens", || std::net::TcpStream::connect(server.address()).is_err());
     // The kernel does not end a process one of whose threads waits for a FUSE file system.
     drop(stall);
     let status = server.wait();
