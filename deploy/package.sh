@@ -26,4 +26,7 @@ mkdir -p "$made"
 "$built/forebay" completions zsh > "$made/_forebay"
 "$built/forebay" completions fish > "$made/forebay.fish"
 deploy/sbom.py "$made/forebay.cdx.json"
-cargo deb --no-build --profile "$profile" --locked --package forebay --strip "$@"
+# From a place that is the same for every profile; cargo-deb knows releases only.
+cp "$built/forebay" "$made/forebay"
+strip "$made/forebay"
+cargo deb --no-build --no-strip --locked --package forebay "$@"
