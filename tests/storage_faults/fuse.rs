@@ -154,8 +154,11 @@ impl Storage {
 
 impl Drop for Storage {
     fn drop(&mut self) {
+        // Lazily: the kernel may still be busy with what the server has left behind.
+        let lazily = std::process::Command::new("umount").arg("--lazy").arg(self.path()).status();
+        let is_unmounted = lazily.is_ok_and(|status| status.success());
         if let Some(session) = self.session.take() {
-            let _ = session.umount_and_join();
+            let _ = if is_unmounted { session.join() } else { session.umount_and_join() };
         }
     }
 }
