@@ -286,6 +286,11 @@ pub const PASSES: usize = 4096;
 /// For how long: Varnish's default, too. One that is not known any more has those who ask for it wait once for the first one's answer.
 pub const PASS_TIME: Duration = Duration::from_secs(120);
 
+/// Bytes of the head of an interim response (103 Early Hints) that is passed on, and how many of them of one request are: more are left
+/// out.
+pub const INTERIM_BYTES: usize = 8 << 10;
+pub const INTERIM_RESPONSES: usize = 8;
+
 /// Bytes that are collected of bodies of a remote origin whose length is not known before their end, of all of them together.
 pub const COLLECTED_BYTES: usize = 16 << 20;
 

@@ -6,6 +6,7 @@
 pub mod freshness;
 pub mod slices;
 pub mod stored;
+pub mod weights;
 
 use crate::machine;
 use crate::planted::{self, Defect};

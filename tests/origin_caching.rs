@@ -106,6 +106,23 @@ fn what_has_changed_is_fetched_anew() {
 }
 
 #[test]
+fn languages_and_codings_are_compared_by_what_they_say() {
+    let pair =
+        Pair::start(|_| ok(&[("Cache-Control", "max-age=100"), ("Vary", "Accept-Language, Accept-Encoding")], "body"));
+    for (plane, mut client) in pair.server.planes() {
+        let mut ask = |language, encoding| {
+            let fields = [("Accept-Language", language), ("Accept-Encoding", encoding)];
+            let found = client.request("GET", &format!("/{plane}"), &fields).expect(200);
+            found.cache_status().starts_with("forebay; hit")
+        };
+        assert!(!ask("de;q=0.5, en", "gzip, br"));
+        assert!(ask("EN,de;q=0.50", "br,gzip;q=1.0") && ask("de;q=0.5, en", "gzip, br"));
+        assert!(!ask("en, de", "gzip, br") && ask("en, de;q=1", "BR, gzip"));
+        assert!(!ask("de, en", "gzip, br"), "among equals many servers take the first");
+    }
+}
+
+#[test]
 fn responses_are_chosen_by_the_fields_that_vary_names() {
     let pair = Pair::start(|request| {
         let foo = request.field("foo").unwrap_or("none");

@@ -2,8 +2,8 @@
 
 mod support;
 
-use support::upstream::{self, Gate, Reply};
-use support::{Server, assert_same, bytes};
+use support::upstream::{self, Gate, Reply, Then};
+use support::{Server, assert_same, bytes, request};
 
 /// An origin that repeats what it was sent.
 fn echo() -> upstream::Server {
@@ -53,6 +53,65 @@ fn a_chunked_body_is_passed_on_as_it_comes() {
     }
     client.send("0\r\n\r\n");
     assert_eq!(client.response("POST").expect(200).text(), "hello, world");
+}
+
+/// Before the answer is there, for a request that is stored and for one that is only passed on.
+#[test]
+fn hints_are_passed_on_as_they_come() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = upstream::Server::start(move |_| {
+        let hints = "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nX-Hop: 1\r\nConnection: x-hop\r\n\r\n";
+        let answer = "HTTP/1.1 200 OK\r\nCache-Control: max-age=100\r\nContent-Length: 4\r\n\r\nbody";
+        Reply::raw([hints, answer].concat()).hold_from(hints.len(), &held).then(Then::Close)
+    });
+    let server = Server::start(&origin.url(), &[]);
+    let mut waiting = Vec::new();
+    for method in ["GET", "HEAD", "POST"] {
+        for (plane, mut client) in server.planes() {
+            client.send(request(method, &format!("/{plane}/{method}"), &[]));
+            assert_eq!(client.head().status, 102, "{plane} {method}");
+            let hint = client.head();
+            assert_eq!((hint.status, hint.field("link"), hint.field("x-hop")), (103, Some("</a.css>"), None));
+            waiting.push((method, client));
+        }
+    }
+    gate.open();
+    for (method, client) in &mut waiting {
+        let answer = client.response(method).expect(200);
+        assert_eq!(answer.text(), if *method == "HEAD" { "" } else { "body" });
+        // What comes after it on the connection is whole, too; a hit has no hints.
+        assert_eq!(client.get("/data/GET").expect(200).text(), "body");
+    }
+    let mut old = server.connect();
+    old.send("GET /old HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    assert_eq!(old.head().status, 200, "HTTP/1.0 knows no hints");
+}
+
+#[test]
+fn trailers_of_requests_are_passed_on_and_those_of_answers_are_not() {
+    let origin = upstream::Server::start(|_| {
+        let head =
+            "HTTP/1.1 200 OK\r\nCache-Control: max-age=100\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n";
+        Reply::raw([head, "4\r\nbody\r\n0\r\nX-Sum: 5\r\n\r\n"].concat())
+    });
+    let server = Server::start(&origin.url(), &[]);
+    for (plane, mut client) in server.planes() {
+        let fields = [("TE", "trailers")];
+        for answer in [
+            client.request("GET", &format!("/{plane}"), &fields),
+            client.request("GET", &format!("/{plane}/alone"), &[fields[0], ("Cache-Control", "no-store")]),
+            client.request("GET", &format!("/{plane}"), &fields),
+        ] {
+            assert_eq!((answer.text().as_str(), answer.field("trailer")), ("body", None), "{plane}: {answer:?}");
+        }
+        client.send("POST /a HTTP/1.1\r\nHost: localhost\r\nTE: trailers\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n");
+        client.send("5\r\nhello\r\n0\r\nX-Sum: 7\r\nConnection: close\r\n\r\n");
+        let answer = client.response("POST").expect(200);
+        assert_eq!((answer.text().as_str(), answer.field("trailer")), ("body", None));
+        let sent = origin.requests().pop().unwrap();
+        assert_eq!(sent.trailers.get("x-sum").map(String::as_str), Some("7"), "{sent:?}");
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ impl Crowd {
         let (held, was_asked) = (gate.clone(), AtomicBool::new(false));
         let origin = upstream::Server::start(move |request| {
             let reply = script(request);
-            if was_asked.swap(true, Ordering::SeqCst) { reply.hold_all(&held) } else { reply }
+            if was_asked.swap(true, Ordering::SeqCst) { reply.hold_from(0, &held) } else { reply }
         });
         let server = Server::start(&origin.url(), &["--origin-connections", "64"]);
         Crowd { origin, server, gate }

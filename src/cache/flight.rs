@@ -34,6 +34,8 @@ pub struct Flight {
 struct Moving {
     progress: Progress,
     waiters: Waiters,
+    /// Interim responses of a remote origin, in HTTP's form.
+    interim: Vec<Arc<[u8]>>,
 }
 
 /// How far a fill is.
@@ -223,7 +225,7 @@ pub enum Bypass {
 
 impl Flight {
     fn new(name: Arc<[u8]>, hash: u64, progress: Progress) -> Flight {
-        let state = Mutex::new(Moving { progress, waiters: Waiters::default() });
+        let state = Mutex::new(Moving { progress, waiters: Waiters::default(), interim: Vec::new() });
         Flight { name, hash, aside: None, opened: Mutex::new(None), stale: None, looked: AtomicU64::new(0), state }
     }
 
@@ -328,6 +330,21 @@ impl Flight {
         }
         state.waiters.insert(waiter());
         None
+    }
+
+    /// The interim response after so many; `None` if there is none (yet).
+    pub fn interim(&self, told: usize) -> Option<Arc<[u8]>> {
+        self.state.lock().interim.get(told).cloned()
+    }
+
+    /// The origin has sent an interim response. Those beyond [`limits::INTERIM_RESPONSES`] are left out.
+    pub(super) fn inform(&self, head: Arc<[u8]>) -> Vec<Waiter> {
+        let mut state = self.state.lock();
+        if state.interim.len() >= limits::INTERIM_RESPONSES {
+            return Vec::new();
+        }
+        state.interim.push(head);
+        state.waiters.take()
     }
 
     pub(super) fn advance(&self, entry: &Lease, filled: u64) -> Vec<Waiter> {

@@ -102,6 +102,12 @@ impl FillPermit {
         self.cache.arrive(&self.fill, entry)
     }
 
+    /// Tells whoever waits of an interim response, for as long as the fill is under way.
+    pub fn informer(&self) -> impl Fn(Arc<[u8]>) + Send + Sync + 'static {
+        let (cache, fill) = (self.cache.clone(), self.fill.clone());
+        move |head| cache.wake.wake(fill.inform(head))
+    }
+
     /// The answer may be stored, or is for one request alone: so is probably the next one for such an asker.
     pub fn mark_passed(&self, is_passed: bool, asker: Asker, now: u64) {
         match is_passed {

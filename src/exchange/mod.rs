@@ -144,6 +144,8 @@ pub enum Action {
     Refresh(Lease),
     /// Begin this fill, and come back at once.
     Fill(FillPermit),
+    /// Send this interim response, and come back at once.
+    Inform(Arc<[u8]>),
     /// Send this response.
     Deliver(Plan),
     /// Send this instead of a file.

@@ -28,8 +28,8 @@ pub(super) enum State {
     New,
     /// What is stored is served, though another request has it validated.
     Served(Lease),
-    /// The origin is being asked: by another request's fill, if `collapsed`.
-    Following { fill: Arc<Flight>, collapsed: bool },
+    /// The origin is being asked: by another request's fill, if `collapsed`. So many of its interim responses were passed on.
+    Following { fill: Arc<Flight>, collapsed: bool, told: usize },
 }
 
 /// What a lookup came to.
@@ -45,17 +45,23 @@ impl Exchange {
     /// Goes on with a request for what stands on another machine.
     pub(super) fn advance_remote(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, waiter: &impl Fn() -> Waiter) -> Action {
         loop {
-            let (fill, collapsed, is_late) = match std::mem::take(&mut self.remote) {
+            let (fill, collapsed, told, is_late) = match std::mem::take(&mut self.remote) {
                 State::New => match self.look_up_stored(terms, ask) {
                     Found::Do(action) => return action,
-                    Found::Follow { fill, collapsed } => (fill, collapsed, collapsed),
+                    Found::Follow { fill, collapsed } => (fill, collapsed, 0, collapsed),
                 },
                 State::Served(lease) => return serve(terms, ask, lease, CacheStatus::Hit),
-                State::Following { fill, collapsed } => (fill, collapsed, false),
+                State::Following { fill, collapsed, told } => (fill, collapsed, told, false),
             };
-            match fill.poll(None, waiter) {
+            let progress = fill.poll(None, waiter);
+            // Looked for after that, so that whoever adds one finds the waiter.
+            if !collapsed && let Some(head) = fill.interim(told) {
+                self.remote = State::Following { fill, collapsed, told: told + 1 };
+                return Action::Inform(head);
+            }
+            match progress {
                 None => {
-                    self.remote = State::Following { fill, collapsed };
+                    self.remote = State::Following { fill, collapsed, told };
                     return Action::Wait;
                 }
                 // The origin gave its answer before this request came, which may not have it then.
@@ -167,7 +173,7 @@ impl Exchange {
     }
 
     fn begin_remote(&mut self, permit: FillPermit) -> Action {
-        self.remote = State::Following { fill: permit.fill().clone(), collapsed: false };
+        self.remote = State::Following { fill: permit.fill().clone(), collapsed: false, told: 0 };
         Action::Fill(permit)
     }
 

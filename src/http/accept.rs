@@ -1,6 +1,6 @@
 //! Which media types a client takes, and which it likes better (RFC 9110, 12.5.1).
 
-use super::encoding::split_weight;
+use crate::version::weights::split_weight;
 use std::cmp::Reverse;
 
 /// The value of an Accept field; `None` where there is no such field.

@@ -1,5 +1,7 @@
 //! Content codings, and which of them a client prefers (RFC 9110, 8.4.1 and 12.5.3).
 
+use crate::version::weights::{WHOLE, split_weight};
+
 /// A coding that a file may stand in beside itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coding {
@@ -81,9 +83,6 @@ pub struct Preferred {
     count: usize,
 }
 
-/// Weights are counted in thousandths.
-const WHOLE: u16 = 1000;
-
 impl Preferred {
     /// What the value of Accept-Encoding asks for. Without the field, and where it says nothing that can be read, that is the file as it
     /// is: whoever takes a coding says so.
@@ -113,33 +112,6 @@ impl Preferred {
     pub fn codings(&self) -> &[Coding] {
         &self.codings[..self.count]
     }
-}
-
-/// The name of an item of Accept-Encoding or Accept, and its weight; `None` where the weight is none.
-pub(super) fn split_weight(item: &[u8]) -> (&[u8], Option<u16>) {
-    let mut parts = item.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
-    let name = parts.next().unwrap_or_default();
-    let is_weight = |part: &&[u8]| {
-        let (name, _) = part.split_at(part.iter().position(|&byte| byte == b'=').unwrap_or(part.len()));
-        name.trim_ascii_end().eq_ignore_ascii_case(b"q")
-    };
-    let Some(part) = parts.find(is_weight) else { return (name, Some(WHOLE)) };
-    let value = part[1..].trim_ascii_start().strip_prefix(b"=").map(<[u8]>::trim_ascii_start);
-    (name, value.and_then(thousandths))
-}
-
-/// A qvalue (RFC 9110, 12.4.2): 0 to 1, with three decimals at most.
-fn thousandths(value: &[u8]) -> Option<u16> {
-    let (whole, decimals) = match value {
-        [whole @ (b'0' | b'1')] => (whole, &[][..]),
-        [whole @ (b'0' | b'1'), b'.', decimals @ ..] if decimals.len() <= 3 => (whole, decimals),
-        _ => return None,
-    };
-    let mut thousandths = u16::from(whole - b'0') * WHOLE;
-    for (&digit, unit) in decimals.iter().zip([100, 10, 1]) {
-        thousandths += u16::from(digit.is_ascii_digit().then(|| digit - b'0')?) * unit;
-    }
-    (thousandths <= WHOLE).then_some(thousandths)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub fn has_come_back(cdn_loop: &[u8]) -> bool {
     cdn_loop.split(|&byte| byte == b',').any(|entry| entry.trim_ascii() == instance().as_bytes())
 }
 
-/// Fields that are not passed on, named by a Connection field or not. `Trailer` is passed on, as trailers are.
+/// Fields that are not passed on, named by a Connection field or not. `Trailer` is passed on with a request, as its trailers are.
 const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -65,6 +65,12 @@ pub fn strip(fields: &mut HeaderMap) {
 /// Whether a field concerns one connection only, whatever Connection names.
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
     HOP_BY_HOP.contains(name)
+}
+
+/// Makes the fields of an answer those of this server's: it is added to Via, and trailers are not passed on (RFC 9110, 6.5.1).
+pub fn pass_answer(fields: &mut HeaderMap, received: Version) {
+    fields.remove(header::TRAILER);
+    add_via(fields, received);
 }
 
 /// Adds this server to those that a message came through; `received` is the version that it was received in.

@@ -13,6 +13,7 @@ pub mod encoding;
 pub mod framing;
 pub mod hop;
 pub mod host;
+pub mod interim;
 pub mod media;
 pub mod multipart;
 pub mod range;

@@ -1,6 +1,7 @@
 //! A response of a remote origin as it is kept: everything but its body.
 
 use super::freshness::Freshness;
+use super::weights::{self, Order};
 use std::borrow::Cow;
 
 /// What is kept of a response.
@@ -40,12 +41,17 @@ pub struct Vary {
 impl Vary {
     /// The values that a request has for these names. `field` says what it has of one, its lines joined by commas.
     pub fn select<'a>(names: &[Box<str>], field: impl Fn(&str) -> Option<Cow<'a, [u8]>>) -> Box<[Option<Box<[u8]>>]> {
-        names.iter().map(|name| field(name).map(|value| normalise(&value))).collect()
+        names.iter().map(|name| field(name).map(|value| normalise(name, &value))).collect()
     }
 
     /// Whether a request with these fields would have been answered with the same response.
     pub fn matches<'a>(&self, field: impl Fn(&str) -> Option<Cow<'a, [u8]>>) -> bool {
-        Vary::select(&self.names, field) == self.values
+        self.names.iter().zip(&self.values).all(|(name, own)| match (field(name), own) {
+            // Most are written as they were by whoever had it stored.
+            (Some(value), Some(own)) => *value == **own || normalise(name, &value) == *own,
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        })
     }
 
     /// The name under which the response to a request with these fields is stored beside the one called `primary`.
@@ -63,8 +69,17 @@ impl Vary {
     }
 }
 
-/// White space around the members of a list says nothing.
-fn normalise(value: &[u8]) -> Box<[u8]> {
+/// A value as all values are written that say the same. White space around the members of a list says nothing; in fields whose members
+/// have weights, neither do the case of letters and the order that the weights decide.
+fn normalise(name: &str, value: &[u8]) -> Box<[u8]> {
+    let order = match name {
+        "accept-language" => Some(Order::Counts),
+        "accept-encoding" | "accept-charset" => Some(Order::IsNothing),
+        _ => None,
+    };
+    if let Some(said) = order.and_then(|order| weights::normalise(value, order)) {
+        return said.into();
+    }
     let members: Vec<&[u8]> = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).collect();
     members.join(&b","[..]).into()
 }
@@ -106,5 +121,16 @@ mod tests {
         assert_ne!(vary.key(b"/a", request("")), vary.key(b"/a", |_| None), "an empty field is not a missing one");
         let other = Vary { family: 8, ..vary.clone() };
         assert_ne!(vary.key(b"/a", request("br")), other.key(b"/a", request("br")));
+    }
+
+    /// What a value that cannot be read says is not guessed; and equal wishes are not taken for different ones.
+    #[test]
+    fn weighted_fields_are_compared_by_what_they_say() {
+        let normal = |name: &str, value: &str| String::from_utf8(normalise(name, value.as_bytes()).into()).unwrap();
+        assert_eq!(normal("accept-language", "EN, de;q=0.5"), normal("accept-language", "de;q=0.50,en"));
+        assert_ne!(normal("accept-language", "en, de"), normal("accept-language", "de, en"));
+        assert_eq!(normal("accept-encoding", "gzip, BR"), normal("accept-encoding", "br,gzip"));
+        assert_eq!(normal("accept-encoding", "gzip;level=1, br"), "gzip;level=1,br");
+        assert_ne!(normal("x", "a, B"), normal("x", "a, b"));
     }
 }

@@ -87,9 +87,9 @@ impl Reply {
         self
     }
 
-    /// Holds everything back until the gate is open.
-    pub fn hold_all(mut self, gate: &Gate) -> Reply {
-        self.gate = Some((0, gate.clone()));
+    /// Holds all but the first `bytes` bytes back until the gate is open.
+    pub fn hold_from(mut self, bytes: usize, gate: &Gate) -> Reply {
+        self.gate = Some((bytes, gate.clone()));
         self
     }
 

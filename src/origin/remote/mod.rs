@@ -15,6 +15,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Request, Response};
 use parking_lot::Mutex;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// An origin on another machine, as the options have it.
@@ -164,6 +165,21 @@ fn said<E: std::fmt::Display>(error: E) -> String {
 /// A request to the origin, with the fields of the client that are the origin's affair. Its target is in origin form: path
 /// and query as the client sent them.
 pub type Ask = Request<Body>;
+
+/// An extension of an [`Ask`] by whoever wants to be told of interim responses while the answer is awaited: of their heads, as they
+/// are passed on.
+#[derive(Clone)]
+pub struct Interim(Arc<dyn Fn(Arc<[u8]>) + Send + Sync>);
+
+impl Interim {
+    pub fn new(told: impl Fn(Arc<[u8]>) + Send + Sync + 'static) -> Interim {
+        Interim(Arc::new(told))
+    }
+
+    pub fn tell(&self, head: Arc<[u8]>) {
+        (self.0)(head);
+    }
+}
 
 /// An answer of the origin. Its body comes as it is asked for, so that whoever takes it slowly slows the origin down.
 pub type Answer = Response<Body>;

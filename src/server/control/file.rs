@@ -32,7 +32,7 @@ use crate::http::caching::directives;
 use crate::http::encoding::Preferred;
 use crate::http::multipart::Multipart;
 use crate::http::request::{Fields, Method as ReadMethod};
-use crate::origin::remote::PassingBody;
+use crate::origin::remote::{Interim, PassingBody};
 use crate::origin::{Found, Origin};
 use crate::ring::system::monotonic;
 use crate::server::fetcher::queue::Fetch;
@@ -77,6 +77,11 @@ impl Lane {
                     tokio_uring::spawn(async move { lane.check(lease).await.map(drop).unwrap_or_default() });
                 }
                 Action::Fill(permit) => self.begin(permit, &ask, parts),
+                Action::Inform(head) => {
+                    if let Some(interim) = parts.extensions.get::<Interim>() {
+                        interim.tell(head);
+                    }
+                }
                 Action::Deliver(plan) => {
                     let slices = Slices::of(self, &plan.source, name, parts);
                     let begun = match &slices {

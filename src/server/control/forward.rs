@@ -149,7 +149,7 @@ fn last_hop(parts: &Parts, fields: &mut HeaderMap, allowed: &'static str) -> Opt
 fn outward(answer: remote::Answer) -> Answer {
     let (parts, body) = answer.into_parts();
     let mut headers = parts.headers;
-    hop::add_via(&mut headers, parts.version);
+    hop::pass_answer(&mut headers, parts.version);
     let left = body.size_hint().exact();
     let mut outward = Answer::new(parts.status, Content::Origins { body, left });
     outward.headers = Box::new(headers);

@@ -32,6 +32,19 @@ pub(super) struct Outbound(RefCell<Sending>);
 struct Sending {
     place: Place,
     owed: VecDeque<Owed>,
+    /// Responses that hyper was given.
+    begun: u64,
+    interim: Interim,
+}
+
+/// Interim responses that wait until the responses before them have left.
+#[derive(Default)]
+struct Interim {
+    heads: Vec<u8>,
+    /// How many responses come before them.
+    after: u64,
+    /// The socket has taken a part of them.
+    is_on_its_way: bool,
 }
 
 struct Owed {
@@ -63,13 +76,45 @@ impl Default for Place {
 impl Outbound {
     /// hyper is given a response.
     pub fn begin(&self, end: End, class: Class, record: Record) {
-        self.0.borrow_mut().owed.push_back(Owed { end, class, record });
+        let sending = &mut *self.0.borrow_mut();
+        sending.begun += 1;
+        sending.owed.push_back(Owed { end, class, record });
+    }
+
+    /// An interim response is to go before the response that hyper is given next.
+    pub fn inform(&self, head: &[u8]) {
+        let Sending { begun, interim, .. } = &mut *self.0.borrow_mut();
+        if interim.heads.is_empty() {
+            interim.after = *begun;
+        }
+        interim.heads.extend_from_slice(head);
+    }
+
+    /// The interim responses that are to be sent now. What the socket does not take is [put back](Outbound::put_back).
+    pub fn take_interim(&self) -> Vec<u8> {
+        let Sending { place, owed, begun, interim } = &mut *self.0.borrow_mut();
+        let gone = *begun - owed.len() as u64;
+        if interim.is_on_its_way || (gone == interim.after && place.is_between()) {
+            return std::mem::take(&mut interim.heads);
+        }
+        if gone > interim.after {
+            // Its response was quicker.
+            interim.heads.clear();
+        }
+        Vec::new()
+    }
+
+    /// The socket has taken all of the interim responses but these bytes.
+    pub fn put_back(&self, heads: Vec<u8>) {
+        let Sending { place, interim, .. } = &mut *self.0.borrow_mut();
+        interim.is_on_its_way = !heads.is_empty() && !place.is_between();
+        interim.heads = heads;
     }
 
     /// The socket took these bytes.
     pub fn sent(&self, mut bytes: &[u8], metrics: &WorkerMetrics) {
         metrics.bytes_sent.add(bytes.len() as u64);
-        let Sending { place, owed } = &mut *self.0.borrow_mut();
+        let Sending { place, owed, .. } = &mut *self.0.borrow_mut();
         while !bytes.is_empty() {
             // What nobody asked for has no body: a refusal of hyper's own.
             let end = owed.front().map_or(End::Length(0), |first| first.end);
@@ -92,7 +137,7 @@ impl Outbound {
 
     /// The server ends its side, and all it had to send has left.
     pub fn close(&self) {
-        let Sending { place, owed } = &mut *self.0.borrow_mut();
+        let Sending { place, owed, .. } = &mut *self.0.borrow_mut();
         let is_in_body = matches!(place, Place::Body(_));
         if let Some(Owed { record, .. }) = owed.pop_front_if(|first| is_in_body && first.end == End::Close) {
             record.end(monotonic());
@@ -119,6 +164,11 @@ impl Place {
             }
             Place::Chunks(scan) => scan.scan(bytes),
         }
+    }
+
+    /// Whether the next byte is the first of a head.
+    fn is_between(&self) -> bool {
+        matches!(self, Place::Head { len: 0, .. })
     }
 
     /// Whether the response is over.
@@ -157,6 +207,39 @@ mod tests {
     use super::*;
     use crate::metrics::Metrics;
     use crate::metrics::counter::Read;
+
+    /// Whatever hyper has not written yet, a hint stands between two responses, before the one that it is of, or nowhere.
+    #[test]
+    fn an_interim_response_stands_before_its_own_response() {
+        let metrics = Metrics::new(1).workers[0].clone();
+        let outbound = Outbound::default();
+        let begin = || outbound.begin(End::Length(5), Class::Other, Record::default());
+        begin();
+        outbound.inform(b"HTTP/1.1 103 \r\n\r\n");
+        assert!(outbound.take_interim().is_empty(), "the first response has not left");
+        outbound.sent(b"HTTP/1.1 200 \r\n\r\nhel", &metrics);
+        assert!(outbound.take_interim().is_empty(), "it is in the middle");
+        outbound.sent(b"lo", &metrics);
+        let heads = outbound.take_interim();
+        assert_eq!(heads, b"HTTP/1.1 103 \r\n\r\n");
+        // The socket takes a part; another one comes; and the response is there.
+        outbound.sent(&heads[..3], &metrics);
+        outbound.put_back(heads[3..].to_vec());
+        outbound.inform(b"HTTP/1.1 102 \r\n\r\n");
+        begin();
+        let rest = outbound.take_interim();
+        assert_eq!(rest, b"P/1.1 103 \r\n\r\nHTTP/1.1 102 \r\n\r\n");
+        outbound.sent(&rest, &metrics);
+        outbound.put_back(Vec::new());
+        outbound.sent(b"HTTP/1.1 200 \r\n\r\nhello", &metrics);
+        // One whose response has left before it is of no use.
+        outbound.inform(b"HTTP/1.1 103 \r\n\r\n");
+        begin();
+        outbound.sent(b"HTTP/1.1 200 \r\n\r\nhello", &metrics);
+        assert!(outbound.take_interim().is_empty() && outbound.0.borrow().owed.is_empty());
+        outbound.inform(b"HTTP/1.1 102 \r\n\r\n");
+        assert_eq!(outbound.take_interim(), b"HTTP/1.1 102 \r\n\r\n", "the late one is gone");
+    }
 
     #[test]
     fn content_is_counted_as_it_leaves() {

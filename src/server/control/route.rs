@@ -6,8 +6,8 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, Request, Response, StatusCode};
-use tokio::sync::Mutex;
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use tokio::sync::{Mutex, mpsc};
 
 use super::answer::{Answer, Body, Content, Tally};
 use super::outbound::Outbound;
@@ -21,10 +21,11 @@ use crate::exchange::route;
 use crate::http::conditional::Conditions;
 use crate::http::response::Problem;
 use crate::http::target::Target;
+use crate::limits;
 use crate::net::peer::Peer;
 use crate::origin::Visibility;
 use crate::origin::names::visibility;
-use crate::origin::remote::Passing;
+use crate::origin::remote::{Interim, Passing};
 use crate::server::hosts::{Asker, Stranger};
 use crate::server::shared::Shared;
 use crate::server::site::Circumstances;
@@ -76,9 +77,18 @@ impl Lane {
         let (mut parts, body) = request.into_parts();
         parts.extensions.insert(peer);
         let tally = Tally::new(self.shared.clone(), peer, &parts);
-        let mut answer = match self.dispatch(peer, &parts, body, passing).await {
-            Ok(answer) | Err(answer) => answer,
+        let mut interim = self.wants_interim(&mut parts);
+        let mut dispatched = std::pin::pin!(self.dispatch(peer, &parts, body, passing));
+        let (Ok(mut answer) | Err(mut answer)) = loop {
+            tokio::select! {
+                biased;
+                Some(head) = interim.recv() => outbound.inform(&head),
+                answer = &mut dispatched => break answer,
+            }
         };
+        while let Ok(head) = interim.try_recv() {
+            outbound.inform(&head);
+        }
         if matches!(parts.method, Method::GET | Method::HEAD)
             && matches!(answer.content, Content::Whole(_))
             && let Some(page) = self.shared.site.said().page(answer.status.as_u16())
@@ -86,6 +96,16 @@ impl Lane {
             answer = answer.with_page(page);
         }
         answer.into_response(tally, answering, &outbound)
+    }
+
+    /// Has the interim responses of a remote origin come by a channel, if the client knows such (RFC 9110, 15.2).
+    fn wants_interim(&self, parts: &mut Parts) -> mpsc::Receiver<Arc<[u8]>> {
+        let (sender, receiver) = mpsc::channel(limits::INTERIM_RESPONSES);
+        if parts.version == Version::HTTP_11 && self.shared.fetcher().is_some() {
+            // Beyond those that the channel holds they are left out.
+            parts.extensions.insert(Interim::new(move |head| drop(sender.try_send(head))));
+        }
+        receiver
     }
 
     /// The answer; as an error where it is a refusal, which saves a level of nesting and means nothing more.

@@ -305,6 +305,28 @@ impl Socket {
         self.waits.get_or_insert_with(|| Wait { what, deadline: Box::pin(tokio::time::sleep(time)), begun })
     }
 
+    /// Sends the interim responses that it is time for.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut heads = self.streams.outbound.take_interim();
+        if heads.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while !heads.is_empty() {
+            let written = transport!(self, socket => Pin::new(socket).poll_write(cx, &heads));
+            match self.account(cx, written, &[io::IoSlice::new(&heads)]) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => drop(heads.drain(..count)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.streams.outbound.put_back(heads);
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.streams.outbound.put_back(heads);
+        Poll::Ready(Ok(()))
+    }
+
     /// Counts what was written of `bufs`, or how long nothing could be.
     fn account(
         &mut self,
@@ -384,6 +406,7 @@ const HEAD_PIECE_BYTES: usize = 4 << 10;
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interim(cx))?;
         let written = transport!(self, socket => Pin::new(socket).poll_write(cx, buf));
         self.account(cx, written, &[io::IoSlice::new(buf)])
     }
@@ -393,6 +416,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interim(cx))?;
         let written = transport!(self, socket => Pin::new(socket).poll_write_vectored(cx, bufs));
         self.account(cx, written, bufs)
     }
@@ -402,6 +426,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_interim(cx))?;
         transport!(self, socket => Pin::new(socket).poll_flush(cx))
     }
 

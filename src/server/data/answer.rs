@@ -182,6 +182,7 @@ impl<K: Kernel> Serving<'_, K> {
                         }
                     }
                 }
+                Action::Inform(head) => self.inform(request, &head),
                 // Slices that have to be fetched come one after the other, which the control plane waits for.
                 Action::Deliver(Plan { source: Source::Slices { held, .. }, body, parts, .. })
                     if held.is_empty() && (!body.is_empty() || parts.is_some()) =>
@@ -285,6 +286,14 @@ impl<K: Kernel> Serving<'_, K> {
             (true, true) => Persistence::KeepAlive,
             (true, false) => Persistence::KeepAliveSaid,
             (false, _) => Persistence::Close,
+        }
+    }
+
+    /// Sends an interim response; not to clients that know none (RFC 9110, 15.2).
+    fn inform(&mut self, request: &Request<'_>, head: &[u8]) {
+        if request.is_11 {
+            self.connection.out.batch(self.pool).text().extend_from_slice(head);
+            self.owe(head.len() as u64, 0, Class::Other, Record::default());
         }
     }
 

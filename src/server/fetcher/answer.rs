@@ -80,7 +80,7 @@ impl Answering {
     /// The origin has answered with a slice of an object that is too large to be stored as a whole.
     async fn sliced(self, fetch: Fetch, asked: &HeaderMap, answer: Answer, delay: Duration, slice: Slice) {
         let (mut parts, body) = answer.into_parts();
-        hop::add_via(&mut parts.headers, parts.version);
+        hop::pass_answer(&mut parts.headers, parts.version);
         let size = describe::announced(&parts).unwrap_or(0);
         match describe::judge(&self.shared, asked, &parts, delay) {
             Some(judged) => self.store_slice(fetch.permit, asked, (parts, body), judged, size, slice).await,
@@ -88,7 +88,7 @@ impl Answering {
             None => match self.ask_alone(&fetch).await {
                 Ok(answer) => {
                     let (mut parts, body) = answer.into_parts();
-                    hop::add_via(&mut parts.headers, parts.version);
+                    hop::pass_answer(&mut parts.headers, parts.version);
                     self.pass_on(fetch.permit, fetch.method, parts, body).await;
                 }
                 Err(fault) => self.failed(fetch.permit, &fault),
@@ -144,7 +144,7 @@ impl Answering {
     async fn answered(self, fetch: Fetch, asked: &HeaderMap, answer: Answer, delay: Duration) {
         let (mut parts, body) = answer.into_parts();
         let Fetch { permit, method, .. } = fetch;
-        hop::add_via(&mut parts.headers, parts.version);
+        hop::pass_answer(&mut parts.headers, parts.version);
         if parts.status == StatusCode::NOT_MODIFIED
             && let Some(stored) = permit.stale().and_then(|stale| stale.stored())
         {

@@ -8,7 +8,7 @@ use crate::http::range;
 use crate::http::request::{Fields, Method};
 use crate::limits;
 use crate::net::peer::Peer;
-use crate::origin::remote::{self, Ask};
+use crate::origin::remote::{self, Ask, Interim};
 use crate::version::slices::Slice;
 use crate::version::stored::Stored;
 use crate::wake::Waiter;
@@ -157,6 +157,9 @@ impl Fetch {
         *ask.headers_mut() = fields;
         if let Some(peer) = self.peer {
             ask.extensions_mut().insert(peer);
+        }
+        if self.part.is_none() {
+            ask.extensions_mut().insert(Interim::new(self.permit.informer()));
         }
         Some(ask)
     }

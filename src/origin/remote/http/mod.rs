@@ -14,10 +14,10 @@ mod pool;
 #[cfg(test)]
 mod tests;
 
-use crate::http::hop;
+use crate::http::{hop, interim};
 use crate::net::peer::Peer;
 use crate::origin::remote::tls::{self, NoAuthorities};
-use crate::origin::remote::{Answer, Ask, Fault};
+use crate::origin::remote::{Answer, Ask, Fault, Interim};
 pub use connect::Endpoint;
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -131,7 +131,16 @@ impl Upstream {
         for (name, value) in &self.fields {
             fields.append(name, value.clone());
         }
-        let mut answer = self.pool.send(Ask::from_parts(parts, body)).await?;
+        let wants = parts.extensions.remove::<Interim>();
+        let mut ask = Ask::from_parts(parts, body);
+        if let Some(wants) = wants {
+            hyper::ext::on_informational(&mut ask, move |answer| {
+                if let Some(head) = interim::head(answer.status(), answer.headers()) {
+                    wants.tell(head.into());
+                }
+            });
+        }
+        let mut answer = self.pool.send(ask).await?;
         hop::strip(answer.headers_mut());
         self.name_outward(answer.headers_mut());
         Ok(answer)

@@ -180,7 +180,7 @@ impl Pool {
     }
 
     /// Sends a request as it is, with a target in origin form and a Host field, and returns the answer as it comes: also one that
-    /// says that something failed. Informational answers are skipped.
+    /// says that something failed. Interim responses are told of ([`Interim`](crate::origin::remote::Interim)), and skipped.
     ///
     /// # Errors
     /// There is no answer.
@@ -340,6 +340,7 @@ fn copy_of(request: &Request<Sending>) -> Parts {
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
     copy.into_parts().0
 }
 

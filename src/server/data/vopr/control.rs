@@ -214,7 +214,7 @@ impl Job {
                     answer(world, number, refusal.problem().status, 0, None, close);
                     return (None, true);
                 }
-                Action::PassOn(_) => unreachable!("the origin is a directory"),
+                Action::PassOn(_) | Action::Inform(_) => unreachable!("the origin is a directory"),
                 Action::Directory => {
                     answer(world, number, 404, 0, None, close);
                     return (None, true);
