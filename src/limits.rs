@@ -114,6 +114,9 @@ pub const ERROR_PAGE_BYTES: u64 = 64 << 10;
 /// levels in one path takes more than a second.)
 pub const NAME_DEPTH: usize = 128;
 
+/// How many names can be written at the same time, at most; two names that share a lock only wait for each other.
+pub const WRITERS: usize = 256;
+
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
 const _: () =
     assert!(COMPLETION_ENTRIES >= 2 * SUBMISSION_ENTRIES, "every submission can complete, some of them twice");

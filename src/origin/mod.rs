@@ -4,17 +4,19 @@
 //!
 //! Everything is opened relative to the root's descriptor with openat2 and [`RESOLVE`], so that no name and no symbolic
 //! link leads out of the root, whatever happens to the tree meanwhile: that is the kernel's promise, not a check of
-//! ours. The root itself may be exchanged meanwhile ([`root`]). Names are bytes, relative, without a leading slash,
+//! ours. The root itself may be exchanged meanwhile ([`Directory::follow`]). Names are bytes, relative, without a leading slash,
 //! already decoded and normalised; the root's own name is empty.
 //!
 //! Writes are atomic and durable ([`upload`]): a name holds the whole old or the whole new file, also after a crash.
 
 pub mod directory;
+pub mod error;
 pub mod identity;
 pub mod names;
 mod place;
 pub mod remote;
 pub mod root;
+mod served;
 pub mod staging;
 pub mod upload;
 
@@ -32,7 +34,8 @@ use io_uring::types::OpenHow;
 pub use crate::version::Found;
 pub use names::Visibility;
 pub use remote::Remote;
-pub use root::{Directory, Followed, Root, RootAbsent};
+pub use root::{Root, RootAbsent};
+pub use served::{Directory, Followed};
 
 /// How every name is resolved that is written to: beneath the root, symbolic links included, and never through /proc's
 /// magic ones. Names that are read are resolved so too, unless [`Symlinks`] says otherwise.

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::error::WriteError;
 use super::root::Root;
-use super::upload::WriteError;
 use super::{LOOK_FLAGS, READ_FLAGS, split};
 
 /// How many uploads have created directories whose names are not known to be durable.

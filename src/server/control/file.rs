@@ -15,9 +15,10 @@ use hyper::{Method, StatusCode, header};
 
 use super::answer::{Answer, Content, PieceSender, pieces};
 use super::filling::{Span, filling};
+use super::parts::{OwnedConditions, circumstances, field};
+use super::plane::ControlPlane;
 use super::pool::blocking;
 use super::remote;
-use super::route::{Lane, OwnedConditions, circumstances, field};
 use super::slices::Slices;
 use crate::cache::entry::Lease;
 use crate::cache::flight::{Failure, OpenFile};
@@ -43,7 +44,7 @@ use crate::wake::Waiter;
 /// Bytes read of a streamed file at a time.
 const PIECE_BYTES: usize = 32 << 10;
 
-impl Lane {
+impl ControlPlane {
     /// Answers a GET or HEAD of the file `name`.
     pub async fn file(self: &Rc<Self>, name: &[u8], parts: &Parts) -> Result<Answer, Answer> {
         self.read(name, Role::Itself, parts).await?.ok_or_else(|| redirect(name, parts.uri.query()))
@@ -73,8 +74,8 @@ impl Lane {
                 }
                 Action::Check(lease) => exchange.checked(self.check(lease).await?),
                 Action::Refresh(lease) => {
-                    let lane = self.clone();
-                    tokio_uring::spawn(async move { lane.check(lease).await.map(drop).unwrap_or_default() });
+                    let plane = self.clone();
+                    tokio_uring::spawn(async move { plane.check(lease).await.map(drop).unwrap_or_default() });
                 }
                 Action::Fill(permit) => self.begin(permit, &ask, parts),
                 Action::Inform(head) => {
@@ -190,9 +191,9 @@ impl Lane {
     /// Several parts of a file, one after the other.
     fn parts(self: &Rc<Self>, source: Source, slices: Option<Rc<Slices>>, parts: Multipart) -> Content {
         let (sender, content) = pieces(Some(parts.length()));
-        let lane = self.clone();
+        let plane = self.clone();
         tokio_uring::spawn(async move {
-            if let Err(error) = lane.send_parts(&source, slices.as_ref(), &parts, &sender).await {
+            if let Err(error) = plane.send_parts(&source, slices.as_ref(), &parts, &sender).await {
                 let _ = sender.send(Err(error)).await;
             }
         });
@@ -280,7 +281,7 @@ fn describe(plan: &Plan) -> Answer {
     answer
 }
 
-impl Lane {
+impl ControlPlane {
     /// From a file that is not cached.
     fn stream(&self, open: &Arc<OpenFile>, span: Span) -> Result<Content, Answer> {
         let file = open.fd.try_clone().map_err(|error| {

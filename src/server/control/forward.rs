@@ -13,7 +13,8 @@ use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, StatusCode, Uri};
 
 use super::answer::{Answer, Content};
-use super::route::{Lane, host_of, unauthorized};
+use super::parts::host_of;
+use super::plane::{ControlPlane, unauthorized};
 use crate::cache::stats::Departure;
 use crate::exchange::route;
 use crate::http::cache_status::{CacheStatus, Further};
@@ -27,7 +28,7 @@ const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE";
 /// Those of a server that passes on only what changes nothing.
 const SAFE_METHODS: &str = "GET, HEAD, OPTIONS, TRACE";
 
-impl Lane {
+impl ControlPlane {
     /// Passes on a request for `key` whose method is neither GET nor HEAD, and removes from the cache what it makes stale.
     pub async fn forward(self: &Rc<Self>, key: &[u8], parts: &Parts, body: Incoming) -> Result<Answer, Answer> {
         let body = self.limited(body)?;

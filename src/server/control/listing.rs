@@ -15,9 +15,10 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
 use super::answer::{Answer, Content, PieceSender, pieces};
+use super::parts::{circumstances, field};
+use super::plane::ControlPlane;
 use super::policy;
 use super::pool::blocking;
-use super::route::{Lane, circumstances, field};
 use crate::cache::flight::Failure;
 use crate::http::accept::Accept;
 use crate::http::target;
@@ -104,7 +105,7 @@ impl Format {
     }
 }
 
-impl Lane {
+impl ControlPlane {
     /// Answers a GET or HEAD of the directory `name`.
     pub async fn directory(self: &Rc<Self>, name: &[u8], parts: &Parts) -> Result<Answer, Answer> {
         let accept = field(&parts.headers, header::ACCEPT);
@@ -158,12 +159,12 @@ impl Lane {
         if !name.is_empty() && page.as_ref().is_some_and(|page| page.listed.is_empty()) {
             return Err(Answer::problem(StatusCode::NOT_FOUND, "there is no such directory"));
         }
-        let (lane, store, place) = (self.clone(), store.clone(), name.to_vec());
+        let (plane, store, place) = (self.clone(), store.clone(), name.to_vec());
         let mut next = None;
         let batch = async move || {
             let found = match (page.take(), next.take()) {
                 (Some(page), _) => page,
-                (None, Some(from)) => lane.page_of(&store, &place, Some(from)).await.map_err(|_| Unreadable)?,
+                (None, Some(from)) => plane.page_of(&store, &place, Some(from)).await.map_err(|_| Unreadable)?,
                 (None, None) => return Ok(None),
             };
             next = found.next;

@@ -5,8 +5,9 @@ use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 
 use super::answer::{Answer, Content};
+use super::parts::circumstances;
+use super::plane::ControlPlane;
 use super::pool::blocking;
-use super::route::{Lane, circumstances};
 use crate::http::target::Target;
 use crate::origin::Visibility;
 use crate::origin::names::visibility;
@@ -17,7 +18,7 @@ const READS: &str = "GET, HEAD, OPTIONS";
 /// What a file has where writes are on, whether it is there or not.
 const WRITES: &str = "GET, HEAD, PUT, DELETE, OPTIONS";
 
-impl Lane {
+impl ControlPlane {
     /// Answers OPTIONS: a preflight by the rules for other origins, anything else with the methods of the target.
     pub async fn options(&self, parts: &Parts) -> Result<Answer, Answer> {
         let allow = match parts.uri.path() {

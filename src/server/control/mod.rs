@@ -5,6 +5,7 @@
 //! ends, plain reads included, from the same cache.
 //!
 //! - `socket`: the connection and its deadlines; `inbound`, `outbound`: the requests and responses in its bytes
+//! - `plane`: what all connections share; `parts`: what is read of a request's head
 //! - `route`: which request goes where, and who may
 //! - `methods`: which methods a target has
 //! - `file`, `listing`, `upload`, `pages`: the answers
@@ -22,6 +23,8 @@ mod methods;
 mod object;
 mod outbound;
 mod pages;
+mod parts;
+mod plane;
 mod policy;
 mod pool;
 mod rates;
@@ -58,7 +61,7 @@ use crate::net::peer::Peer;
 use crate::ring::system::monotonic;
 use inbound::{HEAD_GROWTH, Inbound};
 use outbound::Outbound;
-use route::Lane;
+use plane::ControlPlane;
 use socket::{Deadlines, Progress, Socket, Streams};
 
 /// The running control plane.
@@ -145,10 +148,10 @@ async fn run(
     mut handoffs: mpsc::UnboundedReceiver<Handoff>,
     mut stop: watch::Receiver<Option<Duration>>,
 ) {
-    let lane = Rc::new(Lane::new(shared.clone()));
+    let plane = Rc::new(ControlPlane::new(shared.clone()));
     tokio_uring::spawn({
-        let (lane, shared) = (lane.clone(), shared.clone());
-        async move { lane.rates.sample(shared).await }
+        let (plane, shared) = (plane.clone(), shared.clone());
+        async move { plane.rates.sample(shared).await }
     });
     let mut connections = JoinSet::new();
     let mut deadline = pin!(tokio::time::sleep(Duration::MAX));
@@ -159,7 +162,7 @@ async fn run(
             handoff = handoffs.recv(), if is_open => match handoff {
                 Some(handoff) => {
                     shared.metrics.shared.control_queue.fall();
-                    connections.spawn_local(serve(lane.clone(), handoff, stop.clone()));
+                    connections.spawn_local(serve(plane.clone(), handoff, stop.clone()));
                 }
                 None => is_open = false,
             },
@@ -196,11 +199,11 @@ impl Drop for Counted {
 }
 
 /// Serves one connection until it ends.
-async fn serve(lane: Rc<Lane>, handoff: Handoff, mut stop: watch::Receiver<Option<Duration>>) {
-    let _counted = Counted::new(lane.shared.clone());
+async fn serve(plane: Rc<ControlPlane>, handoff: Handoff, mut stop: watch::Receiver<Option<Duration>>) {
+    let _counted = Counted::new(plane.shared.clone());
     let Handoff { socket, received, admitted: _admitted, passing } = handoff;
-    let options = &lane.shared.options;
-    let control = lane.shared.metrics.control.clone();
+    let options = &plane.shared.options;
+    let control = plane.shared.metrics.control.clone();
     let deadlines = Deadlines { idle: options.idle_timeout, head: options.header_timeout, send: options.send_timeout };
     let head_limits = HeadLimits { bytes: options.max_head_bytes, fields: options.max_headers };
     let (progress, outbound) = (Progress::new(), Rc::<Outbound>::default());
@@ -212,16 +215,16 @@ async fn serve(lane: Rc<Lane>, handoff: Handoff, mut stop: watch::Receiver<Optio
         Ok(taken) => taken,
         Err(error) => return tracing::debug!("a connection could not be taken over from the data plane: {error}"),
     };
-    let shared = lane.shared.clone();
+    let shared = plane.shared.clone();
     // The first request's answer may be there already.
     let passing = Cell::new(passing);
     let service = service_fn(|request| {
-        let (lane, passing) = (lane.clone(), passing.take());
+        let (plane, passing) = (plane.clone(), passing.take());
         let (answering, outbound) = (progress.begin(), outbound.clone());
         // Heads are passed to hyper one at a time, so a refusal is that of the request at hand.
         let refused = progress.take_refused();
         let asked = route::Asked { peer, refused, passing };
-        Box::pin(async move { Ok::<_, Infallible>(lane.answer(asked, request, answering, outbound).await) })
+        Box::pin(async move { Ok::<_, Infallible>(plane.answer(asked, request, answering, outbound).await) })
     });
     let mut is_ending = stop.borrow().is_some();
     let mut connection = http1::Builder::new()

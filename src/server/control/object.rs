@@ -11,12 +11,12 @@ use hyper::http::request::Parts;
 use sha2::{Digest, Sha256};
 
 use super::answer::Answer;
-use super::route::Lane;
+use super::plane::ControlPlane;
 use super::upload::expected_digest;
 use crate::net::peer::Peer;
 use crate::origin::remote::{Body, Fault};
 
-impl Lane {
+impl ControlPlane {
     /// Answers a request to a store that is no read, for the object whose target is `key`, or for a directory without one.
     pub async fn write_object(
         self: &Rc<Self>,

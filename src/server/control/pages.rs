@@ -8,10 +8,10 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use serde::Serialize;
 
 use super::answer::Answer;
+use super::plane::ControlPlane;
 use super::policy;
 use super::pool::blocking;
 use super::rates::{Sample, Series};
-use super::route::Lane;
 use crate::arena::layout::ClassUse;
 use crate::cache::{EntrySnapshot, Snapshot};
 use crate::metrics::counter::{Label, Read};
@@ -34,7 +34,7 @@ const TOP_FILES: usize = 20;
 /// Cells that a class of the arena is told in at most; beyond them neighbours share one.
 const CELLS: usize = 512;
 
-impl Lane {
+impl ControlPlane {
     /// Answers a GET or HEAD of `/.forebay/<page>`.
     pub async fn page(self: &Rc<Self>, page: &[u8]) -> Result<Answer, Answer> {
         let shared = self.shared.clone();

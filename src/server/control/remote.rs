@@ -8,7 +8,7 @@ use hyper::header::HeaderName;
 use hyper::http::request::Parts;
 
 use super::answer::{Answer, Content};
-use super::route::Lane;
+use super::plane::ControlPlane;
 use crate::exchange::Role;
 use crate::http::cache_status::{CacheStatus, Forward, Reason};
 use crate::http::representation::Representation;
@@ -16,7 +16,7 @@ use crate::http::response::{Content as Said, Head};
 use crate::http::{cache_status, encoding};
 use crate::origin::remote::{Passing, PassingBody};
 
-impl Lane {
+impl ControlPlane {
     /// Answers a GET or HEAD of what the origin has under this path and query. `passing` is the origin's answer to this very
     /// request, if it was given already.
     pub async fn stored(

@@ -6,19 +6,15 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
-use tokio::sync::{Mutex, mpsc};
+use hyper::{Method, Request, Response, StatusCode, Version};
+use tokio::sync::mpsc;
 
 use super::answer::{Answer, Body, Content, Tally};
 use super::outbound::Outbound;
-use super::rates::Rates;
-use super::room::Listings;
+use super::parts::{circumstances, host_of};
+use super::plane::{ControlPlane, unauthorized};
 use super::socket::Answering;
-use super::upload::WRITERS;
-use crate::cache::eviction::Touch;
-use crate::exchange::refusal::Refusal;
 use crate::exchange::route;
-use crate::http::conditional::Conditions;
 use crate::http::response::Problem;
 use crate::http::target::Target;
 use crate::limits;
@@ -27,19 +23,6 @@ use crate::origin::Visibility;
 use crate::origin::names::visibility;
 use crate::origin::remote::{Interim, Passing};
 use crate::server::hosts::{Asker, Stranger};
-use crate::server::shared::Shared;
-use crate::server::site::Circumstances;
-
-/// What all connections of the control plane share.
-pub(super) struct Lane {
-    pub shared: Arc<Shared>,
-    pub touch: Touch,
-    /// Writers of one name take turns: each name has one of these locks, chosen by its hash.
-    pub writers: Vec<Arc<Mutex<()>>>,
-    /// What the dashboard shows over time.
-    pub rates: Rates,
-    pub listings: Listings,
-}
 
 /// What is known of a request beside itself.
 pub(super) struct Asked {
@@ -50,17 +33,7 @@ pub(super) struct Asked {
     pub passing: Option<Arc<Passing>>,
 }
 
-impl Lane {
-    pub fn new(shared: Arc<Shared>) -> Lane {
-        Lane {
-            touch: shared.cache.touch(),
-            writers: (0..WRITERS).map(|_| Arc::default()).collect(),
-            rates: Rates::default(),
-            listings: Listings::default(),
-            shared,
-        }
-    }
-
+impl ControlPlane {
     /// Answers one request; or, where it stands in for one whose head is refused, gives that refusal.
     pub async fn answer(
         self: Rc<Self>,
@@ -141,12 +114,6 @@ impl Lane {
         }
     }
 
-    /// The target of a request that is no read.
-    pub fn target<'p>(&self, parts: &'p Parts) -> Result<Target<'p>, Answer> {
-        let target = Target::parse(parts.uri.path().as_bytes()).map_err(Refusal::Malformed);
-        target.map_err(|refusal| self.shared.site.said().answer(&refusal, circumstances(parts)).into())
-    }
-
     async fn read_target(self: &Rc<Self>, parts: &Parts) -> Result<Answer, Answer> {
         let target = route::read(parts.uri.path().as_bytes(), self.shared.origin.policy());
         let target = target.map_err(|refusal| self.shared.site.said().answer(&refusal, circumstances(parts)))?;
@@ -208,13 +175,6 @@ impl Lane {
         }
     }
 
-    /// Reads need the token where that is configured; not so the page that asks for it, nor the word that the server lives.
-    pub fn admit_read(&self, target: &Target<'_>, headers: &HeaderMap) -> Result<(), Answer> {
-        let is_open = matches!(target, Target::Reserved(page) if matches!(&page[..], b"" | b"health"));
-        let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        if is_open || self.shared.guard.admits_read(authorization) { Ok(()) } else { Err(unauthorized(authorization)) }
-    }
-
     /// Whether there are writes, the client may, and the target is one: then its name.
     pub(super) async fn admit_write(&self, target: Target<'_>, peer: Peer, parts: &Parts) -> Result<Vec<u8>, Answer> {
         let headers = &parts.headers;
@@ -266,18 +226,6 @@ fn admit_worker(parts: &Parts) -> Result<(), Answer> {
     Ok(())
 }
 
-/// Whom the request is meant for: the authority of its target, or else its Host field.
-pub(super) fn host_of(parts: &Parts) -> Option<&[u8]> {
-    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
-    authority.or_else(|| parts.headers.get(header::HOST).map(HeaderValue::as_bytes))
-}
-
-/// What the refusal of a request depends on beside its name.
-pub(super) fn circumstances(parts: &Parts) -> Circumstances<'_> {
-    let origin = parts.headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
-    Circumstances { query: parts.uri.query().map(str::as_bytes), origin }
-}
-
 /// The refusal of a request that is meant for another host, or comes from another's page.
 fn strange(stranger: Stranger) -> Answer {
     let status = match stranger {
@@ -285,56 +233,4 @@ fn strange(stranger: Stranger) -> Answer {
         Stranger::Site(_) | Stranger::Origin(_) => StatusCode::FORBIDDEN,
     };
     Answer::problem(status, stranger)
-}
-
-/// RFC 6750, 3: without credentials only the scheme is named, else what is wrong with them.
-pub(super) fn unauthorized(authorization: Option<&[u8]>) -> Answer {
-    let (challenge, text) = match authorization {
-        None => ("Bearer realm=\"forebay\"", "this needs a token: Authorization: Bearer <token>"),
-        Some(_) => ("Bearer realm=\"forebay\", error=\"invalid_token\"", "this is not the token"),
-    };
-    Answer::problem(StatusCode::UNAUTHORIZED, text).with(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
-}
-
-/// A header field as one value, its lines joined (RFC 9110, 5.3).
-pub(super) fn field(headers: &HeaderMap, name: HeaderName) -> Option<Vec<u8>> {
-    let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
-    (!lines.is_empty()).then(|| lines.join(&b", "[..]))
-}
-
-/// The condition fields of a request, owned.
-#[derive(Debug, Default)]
-pub(super) struct OwnedConditions {
-    if_match: Option<Vec<u8>>,
-    if_none_match: Option<Vec<u8>>,
-    if_modified_since: Option<Vec<u8>>,
-    if_unmodified_since: Option<Vec<u8>>,
-    if_range: Option<Vec<u8>>,
-    range: Option<Vec<u8>>,
-}
-
-impl OwnedConditions {
-    /// Those of one request. Ranges are defined for GET only (RFC 9110, 14.2).
-    pub fn of(parts: &Parts) -> OwnedConditions {
-        let headers = &parts.headers;
-        OwnedConditions {
-            if_match: field(headers, header::IF_MATCH),
-            if_none_match: field(headers, header::IF_NONE_MATCH),
-            if_modified_since: field(headers, header::IF_MODIFIED_SINCE),
-            if_unmodified_since: field(headers, header::IF_UNMODIFIED_SINCE),
-            if_range: field(headers, header::IF_RANGE),
-            range: field(headers, header::RANGE).filter(|_| parts.method == Method::GET),
-        }
-    }
-
-    pub fn as_ref(&self) -> Conditions<'_> {
-        Conditions {
-            if_match: self.if_match.as_deref(),
-            if_none_match: self.if_none_match.as_deref(),
-            if_modified_since: self.if_modified_since.as_deref(),
-            if_unmodified_since: self.if_unmodified_since.as_deref(),
-            if_range: self.if_range.as_deref(),
-            range: self.range.as_deref(),
-        }
-    }
 }

@@ -13,7 +13,7 @@ use hyper::http::request::Parts;
 
 use super::answer::{Content, PieceSender, pieces};
 use super::filling::{Span, progress};
-use super::route::Lane;
+use super::plane::ControlPlane;
 use crate::cache::entry::Lease;
 use crate::cache::flight::{Bypass, Failure, Flight, Progress};
 use crate::cache::{Lookup, count_hit};
@@ -25,7 +25,7 @@ use crate::version::stored::Stored;
 
 /// An object, and the request that wants parts of it.
 pub(super) struct Slices {
-    lane: Rc<Lane>,
+    plane: Rc<ControlPlane>,
     head: Lease,
     stored: Arc<Stored>,
     asked: Asked,
@@ -45,11 +45,11 @@ enum Source {
 
 impl Slices {
     /// The object that is to be sent to a request for `name`, if it is cached in slices.
-    pub fn of(lane: &Rc<Lane>, source: &plan::Source, name: &[u8], parts: &Parts) -> Option<Rc<Slices>> {
+    pub fn of(plane: &Rc<ControlPlane>, source: &plan::Source, name: &[u8], parts: &Parts) -> Option<Rc<Slices>> {
         let plan::Source::Slices { head, .. } = source else { return None };
         let asked = Asked { target: name.into(), fields: parts.headers.clone(), peer: parts.extensions.get().copied() };
         let (stored, first) = (head.stored()?, RefCell::default());
-        Some(Rc::new(Slices { lane: lane.clone(), head: head.clone(), stored, asked, first }))
+        Some(Rc::new(Slices { plane: plane.clone(), head: head.clone(), stored, asked, first }))
     }
 
     /// Waits until the first bytes of what is planned are there, or on their way.
@@ -105,7 +105,7 @@ impl Slices {
 
     /// The slice as it is cached, or the fill that brings it, which is begun if nobody has.
     fn find(&self, slice: &Slice) -> Source {
-        let cache = &self.lane.shared.cache;
+        let cache = &self.plane.shared.cache;
         match cache.find(&slice.key(self.head.name(), &self.stored)) {
             Lookup::Hit(lease) => Source::Cache(lease),
             Lookup::Join(fill) => Source::Fill { fill, is_own: false },
@@ -119,7 +119,7 @@ impl Slices {
 
     /// Has the slice fetched for this request alone.
     fn fetch_alone(&self, slice: &Slice) -> Arc<Flight> {
-        let permit = self.lane.shared.cache.aside(&slice.key(self.head.name(), &self.stored), Bypass::NoRoom);
+        let permit = self.plane.shared.cache.aside(&slice.key(self.head.name(), &self.stored), Bypass::NoRoom);
         let fill = permit.fill().clone();
         self.fetch(Fetch::of_part(permit, &self.asked, self.part(slice)));
         fill
@@ -130,8 +130,8 @@ impl Slices {
     }
 
     fn fetch(&self, fetch: Fetch) {
-        if let Some(fetcher) = self.lane.shared.fetcher() {
-            self.lane.shared.wake(fetcher.fetch(fetch));
+        if let Some(fetcher) = self.plane.shared.fetcher() {
+            self.plane.shared.wake(fetcher.fetch(fetch));
         }
     }
 
@@ -147,7 +147,7 @@ impl Slices {
         let (mut at, end) = (wanted.start - slice.range.start, wanted.end - slice.range.start);
         let (mut fill, mut is_own) = match source {
             Source::Cache(lease) => {
-                count_hit(&self.lane.touch, &lease);
+                count_hit(&self.plane.touch, &lease);
                 return send(sender, Bytes::from_owner(lease), at, end).await.map(drop);
             }
             Source::Fill { fill, is_own } => (fill, is_own),

@@ -1,6 +1,5 @@
 //! PUT and DELETE: straight at the origin, past the cache. See [`crate::origin::upload`] for how a file gets its name.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::rc::Rc;
 
@@ -11,27 +10,24 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, StatusCode};
 use sha2::{Digest, Sha256};
-use tokio::sync::OwnedMutexGuard;
 
 use super::answer::{Answer, Content};
+use super::parts::{OwnedConditions, field};
+use super::plane::ControlPlane;
 use super::pool::blocking;
-use super::route::{Lane, OwnedConditions, field};
 use crate::cache::stats::Departure;
 use crate::exchange::refusal::is_passing;
 use crate::http::digest;
 use crate::metrics::labels::{Timeout, Upload as Outcome};
-use crate::origin::upload::{Upload, WriteError};
+use crate::origin::error::WriteError;
+use crate::origin::upload::Upload;
 use crate::ring::system::monotonic;
 use crate::server::shared::Shared;
-use crate::version::Version;
 
-/// How many names can be written at the same time, at most; two names that share a lock only wait for each other.
-pub(super) const WRITERS: usize = 256;
-
-impl Lane {
+impl ControlPlane {
     /// Stores the body under `name`.
     pub async fn put(self: &Rc<Self>, name: &[u8], parts: &Parts, body: Incoming) -> Result<Answer, Answer> {
-        let mut account = Account { lane: self.clone(), outcome: Outcome::Aborted };
+        let mut account = Account { plane: self.clone(), outcome: Outcome::Aborted };
         let result = self.store(name, parts, body).await;
         account.outcome = match &result {
             Ok(_) => Outcome::Stored,
@@ -161,24 +157,17 @@ impl Lane {
         deleted.await?.map_err(refusal)?;
         Ok(Answer::new(StatusCode::NO_CONTENT, Content::Empty))
     }
-
-    /// Waits until nobody else commits a write to `name`.
-    pub(super) async fn turn(&self, name: &[u8]) -> OwnedMutexGuard<()> {
-        let mut hasher = DefaultHasher::new();
-        name.hash(&mut hasher);
-        self.writers[(hasher.finish() % WRITERS as u64) as usize].clone().lock_owned().await
-    }
 }
 
 /// Counts an upload when it is over; a client that goes away drops the request, and this, midway.
 struct Account {
-    lane: Rc<Lane>,
+    plane: Rc<ControlPlane>,
     outcome: Outcome,
 }
 
 impl Drop for Account {
     fn drop(&mut self) {
-        self.lane.shared.metrics.shared.uploads[self.outcome].one();
+        self.plane.shared.metrics.shared.uploads[self.outcome].one();
     }
 }
 
@@ -224,13 +213,6 @@ fn refusal(error: WriteError) -> Answer {
     match status {
         StatusCode::SERVICE_UNAVAILABLE => Answer::problem(status, error).retry_soon(),
         _ => Answer::problem(status, error),
-    }
-}
-
-impl OwnedConditions {
-    /// Whether a write may go ahead where `present` is the file as it is now.
-    fn permits_write(&self, present: Option<&Version>) -> bool {
-        self.as_ref().permits_write(present)
     }
 }
 
