@@ -1,4 +1,5 @@
-//! Conditions, ranges and negotiation as RFC 9110 has them: the cases of `rfc9110/cases.txt`, on both planes.
+//! Conditions, ranges and negotiation as RFC 9110 has them: the cases of `rfc9110/cases.txt`, on both planes, which
+//! say the same.
 
 mod support;
 
@@ -7,7 +8,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use support::{Client, Response, Server, request};
+use support::{Client, Response, Server, request, request_with_body};
 
 const CASES: &str = include_str!("rfc9110/cases.txt");
 
@@ -245,4 +246,132 @@ fn every_case_holds_on_both_planes() {
             case.check(method, &control.response(method), &tags, "control plane");
         }
     }
+}
+
+/// Everything that a connection says until it ends. Of the heads, what HTTP gives no meaning to is made the same: the
+/// time of day, the order of the fields and how their names are spelled, which the control plane's HTTP library decides.
+fn said(mut client: Client, requests: &[u8]) -> String {
+    client.send(requests);
+    client.finish();
+    let mut said = String::new();
+    let mut head: Option<Vec<String>> = None;
+    for line in String::from_utf8_lossy(&client.rest()).split_inclusive("\r\n") {
+        match &mut head {
+            Some(fields) if line == "\r\n" => {
+                fields.sort();
+                said.extend(fields.drain(..).chain([line.to_owned()]));
+                head = None;
+            }
+            Some(fields) => {
+                let (name, value) = line.split_once(": ").unwrap_or_else(|| panic!("this is no field: {line:?}"));
+                let value = if name == "Date" { "now\r\n" } else { value };
+                fields.push(format!("{}: {value}", name.to_ascii_lowercase()));
+            }
+            None => {
+                said.push_str(line);
+                head = line.contains("HTTP/1.").then(Vec::new);
+            }
+        }
+    }
+    said
+}
+
+/// What is said to a client of HTTP/1.0, whether its version is answered, and its connection's end announced, or not.
+fn as_to_old(said: &str) -> String {
+    said.replace("HTTP/1.0 ", "HTTP/1.1 ").replace("connection: close\r\n", "")
+}
+
+/// What both planes are asked beside the cases: a method, a target, and further lines of a head.
+const REQUESTS: &[&str] = &[
+    "GET /.forebay/health",
+    "GET /.forebay/none",
+    "GET /",
+    "GET /\r\nAccept: text/plain",
+    "GET /dir",
+    "GET /dir/",
+    "GET /dir/\r\nAccept: application/json",
+    "GET /a.txt/",
+    "GET /a.txt/b",
+    "GET /a.txt?query",
+    "GET /dir?query",
+    "GET http://localhost/a.txt",
+    "GET http://localhost/missing",
+    "GET /missing\r\nAccept: text/html",
+    "GET /.hidden",
+    "GET /../a.txt",
+    "GET /%2e%2e/x",
+    "GET /a%00",
+    "GET /%zz",
+    "GET a.txt",
+    "GET *",
+    "GET /a.txt\r\nExpect: 100-continue",
+    "GET /a.txt\r\nExpect: something",
+    "GET /a.txt\r\nConnection: close",
+    "GET /missing\r\nConnection: close",
+    "GET /a.txt\r\nOrigin: http://elsewhere.example",
+    "GET /sw.js\r\nService-Worker: script",
+    "GET /a.txt\r\nContent-Length: 5\r\nContent-Length: 6",
+    "GET /a.txt\r\nTransfer-Encoding: gzip",
+    "GET /a.txt\r\nHost: other",
+    "GET /a.txt\r\nBad Name: x",
+    "OPTIONS /a.txt",
+    "OPTIONS /dir/",
+    "OPTIONS *",
+    "POST /a.txt",
+    "PATCH /missing",
+    "DELETE /a.txt",
+    "PUT /a.txt",
+    "TRACE /a.txt",
+    "get /a.txt",
+];
+
+#[test]
+fn both_planes_say_the_same() {
+    let root = tree();
+    let long = "x".repeat(20_000);
+    // Of each pair of files, one is read first by the data plane, the other by the control plane.
+    let firsts =
+        ["GET /$", "HEAD /$", "GET /$\r\nRange: bytes=1-3", "GET /$\r\nRange: bytes=99-", "GET /$\r\nIf-Match: \"x\""];
+    for (number, (plane, length)) in (0..firsts.len()).flat_map(|at| [(at, 10), (at, 200_000)]).enumerate() {
+        for name in [format!("d{number}.{plane}"), format!("c{number}.{plane}")] {
+            let path = root.path().join(name);
+            fs::write(&path, support::bytes(1, length)).unwrap();
+            let time = UNIX_EPOCH + Duration::from_secs(SECONDS);
+            File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+        }
+    }
+    let server = Server::start(root.path(), &["--revalidate", "1h"]);
+    let tags = tags(&server, root.path());
+    let mut heads: Vec<String> = REQUESTS.iter().map(|&head| head.to_owned()).collect();
+    heads.push(format!("GET /{long}"));
+    heads.push(format!("GET /a.txt\r\nX-Long: {long}"));
+    for case in CASES.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).map(Case::parse) {
+        let fields: String = case.fields(&tags).iter().map(|(name, value)| format!("\r\n{name}: {value}")).collect();
+        heads.extend(["GET", "HEAD"].map(|method| format!("{method} {}{fields}", case.target)));
+    }
+    // Whether the connection goes on is told by a second request.
+    let twice = |head: &str| [request_with_body(head, b""), request("GET", "/a.txt", &[])].concat();
+    let old = |head: &str| String::from_utf8(request_with_body(head, b"")).unwrap().replacen("HTTP/1.1", "HTTP/1.0", 1);
+    let mut different = Vec::new();
+    let mut compare = |head: &str, [data, control]: [Vec<u8>; 2], same: fn(&str) -> String| {
+        let [data, control] = [(server.connect(), data), (server.control_plane(), control)]
+            .map(|(client, requests)| same(&said(client, &requests)));
+        assert!(!data.is_empty(), "{head}");
+        if data != control {
+            different.push(format!("{head:.200}\n--- data plane:\n{data:.1500}\n--- control plane:\n{control:.1500}"));
+        }
+    };
+    for head in &heads {
+        compare(head, [twice(head), twice(head)], str::to_owned);
+    }
+    for head in ["GET /a.txt", "HEAD /a.txt", "GET /missing", "GET /a.txt\r\nConnection: keep-alive"] {
+        compare(head, [old(head).into(), old(head).into()], as_to_old);
+    }
+    for number in 0..2 * firsts.len() {
+        let head = firsts[number / 2];
+        let ask = |plane: char| request_with_body(&head.replace('$', &format!("{plane}{number}.{}", number / 2)), b"");
+        compare(head, [ask('d'), ask('c')], str::to_owned);
+    }
+    let (count, all) = (different.len(), different.join("\n\n"));
+    assert_eq!(count, 0, "the planes answer differently:\n{all}");
 }
