@@ -19,6 +19,9 @@ const STYLE: &str = "text { font: 12px sans-serif; fill: #444 } .title { font-si
 /// A character of a legend is taken to be this wide, in pixels.
 const CHARACTER: f64 = 6.8;
 
+/// A character in a page's chart, in the units of its view box: narrow screens show 14 pixels of it (`page/style.css`).
+const PAGE_CHARACTER: f64 = 8.0;
+
 /// An axis: its title, its range, and the marks on it.
 #[derive(Debug, Clone)]
 pub struct Axis {
@@ -138,6 +141,16 @@ impl Chart {
         Chart { title: String::new(), subtitle: String::new(), y, series: Series::Lines { x, lines }, mark: None }
     }
 
+    /// The room to the right of the lines that half of the last mark's text needs, with characters of this width.
+    fn right_margin(&self, character: f64) -> f64 {
+        match &self.series {
+            Series::Lines { x, .. } => {
+                x.marks.last().map_or(0.0, |(_, text)| (text.chars().count() as f64 * character / 2.0).ceil())
+            }
+            Series::Bars(_) => 0.0,
+        }
+    }
+
     /// Every label that a legend explains, with its colour and its dashes, in order of appearance.
     fn legend(&self) -> Vec<(&str, &'static str, &'static str)> {
         let mut seen = BTreeSet::new();
@@ -156,7 +169,8 @@ impl Chart {
 /// A chart as a part of a page, with its legend below, under a name that the page gives no other. What it looks like, and
 /// how values are shown under the pointer and by the arrow keys, is in [`crate::page`].
 pub fn embedded(chart: &Chart, name: &str) -> String {
-    let area = Area { left: 70.0, right: 744.0, top: 14.0, bottom: 274.0 };
+    let right = 760.0 - chart.right_margin(PAGE_CHARACTER).max(16.0);
+    let area = Area { left: 70.0, right, top: 14.0, bottom: 274.0 };
     let (x, x_described) = match &chart.series {
         Series::Lines { x, .. } => (x.title.as_str(), x.described()),
         Series::Bars(_) => ("", String::new()),
@@ -208,7 +222,7 @@ pub fn document(title: &str, charts: &[Chart]) -> String {
             x += width;
         }
         let (top, bottom) = (upper + rows + 84.0, upper + rows + HEIGHT - 46.0);
-        let area = Area { left: 70.0, right: WIDTH - 20.0, top, bottom };
+        let area = Area { left: 70.0, right: WIDTH - chart.right_margin(CHARACTER).max(20.0), top, bottom };
         // Writing to a string does not fail.
         let _ =
             writeln!(parts, "<text class=\"title\" x=\"70\" y=\"{}\">{}</text>", upper + 24.0, escape(&chart.title))
@@ -361,6 +375,24 @@ mod tests {
             assert!(svg.contains(part), "{part} in {svg}");
         }
         assert!(svg.contains("data-readout=\"chart\"") && svg.contains("id=\"chart\""), "{svg}");
+    }
+
+    #[test]
+    fn the_last_mark_of_an_axis_is_shown_whole() {
+        for label in ["256 MiB", "99.999 %", "10", "1,000,000 requests"] {
+            let x = Axis::over("size", &[4.0, 256.0], vec![(4.0, "4 MiB".into()), (256.0, label.into())]);
+            let points = vec![(4.0, 0.0), (256.0, 10.0)];
+            let line = Line { label: "lru".into(), color: "red", dashes: "", points };
+            let chart = Chart::lines(x, Axis::linear("missed", 10.0, plain), vec![line]);
+            let documented = document("t", std::slice::from_ref(&chart));
+            for (svg, width, character) in [(embedded(&chart, "chart"), 760.0, 8.0), (documented, 960.0, 6.8)] {
+                let (before, _) = svg.split_once(&format!("\" text-anchor=\"middle\">{label}<")).unwrap();
+                let (_, at) = before.rsplit_once("x=\"").unwrap();
+                let at: f64 = at.split_once('"').unwrap().0.parse().unwrap();
+                let end = at + label.chars().count() as f64 * character / 2.0;
+                assert!(end <= width && at > width * 0.8, "{label} ends at {end} of {width}: {svg}");
+            }
+        }
     }
 
     #[test]
