@@ -310,6 +310,24 @@ fn each_head_has_its_own_time() {
     assert_eq!(directed.worker.io.metrics.timeouts[Timeout::Head].get(), 1);
 }
 
+/// Tells the worker to end, and has it come to its end with nothing left.
+fn end(worker: &mut Worker<Simulated>, world: &Rc<RefCell<World>>, what: &str) {
+    let mut completions = Vec::new();
+    world.borrow_mut().tell(Kind::Shutdown);
+    for _ in 0..10_000 {
+        if worker.is_finished() {
+            break;
+        }
+        worker.turn(&mut completions).unwrap();
+    }
+    assert!(worker.is_finished(), "{what}: connections are left");
+    assert_eq!(worker.io.shared.connections.open(), 0);
+    for _ in 0..1000 {
+        worker.turn(&mut completions).unwrap();
+    }
+    assert!(worker.fetches.is_empty() && worker.checks.is_empty() && worker.connections.pool.has_all_back(), "{what}");
+}
+
 /// Returns how many files were cached without being read.
 fn run(seed: u64, transmit: Transmit) -> u64 {
     let root = tempfile::tempdir().unwrap();
@@ -366,22 +384,7 @@ fn run(seed: u64, transmit: Transmit) -> u64 {
             client.asked.len()
         );
     }
-    world.borrow_mut().tell(Kind::Shutdown);
-    for _ in 0..10_000 {
-        if worker.is_finished() {
-            break;
-        }
-        worker.turn(&mut completions).unwrap();
-    }
-    assert!(worker.is_finished(), "seed {seed}: connections are left");
-    assert_eq!(shared.connections.open(), 0);
-    for _ in 0..1000 {
-        worker.turn(&mut completions).unwrap();
-    }
-    assert!(
-        worker.fetches.is_empty() && worker.checks.is_empty() && worker.connections.pool.has_all_back(),
-        "seed {seed}"
-    );
+    end(&mut worker, &world, &format!("seed {seed}"));
     let taken: usize = world.borrow().sockets.values().map(|socket| socket.read.len() + socket.in_transit.len()).sum();
     let counted = shared.metrics.sum(|thread| thread.bytes_sent.get());
     assert_eq!(counted, taken as u64, "seed {seed}: what was sent is counted");
