@@ -78,59 +78,13 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     logging::start(options.log);
     fit_memory(&mut options)?;
     let descriptors = raise_descriptor_limit(options.max_connections);
-    let guard = Guard::open(options.token_file.as_deref(), options.token_reads)?.answering_to(&options.hosts);
-    let site = Site::open(&options)?;
-    let origin = follow::open(&options).with_context(|| format!("cannot serve {}", options.origin))?;
-    let metrics = Metrics::new(options.workers);
-    let packed_max = if options.transmit == Transmit::Splice { 0 } else { limits::PACKED_MAX };
-    let mail = Arc::new(Mail::new(options.workers)?);
-    let cache = Cache::new(
-        options.arena_bytes,
-        packed_max,
-        options.eviction,
-        options.miss_cost_bytes,
-        limits::OPEN_TIME.min(options.revalidate),
-        metrics.shared.clone(),
-        mail.clone(),
-    )
-    .context("cannot make the arena")?;
-    let access_log = match &options.access_log {
-        None => AccessLog::off(),
-        Some(log) => AccessLog::open(log.target.clone(), log.format, metrics.shared.clone())
-            .with_context(|| format!("cannot open the access log {}", log.target))?,
-    };
+    let (shared, fetches) = open(options, descriptors)?;
     let mut signals = Signals::new([libc::SIGINT, libc::SIGTERM, libc::SIGHUP])?;
     let listening = match inherited.is_empty() {
-        true => listen::bind(&options.listen, options.workers)?,
-        false => listen::adopt(inherited, &options)?,
+        true => listen::bind(&shared.options.listen, shared.options.workers)?,
+        false => listen::adopt(inherited, &shared.options)?,
     };
-    let connections = options.max_connections.min(shared::connections_for(descriptors));
-    if connections < options.max_connections {
-        eprintln!(
-            "forebay: {connections} connections at most, not {}: the limit on open files is {descriptors} \
-             (ulimit -n, LimitNOFILE=)",
-            options.max_connections
-        );
-    }
-    let connections = Admission::new(connections);
-    let fallback = options.fallback.as_deref().map(Fallback::new);
-    let (fetcher, fetches) = fetcher::queue::channel();
-    let fetcher = origin.remote().is_some().then_some(fetcher);
-    let shared = Arc::new(Shared {
-        options,
-        origin,
-        cache,
-        metrics,
-        connections,
-        mail,
-        guard,
-        site,
-        fallback,
-        access_log,
-        descriptors,
-        alarms: Alarms::default(),
-        fetcher,
-    });
+    report_connections(&shared);
     eprintln!("forebay: {}", shared.cache.arena().folios().describe());
     if let Some(directory) = shared.origin.directory()
         && shared.options.allow_writes
@@ -177,6 +131,67 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     drop(follower);
     listen::remove(&listening.files);
     Ok(())
+}
+
+/// Opens all that the threads share, and the queue of what the fetcher is asked for.
+///
+/// # Errors
+/// What cannot be opened.
+fn open(options: ServeOptions, descriptors: usize) -> anyhow::Result<(Arc<Shared>, fetcher::queue::Fetches)> {
+    let guard = Guard::open(options.token_file.as_deref(), options.token_reads)?.answering_to(&options.hosts);
+    let site = Site::open(&options)?;
+    let origin = follow::open(&options).with_context(|| format!("cannot serve {}", options.origin))?;
+    let metrics = Metrics::new(options.workers);
+    let packed_max = if options.transmit == Transmit::Splice { 0 } else { limits::PACKED_MAX };
+    let mail = Arc::new(Mail::new(options.workers)?);
+    let cache = Cache::new(
+        options.arena_bytes,
+        packed_max,
+        options.eviction,
+        options.miss_cost_bytes,
+        limits::OPEN_TIME.min(options.revalidate),
+        metrics.shared.clone(),
+        mail.clone(),
+    )
+    .context("cannot make the arena")?;
+    let access_log = match &options.access_log {
+        None => AccessLog::off(),
+        Some(log) => AccessLog::open(log.target.clone(), log.format, metrics.shared.clone())
+            .with_context(|| format!("cannot open the access log {}", log.target))?,
+    };
+    let connections = Admission::new(options.max_connections.min(shared::connections_for(descriptors)));
+    let fallback = options.fallback.as_deref().map(Fallback::new);
+    let (fetcher, fetches) = fetcher::queue::channel();
+    let fetcher = origin.remote().is_some().then_some(fetcher);
+    let shared = Arc::new(Shared {
+        options,
+        origin,
+        cache,
+        metrics,
+        connections,
+        mail,
+        guard,
+        site,
+        fallback,
+        access_log,
+        descriptors,
+        alarms: Alarms::default(),
+        fetcher,
+    });
+    Ok((shared, fetches))
+}
+
+/// Says that the limit on open files allows fewer connections than were wanted.
+fn report_connections(shared: &Shared) {
+    let Shared { options, descriptors, .. } = shared;
+    let connections = options.max_connections.min(shared::connections_for(*descriptors));
+    if connections < options.max_connections {
+        eprintln!(
+            "forebay: {connections} connections at most, not {}: the limit on open files is {descriptors} \
+             (ulimit -n, LimitNOFILE=)",
+            options.max_connections
+        );
+    }
 }
 
 /// Makes the arena small enough for the memory that the control group may take.
