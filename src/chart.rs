@@ -1,11 +1,11 @@
-//! Charts as SVG: lines over an axis, or groups of bars. They stand in a file of their own ([`document`]) or in a page that
-//! brings its own style ([`embedded`]).
+//! Charts as SVG: lines over an axis, or groups of bars. They stand in a file of their own ([`document`]) or in a page
+//! that brings its own style ([`embedded`]).
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 
-/// Colours that are told apart in light and dark, and without seeing colours well: after Okabe and Ito, *Color Universal
-/// Design*, 2008.
+/// Colours that are told apart in light and dark, and without seeing colours well: after Okabe and Ito, *Color
+/// Universal Design*, 2008.
 pub const COLOURS: [&str; 8] = ["#0072b2", "#009e73", "#d55e00", "#8a8f94", "#cc79a7", "#56b4e9", "#e69f00", "#b2a300"];
 
 /// The same in a page, whose style says what they are in light and in dark.
@@ -166,8 +166,8 @@ impl Chart {
     }
 }
 
-/// A chart as a part of a page, with its legend below, under a name that the page gives no other. What it looks like, and
-/// how values are shown under the pointer and by the arrow keys, is in [`crate::page`].
+/// A chart as a part of a page, with its legend below, under a name that the page gives no other. What it looks like,
+/// and how values are shown under the pointer and by the arrow keys, is in [`crate::page`].
 pub fn embedded(chart: &Chart, name: &str) -> String {
     let right = 760.0 - chart.right_margin(PAGE_CHARACTER).max(16.0);
     let area = Area { left: 70.0, right, top: 14.0, bottom: 274.0 };

@@ -1,5 +1,5 @@
-//! What the server is told to do: every option resolved and checked, whoever typed it. [`ServeOptions::default`] is what
-//! `forebay serve` does without any option.
+//! What the server is told to do: every option resolved and checked, whoever typed it. [`ServeOptions::default`] is
+//! what `forebay serve` does without any option.
 
 use crate::cache::eviction::Eviction;
 use crate::net::address::Address;
@@ -71,7 +71,8 @@ pub struct ServeOptions {
     pub allow_writes: bool,
     /// Largest upload in bytes.
     pub max_upload_bytes: u64,
-    /// Where the bearer token is, not read yet. Present when writes are allowed beyond loopback, and with `token_reads`.
+    /// Where the bearer token is, not read yet. Present when writes are allowed beyond loopback, and with
+    /// `token_reads`.
     pub token_file: Option<PathBuf>,
     /// Whether reads need the token too.
     pub token_reads: bool,

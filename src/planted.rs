@@ -1,5 +1,5 @@
-//! Defects that are planted on purpose, one at a time, to see whether the machinery that looks for defects finds them. What is
-//! shipped has none of them: there [`is`] is always false, and nothing is left of it.
+//! Defects that are planted on purpose, one at a time, to see whether the machinery that looks for defects finds them.
+//! What is shipped has none of them: there [`is`] is always false, and nothing is left of it.
 
 macro_rules! defects {
     ($($(#[doc = $doc:literal])* $name:ident,)*) => {

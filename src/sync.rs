@@ -1,8 +1,8 @@
 //! The locks and atomic numbers of what threads share.
 //!
-//! With the feature `shuttle` they are those of a scheduler that tries one order of steps after the other, in one thread:
-//! `cache/models.rs` and `server/models.rs` run the cache and the server's shared state on it. It takes all atomic accesses for
-//! sequentially consistent, so orders of memory are not among what it tries.
+//! With the feature `shuttle` they are those of a scheduler that tries one order of steps after the other, in one
+//! thread: `cache/models.rs` and `server/models.rs` run the cache and the server's shared state on it. It takes all
+//! atomic accesses for sequentially consistent, so orders of memory are not among what it tries.
 
 #[cfg(not(feature = "shuttle"))]
 pub use parking_lot::{Mutex, RwLock};

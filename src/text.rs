@@ -1,12 +1,13 @@
-//! Text from elsewhere (names, a server's or a client's words) made safe for a terminal: nothing in it can move the cursor, recolour the
-//! screen, read in another order than it is written, or stand there unseen.
+//! Text from elsewhere (names, a server's or a client's words) made safe for a terminal: nothing in it can move the
+//! cursor, recolour the screen, read in another order than it is written, or stand there unseen.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Escapes characters that are not [plain](is_plain), and bytes that are not UTF-8. What is escaped already stays as it is.
+/// Escapes characters that are not [plain](is_plain), and bytes that are not UTF-8. What is escaped already stays as it
+/// is.
 pub fn escape(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -31,8 +32,8 @@ pub fn lines(text: &str) -> String {
     text.split('\n').map(|line| escape(line.as_bytes())).collect::<Vec<_>>().join("\n")
 }
 
-/// A JSON document with everything in its strings that is not [plain](is_plain) written as `\uXXXX`. It means the same to whoever reads
-/// it as JSON. Between strings JSON allows no such characters but ends of lines and tabs, which stay.
+/// A JSON document with everything in its strings that is not [plain](is_plain) written as `\uXXXX`. It means the same
+/// to whoever reads it as JSON. Between strings JSON allows no such characters but ends of lines and tabs, which stay.
 pub fn json(document: &str) -> Cow<'_, str> {
     let is_unsafe = |c: char| is_unsafe(c) && !matches!(c, '\n' | '\r' | '\t');
     if !document.contains(is_unsafe) {
@@ -56,8 +57,8 @@ pub fn is_plain(text: &str) -> bool {
     !text.contains(is_unsafe)
 }
 
-/// Control characters (C0, DEL, C1); what changes the direction of text and separates lines (UAX #9, table 2); and format characters that
-/// cannot be seen, save for the joiners, which scripts and emoji need.
+/// Control characters (C0, DEL, C1); what changes the direction of text and separates lines (UAX #9, table 2); and
+/// format characters that cannot be seen, save for the joiners, which scripts and emoji need.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,

@@ -1,11 +1,12 @@
-//! Sizes, durations and counts: read as people type them ("64MiB", "10s"), and shown as people read them ("64.0 MiB", "1.30 ms").
+//! Sizes, durations and counts: read as people type them ("64MiB", "10s"), and shown as people read them ("64.0 MiB",
+//! "1.30 ms").
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// A number of bytes. Reads `4096`, `64KiB`, `64MiB`, `1GiB`, `2TiB` (powers of 1024), `64k`, `64M`, `1G` (the same), and `64kB`, `64MB`
-/// (powers of 1000), whatever the letters' case.
+/// A number of bytes. Reads `4096`, `64KiB`, `64MiB`, `1GiB`, `2TiB` (powers of 1024), `64k`, `64M`, `1G` (the same),
+/// and `64kB`, `64MB` (powers of 1000), whatever the letters' case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 

@@ -1,7 +1,7 @@
 //! Versions: which bytes of which file, and what may have become of them since.
 //!
-//! Everything that asks whether a file still is what it was asks here ([`Version::compare`]), so that all parts of the server
-//! believe the same.
+//! Everything that asks whether a file still is what it was asks here ([`Version::compare`]), so that all parts of the
+//! server believe the same.
 
 pub mod freshness;
 pub mod slices;
@@ -20,16 +20,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The last second that an HTTP date can say: 9999-12-31T23:59:59Z.
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// Two changes of a file within this time may leave the same times: two ticks of a kernel that was built with HZ=100 (kernels
-/// before 6.13 stamp to the tick).
+/// Two changes of a file within this time may leave the same times: two ticks of a kernel that was built with HZ=100
+/// (kernels before 6.13 stamp to the tick).
 const STAMP_PRECISION: Duration = Duration::from_millis(20);
 
-/// For how long after a change a file may be changed further without another time to show for it: FAT stamps in steps of two
-/// seconds, and a long write(2) stamps when it begins. What was read earlier than that is compared once more.
+/// For how long after a change a file may be changed further without another time to show for it: FAT stamps in steps
+/// of two seconds, and a long write(2) stamps when it begins. What was read earlier than that is compared once more.
 pub const SETTLING: Duration = Duration::from_secs(2).saturating_add(STAMP_PRECISION);
 
-/// One version of one file, as far as its file system tells versions apart: a write moves mtime and ctime, and a replacement has
-/// another inode.
+/// One version of one file, as far as its file system tells versions apart: a write moves mtime and ctime, and a
+/// replacement has another inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
     /// Device number, as st_dev has it: 12 and 20 bits.
@@ -186,10 +186,11 @@ pub enum Clock {
 /// How far the times of a version can be trusted to show the next change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
-    /// It had been changed so lately that a further change may have left the same times within the kernel's own precision: they
-    /// are not trusted at all, and every check compares its bytes.
+    /// It had been changed so lately that a further change may have left the same times within the kernel's own
+    /// precision: they are not trusted at all, and every check compares its bytes.
     Fresh,
-    /// It had been changed within [`SETTLING`], or nobody knows: a check compares its bytes once more when that has passed.
+    /// It had been changed within [`SETTLING`], or nobody knows: a check compares its bytes once more when that has
+    /// passed.
     Unsettled,
     Settled,
 }
@@ -224,9 +225,9 @@ impl Version {
 
     /// What became of the file between this version and `now`.
     ///
-    /// ctime counts: whoever writes to a file and puts its mtime back moves it. A rename and the loss of a link move it too, and
-    /// leave the bytes alone. A fallen link count shows the one; for the other `is_still_named` is asked: whether the name that
-    /// the file was opened by still leads to it.
+    /// ctime counts: whoever writes to a file and puts its mtime back moves it. A rename and the loss of a link move it
+    /// too, and leave the bytes alone. A fallen link count shows the one; for the other `is_still_named` is asked:
+    /// whether the name that the file was opened by still leads to it.
     pub fn compare(&self, now: &Version, is_still_named: impl FnOnce() -> bool) -> Change {
         if !self.is_same_file(now) {
             return Change::Different;
@@ -262,8 +263,8 @@ impl Version {
         }
     }
 
-    /// A strong entity tag (RFC 9110, 8.8.3), quotes included: the same on every machine that has a faithful copy of the file, so
-    /// that a download which one has begun another can resume.
+    /// A strong entity tag (RFC 9110, 8.8.3), quotes included: the same on every machine that has a faithful copy of
+    /// the file, so that a download which one has begun another can resume.
     pub fn etag(&self) -> Etag {
         let mut etag = Etag { text: [0; ETAG_MAX], len: 0 };
         etag.push(b'"');

@@ -44,7 +44,8 @@ pub trait Wake: Send + Sync {
 /// One who is told, once, that what it waits for has moved on.
 #[derive(Debug, Clone)]
 pub enum Waiter {
-    /// A ring of the server, which takes the message as its own completion: what is in it is the affair of its event loop.
+    /// A ring of the server, which takes the message as its own completion: what is in it is the affair of its event
+    /// loop.
     Ring { worker: usize, message: u64 },
     /// A task of the control plane.
     Task(Waker),

@@ -112,7 +112,8 @@ fn holds_with_auto() {
     holds_in("auto", "larger-first");
 }
 
-/// Memory comes back whole: after everything was evicted many times over, there is still room for a file as large as the arena.
+/// Memory comes back whole: after everything was evicted many times over, there is still room for a file as large as
+/// the arena.
 #[test]
 fn nothing_of_the_budget_is_lost() {
     let root = tempfile::tempdir().unwrap();
@@ -132,7 +133,8 @@ fn nothing_of_the_budget_is_lost() {
     }
 }
 
-/// 64 KiB folios are a setting of the whole machine: the test touches it only when told to (FOREBAY_TEST_FOLIOS=1, as root).
+/// 64 KiB folios are a setting of the whole machine: the test touches it only when told to (FOREBAY_TEST_FOLIOS=1, as
+/// root).
 #[test]
 fn holds_with_large_folios() {
     const KNOB: &str = "/sys/kernel/mm/transparent_hugepage/hugepages-64kB/shmem_enabled";

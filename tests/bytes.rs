@@ -1,5 +1,5 @@
-//! What is served is what is on the disk, byte for byte: whatever the size, the name, the transmit mode and the number of workers,
-//! cold and hot, and again after the server was killed.
+//! What is served is what is on the disk, byte for byte: whatever the size, the name, the transmit mode and the number
+//! of workers, cold and hot, and again after the server was killed.
 
 mod support;
 

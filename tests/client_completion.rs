@@ -11,8 +11,8 @@ use support::upstream::{Reply, Server};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_forebay");
 
-/// What stands on a command line after `forebay`, and what Tab offers there. `ADDR` is the server's address; the directory that the
-/// shell is in has `docs/` and `local.txt`.
+/// What stands on a command line after `forebay`, and what Tab offers there. `ADDR` is the server's address; the
+/// directory that the shell is in has `docs/` and `local.txt`.
 const CASES: &[(&str, &[&str])] = &[
     ("fetch ADDR ", &["docs/", "readme.txt"]),
     ("fetch ADDR -r do", &["docs/"]),
@@ -118,8 +118,8 @@ fn zsh_completes_names_from_the_server() {
     if tool("zsh").is_none() {
         return;
     }
-    // Completion needs the line editor, and that needs a terminal. So a shell runs within the shell, completes at its first prompt,
-    // and ends.
+    // Completion needs the line editor, and that needs a terminal. So a shell runs within the shell, completes at its
+    // first prompt, and ends.
     let inner = r#"unsetopt beep
         autoload -Uz compinit && compinit -u -D && source ./script
         compadd() {

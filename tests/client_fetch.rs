@@ -1,4 +1,5 @@
-//! `forebay fetch` against a server that follows a script: whole files, or clear failures and a partial file that is resumed.
+//! `forebay fetch` against a server that follows a script: whole files, or clear failures and a partial file that is
+//! resumed.
 
 mod support;
 

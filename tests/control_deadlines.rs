@@ -1,5 +1,5 @@
-//! The control plane's connections: pipelined requests after bodies that nobody reads, deadlines of its own, and answers
-//! that reach a client which sends all of its body first.
+//! The control plane's connections: pipelined requests after bodies that nobody reads, deadlines of its own, and
+//! answers that reach a client which sends all of its body first.
 
 mod support;
 

@@ -134,7 +134,8 @@ fn what_has_left_is_logged_and_counted() {
     assert_eq!(of("GET", "/large", true), arrived.len() as u64);
 }
 
-/// A client that takes its response slowly is waited for, though its socket has no room for long; one that takes nothing is not.
+/// A client that takes its response slowly is waited for, though its socket has no room for long; one that takes
+/// nothing is not.
 #[test]
 fn a_slow_reader_is_waited_for() {
     let root = tree();

@@ -1,4 +1,5 @@
-//! Plain reads on a connection that has moved to the control plane: the same bytes, fields and cache as on the data plane.
+//! Plain reads on a connection that has moved to the control plane: the same bytes, fields and cache as on the data
+//! plane.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! In a full arena a file is cached at once and read when it is asked for again, or has stayed: whoever asks gets its bytes, and what
-//! becomes of the file meanwhile is noticed.
+//! In a full arena a file is cached at once and read when it is asked for again, or has stayed: whoever asks gets its
+//! bytes, and what becomes of the file meanwhile is noticed.
 
 mod support;
 
@@ -116,7 +116,8 @@ fn the_control_plane_reads_it_too() {
     assert_eq!(fills(&server, "deferred"), deferred);
 }
 
-/// Its second request finds the file changed: it gets the new version, or what is right for a file that is gone; never half of one.
+/// Its second request finds the file changed: it gets the new version, or what is right for a file that is gone; never
+/// half of one.
 #[test]
 fn what_becomes_of_the_file_meanwhile_is_noticed() {
     type Change = fn(&Path, &[u8]);

@@ -1,4 +1,5 @@
-//! `forebay fetch` from `forebay serve`: equal bytes, also after the client was killed and the file replaced in between.
+//! `forebay fetch` from `forebay serve`: equal bytes, also after the client was killed and the file replaced in
+//! between.
 
 mod support;
 

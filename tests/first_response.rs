@@ -1,5 +1,5 @@
-//! Who asks for a file that is not cached gets it from the page cache, by reference, while the arena is filled beside; unless the file
-//! was changed lately.
+//! Who asks for a file that is not cached gets it from the page cache, by reference, while the arena is filled beside;
+//! unless the file was changed lately.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! The cache follows the disk: what was changed there is served new within the revalidation interval, and never mixed with what was
-//! there before.
+//! The cache follows the disk: what was changed there is served new within the revalidation interval, and never mixed
+//! with what was there before.
 
 mod support;
 
@@ -32,8 +32,8 @@ fn content(server: &Server, name: &str) -> Content {
     }
 }
 
-/// Makes a change when `old` is cached and hot, and sees that every request that is made an interval later is answered with what is
-/// new, and every one before that with one or the other.
+/// Makes a change when `old` is cached and hot, and sees that every request that is made an interval later is answered
+/// with what is new, and every one before that with one or the other.
 fn follows(server: &Server, old: &Content, new: &Content, what: &str, change: impl FnOnce()) {
     for _ in 0..3 {
         assert!(content(server, "/file") == *old, "{what}: before");
@@ -193,7 +193,8 @@ fn a_replacement_does_not_break_the_response_under_way() {
     }
 }
 
-/// Whether this file system gives every write a time of its own; else (kernels before 6.13) nobody can tell the writes apart.
+/// Whether this file system gives every write a time of its own; else (kernels before 6.13) nobody can tell the writes
+/// apart.
 fn tells_writes_apart(directory: &Path) -> bool {
     let file = std::fs::File::create(directory.join("probe")).unwrap();
     let mut before = None;
@@ -204,9 +205,10 @@ fn tells_writes_apart(directory: &Path) -> bool {
     })
 }
 
-/// A file that is written in place all the time, from its beginning to its end, never cut or renamed. Each version is one number over
-/// and over, so that at any instant the file has the new number up to somewhere and the last one from there on. What was read while the
-/// writer went on does not look like that: there is something new behind something old.
+/// A file that is written in place all the time, from its beginning to its end, never cut or renamed. Each version is
+/// one number over and over, so that at any instant the file has the new number up to somewhere and the last one from
+/// there on. What was read while the writer went on does not look like that: there is something new behind something
+/// old.
 fn rewritten_while_read(size: usize, arena: &str) {
     const PIECE: usize = 4096;
     let root = tempfile::tempdir().unwrap();

@@ -7,8 +7,8 @@ use std::process::Command;
 
 use support::{Response, Server};
 
-/// A server whose root is a tmpfs of its own, mounted with these options in a namespace of its own. `None`: this process may not
-/// mount, which is said.
+/// A server whose root is a tmpfs of its own, mounted with these options in a namespace of its own. `None`: this
+/// process may not mount, which is said.
 fn serve(mountpoint: &Path, options: &str) -> Option<Server> {
     let unshare = |then: &str| {
         let script = format!("mount -t tmpfs -o \"$1\" tmpfs \"$2\" && {then}");

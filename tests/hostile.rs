@@ -1,5 +1,5 @@
-//! Clients that break off, stall, flood or talk nonsense get nothing but their own connection closed: no descriptor, no memory and no
-//! other client is lost to them.
+//! Clients that break off, stall, flood or talk nonsense get nothing but their own connection closed: no descriptor, no
+//! memory and no other client is lost to them.
 
 mod support;
 

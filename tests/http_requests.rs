@@ -1,4 +1,5 @@
-//! What is a request, and where it ends: however it is cut into pieces, however many come at once, and whatever is not one.
+//! What is a request, and where it ends: however it is cut into pieces, however many come at once, and whatever is not
+//! one.
 
 mod support;
 
@@ -336,7 +337,8 @@ fn nothing_is_smuggled() {
     }
 }
 
-/// A connection whose first request goes to the control plane, with a body that nobody reads, goes on with the next one.
+/// A connection whose first request goes to the control plane, with a body that nobody reads, goes on with the next
+/// one.
 #[test]
 fn a_first_request_with_an_unread_body_is_followed_by_the_next() {
     let root = tempfile::tempdir().unwrap();

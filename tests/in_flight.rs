@@ -1,5 +1,5 @@
-//! Memory that sockets may still refer to is never rewritten: readers that stall while the cache churns read the right bytes in the
-//! end, whatever became of what they asked for.
+//! Memory that sockets may still refer to is never rewritten: readers that stall while the cache churns read the right
+//! bytes in the end, whatever became of what they asked for.
 
 mod support;
 
@@ -81,7 +81,8 @@ fn by_choice() {
     stalled_readers_read_right("auto", "0s");
 }
 
-/// The files themselves are replaced, too, and the names served from new memory while the old bytes are still under way.
+/// The files themselves are replaced, too, and the names served from new memory while the old bytes are still under
+/// way.
 #[test]
 fn replaced_while_readers_stall() {
     for mode in support::TRANSMIT {

@@ -1,5 +1,5 @@
-//! What the cache keeps beside the arena is bounded, however small the files are: it is charged to the arena's budget. All memory that
-//! this program allocates is counted.
+//! What the cache keeps beside the arena is bounded, however small the files are: it is charged to the arena's budget.
+//! All memory that this program allocates is counted.
 
 // An allocator that counts is unsafe by its trait.
 #![allow(unsafe_code)]

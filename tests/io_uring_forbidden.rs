@@ -1,5 +1,5 @@
-//! Where io_uring is forbidden, one line says by what, and what to do: by a seccomp filter, or for want of memory that may be locked.
-//! The third way, the sysctl, belongs to the whole machine: `.ci/kernels` tries it in an emulated one.
+//! Where io_uring is forbidden, one line says by what, and what to do: by a seccomp filter, or for want of memory that
+//! may be locked. The third way, the sysctl, belongs to the whole machine: `.ci/kernels` tries it in an emulated one.
 
 mod support;
 
@@ -55,7 +55,8 @@ fn the_client_needs_no_io_uring() {
     assert_eq!(output.stdout, b"of a server", "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Without locked memory a server either serves, as on kernels that do not count a ring as such, or says what is too little.
+/// Without locked memory a server either serves, as on kernels that do not count a ring as such, or says what is too
+/// little.
 #[test]
 fn a_limit_on_locked_memory_is_no_riddle() {
     let root = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! An HTTP origin that fails: nothing short or mixed is kept, or ended as if it were whole, and the next request is as good as ever.
+//! An HTTP origin that fails: nothing short or mixed is kept, or ended as if it were whole, and the next request is as
+//! good as ever.
 
 mod support;
 

@@ -1,4 +1,5 @@
-//! Ordinary clients, as Debian has them. Each is skipped, said aloud, where it is not installed; `.ci/run` installs them.
+//! Ordinary clients, as Debian has them. Each is skipped, said aloud, where it is not installed; `.ci/run` installs
+//! them.
 
 mod support;
 

@@ -136,7 +136,8 @@ impl Case {
         let what = format!("{at} {method} {}\n{:?}\n{}", self.line, response.fields, response.text());
         // A HEAD is answered as the GET, but knows no ranges (14.2).
         let ignores_range = method == "HEAD" && matches!(self.status, 206 | 416);
-        // A GET of several ranges is about the file as it is, its HEAD about the file in a coding: that is another line's.
+        // A GET of several ranges is about the file as it is, its HEAD about the file in a coding: that is another
+        // line's.
         let several = self.fields.iter().any(|(name, value)| name == "Range" && value.contains(','));
         if ignores_range && several {
             return;
@@ -249,7 +250,8 @@ fn every_case_holds_on_both_planes() {
 }
 
 /// Everything that a connection says until it ends. Of the heads, what HTTP gives no meaning to is made the same: the
-/// time of day, the order of the fields and how their names are spelled, which the control plane's HTTP library decides.
+/// time of day, the order of the fields and how their names are spelled, which the control plane's HTTP library
+/// decides.
 fn said(mut client: Client, requests: &[u8]) -> String {
     client.send(requests);
     client.finish();

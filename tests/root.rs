@@ -1,4 +1,5 @@
-//! The root that is exchanged while it is served: a link that is switched, a tree that is renamed into its place, and none.
+//! The root that is exchanged while it is served: a link that is switched, a tree that is renamed into its place, and
+//! none.
 
 mod support;
 

@@ -1,4 +1,5 @@
-//! Told to stop, the server takes no more connections, finishes what it has begun within its time, and ends with status 0.
+//! Told to stop, the server takes no more connections, finishes what it has begun within its time, and ends with status
+//! 0.
 
 mod support;
 

@@ -27,8 +27,8 @@ impl Random {
     }
 }
 
-/// Requests for files of 200 bytes to 200 KiB, most of them small, by Zipf's law; one in `scan_every` is for a file that is
-/// never asked for again.
+/// Requests for files of 200 bytes to 200 KiB, most of them small, by Zipf's law; one in `scan_every` is for a file
+/// that is never asked for again.
 fn web(seed: u64, requests: usize, files: usize, scan_every: u64) -> Vec<(u64, u32)> {
     let mut random = Random(seed);
     let mut sum = 0.0;
@@ -298,8 +298,8 @@ fn wrong_usage_is_told_so() {
     }
 }
 
-/// Missed requests and bytes at 64 MiB, %: what `gdc` may have at most, and what libCacheSim says of `lru`, `s3-fifo` and
-/// `sieve` with an ideal layout.
+/// Missed requests and bytes at 64 MiB, %: what `gdc` may have at most, and what libCacheSim says of `lru`, `s3-fifo`
+/// and `sieve` with an ideal layout.
 const REFERENCE: [(&str, [(f64, f64); 4]); 4] = [
     ("adaptsize", [(56.5, 59.0), (60.4, 59.4), (59.2, 58.5), (58.8, 58.2)]),
     ("apache", [(22.0, 72.0), (36.7, 70.7), (15.5, 83.8), (34.0, 71.9)]),

@@ -1,4 +1,5 @@
-//! What the operator says of the site: rules, fields, redirects, error pages, the fallback; on both planes, and read again on SIGHUP.
+//! What the operator says of the site: rules, fields, redirects, error pages, the fallback; on both planes, and read
+//! again on SIGHUP.
 
 mod support;
 

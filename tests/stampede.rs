@@ -1,4 +1,5 @@
-//! Many clients that want one cold file at the same time: it is read once, and whoever leaves takes nothing from the others.
+//! Many clients that want one cold file at the same time: it is read once, and whoever leaves takes nothing from the
+//! others.
 
 mod support;
 

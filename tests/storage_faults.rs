@@ -1,5 +1,5 @@
-//! Each promise on storage that stalls, lies, fails, changes while it is read, tells whole seconds only, or disappears: a file
-//! system of the tests' own.
+//! Each promise on storage that stalls, lies, fails, changes while it is read, tells whole seconds only, or disappears:
+//! a file system of the tests' own.
 
 #[path = "storage_faults/fuse.rs"]
 mod fuse;
@@ -150,7 +150,8 @@ fn what_waits_for_stalled_storage_is_bounded() {
     expect_hot(&mut client);
 }
 
-/// Whoever waits for storage that does not answer is let go when the time for it is over, and the server ends when the kernel lets it.
+/// Whoever waits for storage that does not answer is let go when the time for it is over, and the server ends when the
+/// kernel lets it.
 #[test]
 fn a_server_ends_though_its_storage_stalls() {
     let Some(storage) = Storage::mount(&[hot(), ("cold", File::new(bytes(2, LEN)))]) else { return };
@@ -168,7 +169,8 @@ fn a_server_ends_though_its_storage_stalls() {
     assert!(status.code().is_some(), "{status}: {}", server.stderr());
 }
 
-/// What claims to be longer than it is cannot be sent whole, and is visibly broken off; what claims to be shorter is that.
+/// What claims to be longer than it is cannot be sent whole, and is visibly broken off; what claims to be shorter is
+/// that.
 #[test]
 fn a_lie_about_the_size_is_not_served_as_a_whole_file() {
     let longer = File::claiming(bytes(4, LEN), LEN as u64 + 4096);

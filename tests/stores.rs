@@ -243,7 +243,8 @@ async fn a_store_that_ignores_conditions_is_an_origin() {
 async fn azure_is_an_origin() {
     let Some(backing) = stores::azurite() else { return };
     let options = StoreOptions { endpoint: None, environment: stores::azure_environment(&backing), ..options("") };
-    // Deletes excepted: azurite does not accept the crate's signature of them where the path names the account, as it has to.
+    // Deletes excepted: azurite does not accept the crate's signature of them where the path names the account, as it
+    // has to.
     everything(&Store::open(&format!("az://{BUCKET}/some/prefix"), &options).unwrap()).await;
 }
 

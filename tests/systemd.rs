@@ -17,7 +17,8 @@ struct Activated(Child);
 
 impl Activated {
     fn start(root: &Path, socket: OwnedFd, notify: &Path, args: &str) -> Activated {
-        // The socket comes as standard input and is made descriptor 3, and the shell becomes the server, with its process id.
+        // The socket comes as standard input and is made descriptor 3, and the shell becomes the server, with its
+        // process id.
         let script = format!("LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" serve \"$1\" {args} 3<&0 </dev/null");
         let child = Command::new("sh")
             .args(["-c", &script, env!("CARGO_BIN_EXE_forebay")])

@@ -1,4 +1,5 @@
-//! Nothing outside the root is served, whatever the name, and nothing but regular files: no pipe, socket or device is ever waited for.
+//! Nothing outside the root is served, whatever the name, and nothing but regular files: no pipe, socket or device is
+//! ever waited for.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! A server that is killed in the midst of uploads leaves each name with the whole old or the whole new content, and the next
-//! start removes what is left of the others.
+//! A server that is killed in the midst of uploads leaves each name with the whole old or the whole new content, and
+//! the next start removes what is left of the others.
 
 mod support;
 

@@ -1,4 +1,5 @@
-//! Validators, and several ranges of files of all sizes, on both planes. `rfc9110.rs` has the cases of conditions and single ranges.
+//! Validators, and several ranges of files of all sizes, on both planes. `rfc9110.rs` has the cases of conditions and
+//! single ranges.
 
 mod support;
 

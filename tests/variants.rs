@@ -1,4 +1,5 @@
-//! Precompressed variants: what stands beside a file is sent to those who prefer it, on both planes, and follows the disk.
+//! Precompressed variants: what stands beside a file is sent to those who prefer it, on both planes, and follows the
+//! disk.
 
 mod support;
 
@@ -132,8 +133,8 @@ fn variants_follow_the_disk() {
     }
 }
 
-/// The rule of a public comparison of servers for those that cache: two seconds after a file and its variants were replaced by others of
-/// the same length, nobody gets the old ones.
+/// The rule of a public comparison of servers for those that cache: two seconds after a file and its variants were
+/// replaced by others of the same length, nobody gets the old ones.
 #[test]
 fn a_release_of_the_same_lengths_is_served_within_two_seconds() {
     let root = tree();

@@ -1,5 +1,5 @@
-//! A response is one version of one file, or it breaks off before its end: also where the file's times do not show what became of it,
-//! and on both planes.
+//! A response is one version of one file, or it breaks off before its end: also where the file's times do not show what
+//! became of it, and on both planes.
 
 // A mapping that writes to a file is unsafe, as the file may change.
 #![allow(unsafe_code)]
@@ -48,8 +48,8 @@ const CHANGES: [(&str, Change); 4] = [
     }),
 ];
 
-/// Files that are written to in place while they are sent past the cache, in every mode: by reference, if they are settled, and
-/// through a buffer.
+/// Files that are written to in place while they are sent past the cache, in every mode: by reference, if they are
+/// settled, and through a buffer.
 #[test]
 fn what_is_overwritten_in_place_breaks_a_stream() {
     let root = tempfile::tempdir().unwrap();
@@ -73,8 +73,8 @@ fn what_is_overwritten_in_place_breaks_a_stream() {
     }
 }
 
-/// A file that is sent from the page cache while it is read into the arena. The rest could come from there, but what is on its way
-/// already may have been overwritten; and all of it may be on its way, but for the last bytes.
+/// A file that is sent from the page cache while it is read into the arena. The rest could come from there, but what is
+/// on its way already may have been overwritten; and all of it may be on its way, but for the last bytes.
 #[test]
 fn what_is_overwritten_in_place_breaks_a_first_response() {
     let root = tempfile::tempdir().unwrap();
@@ -152,8 +152,8 @@ fn a_name_is_not_a_version() {
     }
 }
 
-/// Two changes that leave the same times: as on a file system with whole seconds, or in the middle of one long write. Here the second
-/// is a store through a shared mapping to a page that is dirty already.
+/// Two changes that leave the same times: as on a file system with whole seconds, or in the middle of one long write.
+/// Here the second is a store through a shared mapping to a page that is dirty already.
 #[test]
 fn what_was_read_shortly_after_a_change_is_looked_at_again() {
     for control in [false, true] {

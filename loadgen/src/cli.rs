@@ -45,8 +45,8 @@ pub struct RunOptions {
     /// The server: http://host:port/base/, host:port or unix:/path. Names are requested below its path
     pub url: String,
 
-    /// Connect to these instead, in turns: HOST:PORT or unix:/path; repeatable, or a list with commas. Requests stay as the URL
-    /// has them, Host included: for the members of a fleet
+    /// Connect to these instead, in turns: HOST:PORT or unix:/path; repeatable, or a list with commas. Requests stay as
+    /// the URL has them, Host included: for the members of a fleet
     #[arg(long, value_name = "ADDR", value_delimiter = ',', env = "LOADGEN_CONNECT", help_heading = "Load")]
     pub connect: Vec<String>,
     /// Connections, shared among the threads

@@ -1,9 +1,10 @@
 //! The process's own memory, with a reserve for the time when the system gives no more.
 //!
-//! An allocation that fails ends a Rust program. Here it is given the reserve instead, and [`is_low`] says so: the server then takes
-//! no new connections and no work that needs much memory, finishes what it has begun, and is as before once the reserve is
-//! there again. Limits that this is for: RLIMIT_AS (`ulimit -v`) and a system without overcommit. A control group's limit ends
-//! processes instead of refusing memory; what can be done about that is done at start.
+//! An allocation that fails ends a Rust program. Here it is given the reserve instead, and [`is_low`] says so: the
+//! server then takes no new connections and no work that needs much memory, finishes what it has begun, and is as
+//! before once the reserve is there again. Limits that this is for: RLIMIT_AS (`ulimit -v`) and a system without
+//! overcommit. A control group's limit ends processes instead of refusing memory; what can be done about that is done
+//! at start.
 
 use crate::limits::HEAP_RESERVE_BYTES;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -30,8 +31,8 @@ pub fn is_low() -> bool {
     LOW.load(Relaxed)
 }
 
-/// From now on large blocks are mapped one by one, and given back when they are freed. By itself, glibc keeps up to 64 MiB once it has
-/// seen blocks of some ten MiB.
+/// From now on large blocks are mapped one by one, and given back when they are freed. By itself, glibc keeps up to 64
+/// MiB once it has seen blocks of some ten MiB.
 pub fn keep_no_large_blocks() {
     // SAFETY: takes no memory; before this is called or after it, each block is freed as it was allocated.
     #[cfg(target_env = "gnu")]

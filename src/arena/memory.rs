@@ -122,7 +122,8 @@ impl Memory {
         Ok(stat.st_blocks as u64 * 512)
     }
 
-    /// Gives the pages of a range back: the next write gets fresh ones, and what sockets still reference stays as it is.
+    /// Gives the pages of a range back: the next write gets fresh ones, and what sockets still reference stays as it
+    /// is.
     ///
     /// # Errors
     /// Those of fallocate.
@@ -143,8 +144,8 @@ impl Memory {
         }
     }
 
-    /// Where to write the bytes of a large object: its whole chunks through the one mapping, its tail through the other.
-    /// Returns the address of byte `at` of the object and how many bytes may be written there.
+    /// Where to write the bytes of a large object: its whole chunks through the one mapping, its tail through the
+    /// other. Returns the address of byte `at` of the object and how many bytes may be written there.
     pub fn fill_target(&self, offset: u64, size: u64, at: u64) -> (*mut u8, u64) {
         let chunks = size / FOLIO * FOLIO;
         match &self.folios {

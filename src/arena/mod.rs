@@ -3,8 +3,9 @@
 //! * [`layout`]: which range an object gets and what it costs (pure accounting).
 //! * [`heap`]: the process's own memory, and its reserve.
 //! * [`memory`]: the memfd behind it, its mappings and folios.
-//! * [`Allocation`]: a range that is owned. Dropping it gives the memory back: to be rewritten in place, unless it was ever
-//!   sent by reference; then sockets may still refer to its pages, and they are punched out, to be replaced by fresh ones.
+//! * [`Allocation`]: a range that is owned. Dropping it gives the memory back: to be rewritten in place, unless it was
+//!   ever sent by reference; then sockets may still refer to its pages, and they are punched out, to be replaced by
+//!   fresh ones.
 //!
 //! The budget holds at every instant: it is charged before pages become resident, and returned after they are gone.
 
@@ -68,8 +69,8 @@ impl Arena {
         self.layout.lock().charged(size.max(1))
     }
 
-    /// Takes memory for an object of `size` bytes, of which `books` bytes are kept elsewhere. An empty object takes the room of one
-    /// byte.
+    /// Takes memory for an object of `size` bytes, of which `books` bytes are kept elsewhere. An empty object takes the
+    /// room of one byte.
     ///
     /// # Errors
     /// How many charged bytes must come back before it is worth asking again.
@@ -129,7 +130,8 @@ impl AsRawFd for Arena {
     }
 }
 
-/// A range of the arena, owned. Its bytes are written once, by the one who fills it, and read as far as they are filled.
+/// A range of the arena, owned. Its bytes are written once, by the one who fills it, and read as far as they are
+/// filled.
 pub struct Allocation {
     arena: Arc<Arena>,
     /// Marked when sockets may refer to its pages, nobody knows for how long.
@@ -171,8 +173,8 @@ impl Allocation {
         }
     }
 
-    /// Lends the memory for bytes from `at` of an object of `size` bytes to a read, as many as lie together, `len` at most.
-    /// `owner` keeps the allocation alive. Nobody reads these bytes before they are filled.
+    /// Lends the memory for bytes from `at` of an object of `size` bytes to a read, as many as lie together, `len` at
+    /// most. `owner` keeps the allocation alive. Nobody reads these bytes before they are filled.
     pub fn lend_for_fill<T>(
         owner: &mut Lent<T>,
         size: u64,
@@ -184,14 +186,15 @@ impl Allocation {
         (owner.lend(|_| target), len.min(room).min(1 << 30) as u32)
     }
 
-    /// Writes bytes from `at` of an object of `size` bytes on, as many as fit, and returns how many. The caller is the one who
-    /// fills it, and nobody reads these bytes before it says that they are there.
+    /// Writes bytes from `at` of an object of `size` bytes on, as many as fit, and returns how many. The caller is the
+    /// one who fills it, and nobody reads these bytes before it says that they are there.
     pub fn append(&self, size: u64, at: u64, bytes: &[u8]) -> u64 {
         let mut written = 0;
         while written < bytes.len() && at + (written as u64) < size {
             let (target, room) = self.fill_target(size, at + written as u64);
             let piece = &bytes[written..bytes.len().min(written + room as usize)];
-            // SAFETY: `room` bytes at `target` belong to this allocation; nobody reads them yet, and nobody else writes them.
+            // SAFETY: `room` bytes at `target` belong to this allocation; nobody reads them yet, and nobody else writes
+            // them.
             unsafe { std::ptr::copy_nonoverlapping(piece.as_ptr(), target, piece.len()) };
             written += piece.len();
         }
@@ -204,7 +207,8 @@ impl Allocation {
         let chunked = self.is_extent() && self.slot.size() >= crate::limits::FOLIO;
         let address = self.arena.memory.address(self.slot.offset, chunked);
         // SAFETY: the range belongs to this allocation, its first `filled` bytes were written by the filler before it
-        // said so (release and acquire on the entry's count), and are written by nobody until the allocation is dropped.
+        // said so (release and acquire on the entry's count), and are written by nobody until the allocation is
+        // dropped.
         unsafe { std::slice::from_raw_parts(address, filled as usize) }
     }
 }

@@ -25,8 +25,8 @@ pub struct Entry {
     /// Where they all are.
     pub(super) residency: Mutex<Residency>,
     tag: Tag,
-    /// When it was last found to be what the disk holds: coarse monotonic nanoseconds. In the first three bits: which files beside
-    /// it were found missing since.
+    /// When it was last found to be what the disk holds: coarse monotonic nanoseconds. In the first three bits: which
+    /// files beside it were found missing since.
     checked: AtomicU64,
     born: u64,
     hits: AtomicU32,
@@ -186,8 +186,8 @@ impl Entry {
         }
     }
 
-    /// Further bytes of an object that is being written by whoever holds its fill; as many of them as fit. Returns how many are
-    /// there now.
+    /// Further bytes of an object that is being written by whoever holds its fill; as many of them as fit. Returns how
+    /// many are there now.
     pub(super) fn append(&self, bytes: &[u8]) -> u64 {
         let at = self.filled();
         at + self.allocation.append(self.size(), at, bytes)
@@ -240,7 +240,8 @@ impl Entry {
         self.allocation.is_extent().then(|| self.allocation.arena().as_raw_fd())
     }
 
-    /// Counts a hit, for people. Two workers at the same instant may lose one: a locked instruction on every hit is not worth it.
+    /// Counts a hit, for people. Two workers at the same instant may lose one: a locked instruction on every hit is not
+    /// worth it.
     pub(super) fn count_hit(&self) {
         self.hits.store(self.hits.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
     }
@@ -298,8 +299,8 @@ impl Entry {
         self.trust.store(file.trust(now) as u8, Ordering::Relaxed);
     }
 
-    /// Whether its bytes are to be compared with those of the file, too: it was read so shortly after a change that a further one may
-    /// have left the same times, and by now that would show.
+    /// Whether its bytes are to be compared with those of the file, too: it was read so shortly after a change that a
+    /// further one may have left the same times, and by now that would show.
     pub fn needs_second_look(&self, now: u64) -> bool {
         let trust = self.trust.load(Ordering::Relaxed);
         let is_due =

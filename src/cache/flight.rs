@@ -71,8 +71,8 @@ pub struct OpenFile {
     /// The name it was opened by.
     pub name: Arc<[u8]>,
     pub described: Described,
-    /// It was last changed so long ago that nobody seems to be writing to it: its pages in the page cache may be sent by
-    /// reference.
+    /// It was last changed so long ago that nobody seems to be writing to it: its pages in the page cache may be sent
+    /// by reference.
     pub is_settled: bool,
     /// How far its times could be trusted when it was opened.
     trust: Trust,
@@ -92,8 +92,8 @@ pub struct OpenFile {
 const NOT_FETCHED: u64 = u64::MAX;
 
 impl OpenFile {
-    /// The file was opened by `name` and found to be this version `now`, when its last change was `age` ago as far as anybody
-    /// knows. `settled` is for how long a file must have been left alone to be [settled](OpenFile::is_settled).
+    /// The file was opened by `name` and found to be this version `now`, when its last change was `age` ago as far as
+    /// anybody knows. `settled` is for how long a file must have been left alone to be [settled](OpenFile::is_settled).
     pub fn new(
         fd: OwnedFd,
         name: Arc<[u8]>,
@@ -309,8 +309,8 @@ impl Flight {
         self.aside
     }
 
-    /// How far the fill is, if that is further than the caller has seen; else the caller is told (once) when it has moved
-    /// on. `seen` is how many bytes the caller has had, `None` if it does not even know what the file is.
+    /// How far the fill is, if that is further than the caller has seen; else the caller is told (once) when it has
+    /// moved on. `seen` is how many bytes the caller has had, `None` if it does not even know what the file is.
     pub fn poll(&self, seen: Option<u64>, waiter: impl FnOnce() -> Waiter) -> Option<Progress> {
         let mut state = self.state.lock();
         let news = match &state.progress {

@@ -1,5 +1,5 @@
-//! The index: from a name to what is cached under it. Sharded, so that workers seldom meet; a lookup takes one shard's lock
-//! shared and for as long as a comparison of names takes.
+//! The index: from a name to what is cached under it. Sharded, so that workers seldom meet; a lookup takes one shard's
+//! lock shared and for as long as a comparison of names takes.
 
 use super::entry::Shared;
 use super::flight::Flight;
@@ -16,7 +16,8 @@ use hashbrown::hash_table::Entry as Place;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-/// Shards; a power of two. Enough that even 64 workers, each in the index for less than a tenth of its time, rarely wait.
+/// Shards; a power of two. Enough that even 64 workers, each in the index for less than a tenth of its time, rarely
+/// wait.
 const SHARDS: usize = 256;
 
 /// What the index holds of a name.

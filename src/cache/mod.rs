@@ -2,17 +2,17 @@
 //!
 //! The life of a cached file, and which call moves it on:
 //!
-//! | phase     | where it is                         | moved on by                                                           |
-//! |-----------|-------------------------------------|-----------------------------------------------------------------------|
-//! | unknown   | nowhere                             | [`Cache::find`] of the first request: to *opening*                    |
-//! | opening   | index: `Filling`, no memory yet     | [`FillPermit::reserve`]: to *filling*; [`FillPermit::pass`]: served uncached    |
-//! | fetching  | index: `Filling`, memory reserved   | [`FillPermit::fetched`] step by step; [`FillPermit::defer`]: to *deferred*      |
-//! | filling   | index: `Filling`, memory reserved   | [`FillPermit::advance`] chunk by chunk; [`FillPermit::publish`]: to *cached*    |
-//! | deferred  | index: `Ready`, known to the policy | [`Cache::resume`]: read at last; an eviction: to *leaving*            |
-//! | cached    | index: `Ready`, known to the policy | an eviction or [`Cache::remove`]: to *leaving*                        |
-//! | validated | index: `Filling`, known to the policy | [`FillPermit::confirm`]: to *cached*; [`FillPermit::publish`]: *leaving* |
-//! | leaving   | only leases know it                 | the last lease: its memory goes back to the arena                     |
-//! | failed    | nowhere                             | [`FillPermit::fail`], from opening or filling                              |
+//! | phase | what the index says | moved on by |
+//! |---|---|---|
+//! | unknown | nothing | [`Cache::find`] of the first request: to *opening* |
+//! | opening | `Filling`, no memory | [`FillPermit::reserve`]: to *filling*; [`FillPermit::pass`]: served uncached |
+//! | fetching | `Filling`, with memory | [`FillPermit::fetched`] step by step; [`FillPermit::defer`]: to *deferred* |
+//! | filling | `Filling`, with memory | [`FillPermit::advance`] chunk by chunk; [`FillPermit::publish`]: to *cached* |
+//! | deferred | `Ready`, in the policy | [`Cache::resume`]: read at last; an eviction: to *leaving* |
+//! | cached | `Ready`, in the policy | an eviction or [`Cache::remove`]: to *leaving* |
+//! | validated | `Filling`, in the policy | [`FillPermit::confirm`]: to *cached*; [`FillPermit::publish`]: *leaving* |
+//! | leaving | nothing: only leases know it | the last lease: its memory goes back to the arena |
+//! | failed | nothing | [`FillPermit::fail`], from opening or filling |
 //!
 //! Locks, in the order in which they are taken: the keeper (the policy), an entry's residency, a shard of the
 //! index, a fill's state, the arena's layout. A hit takes one shard's lock shared, and nothing else.
@@ -86,8 +86,9 @@ pub enum Lookup {
 }
 
 impl Cache {
-    /// An empty cache of `capacity` bytes. Objects of up to `packed_max` bytes are packed; see [`Arena::new`]. A file that
-    /// is not cached any more stays open for `open_time` after it was found under its name; see [`Cache::tend_open_files`].
+    /// An empty cache of `capacity` bytes. Objects of up to `packed_max` bytes are packed; see [`Arena::new`]. A file
+    /// that is not cached any more stays open for `open_time` after it was found under its name; see
+    /// [`Cache::tend_open_files`].
     ///
     /// # Errors
     /// Those of [`Arena::new`].
@@ -146,7 +147,8 @@ impl Cache {
         }
     }
 
-    /// A stale response is to be validated: by the caller, if nobody does it already. Others find its fill in its place.
+    /// A stale response is to be validated: by the caller, if nobody does it already. Others find its fill in its
+    /// place.
     pub fn validate(self: &Arc<Self>, stale: &Lease) -> Lookup {
         let fill = Arc::new(Flight::validating(stale));
         match self.index.begin_validating(stale.shared(), &fill) {
@@ -162,12 +164,14 @@ impl Cache {
         FillPermit::new(self, Arc::new(Flight::set_aside(name, self.index.hash(name), bypass)))
     }
 
-    /// Whether the last answer under this name was for one request alone, so that no other request waits for the next one.
+    /// Whether the last answer under this name was for one request alone, so that no other request waits for the next
+    /// one.
     pub fn is_passed(&self, fill: &Flight, asker: Asker, now: u64) -> bool {
         self.passes.is_marked(fill.hash(), asker, now)
     }
 
-    /// The file is open, and was found under its name at `checked`: memory is reserved for it, evicting what the policy gives up.
+    /// The file is open, and was found under its name at `checked`: memory is reserved for it, evicting what the policy
+    /// gives up.
     ///
     /// # Errors
     /// Why the file is served uncached.
@@ -287,7 +291,8 @@ impl Cache {
         fill.move_on(Progress::Stale(entry.clone()))
     }
 
-    /// Puts what a fill was to validate in its place again, unless the policy has given it up meanwhile or the name was removed.
+    /// Puts what a fill was to validate in its place again, unless the policy has given it up meanwhile or the name was
+    /// removed.
     fn put_back(&self, fill: &Arc<Flight>) {
         // Under the keeper's lock, so that the policy does not give it up meanwhile.
         let _keeper = self.keeper.lock();
@@ -317,7 +322,8 @@ impl Cache {
         fill.move_on(Progress::Ready(entry))
     }
 
-    /// Puts the entry in the place of its fill, and has the policy know it; false if the name was removed or the fill detached.
+    /// Puts the entry in the place of its fill, and has the policy know it; false if the name was removed or the fill
+    /// detached.
     fn admit(&self, fill: &Arc<Flight>, entry: &Lease) -> bool {
         let mut keeper = self.keeper.lock();
         if !self.index.replace(fill, entry.shared()) {
@@ -401,7 +407,8 @@ impl Cache {
         self.index.names().iter().for_each(|name| self.remove(name, Departure::Invalidated));
     }
 
-    /// Keeps at most `limit` files open from now on, and closes those that are not cached and have been open for long enough.
+    /// Keeps at most `limit` files open from now on, and closes those that are not cached and have been open for long
+    /// enough.
     pub fn tend_open_files(&self, limit: usize, now: u64) {
         self.open_files.set_limit(limit);
         let mut keeper = self.keeper.lock();

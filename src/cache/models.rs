@@ -1,5 +1,6 @@
-//! Models of what threads share in the cache: the real index, entries, leases, fills, policies and quota on shuttle's scheduler, which
-//! tries many orders of their steps. What has to hold, holds in all of them; and each model fails with a race planted.
+//! Models of what threads share in the cache: the real index, entries, leases, fills, policies and quota on shuttle's
+//! scheduler, which tries many orders of their steps. What has to hold, holds in all of them; and each model fails with
+//! a race planted.
 
 use super::entry::Lease;
 use super::eviction::Eviction;
@@ -23,8 +24,8 @@ use std::time::Duration;
 /// Orders that are tried of each model, by each of both schedulers.
 const ORDERS: usize = 300;
 
-/// Runs a model in many orders: those of steps taken by chance, and those with few changes of priority (PCT), which find what needs
-/// one thread to stand still for long.
+/// Runs a model in many orders: those of steps taken by chance, and those with few changes of priority (PCT), which
+/// find what needs one thread to stand still for long.
 pub(crate) fn holds(model: fn()) {
     sync::plant(None);
     Runner::new(RandomScheduler::new_from_seed(8064, ORDERS), Default::default()).run(model);

@@ -1,7 +1,7 @@
 //! Files that stay open for a while after they were evicted unread: who asks for one again spares its open.
 //!
-//! A working set larger than the arena is asked for in turns that the arena does not last. As long as such a file was compared
-//! with the disk within the revalidation interval, its name need not be looked up again.
+//! A working set larger than the arena is asked for in turns that the arena does not last. As long as such a file was
+//! compared with the disk within the revalidation interval, its name need not be looked up again.
 
 use super::entry::Shared;
 use super::flight::OpenFile;

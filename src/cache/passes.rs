@@ -1,7 +1,8 @@
 //! Names whose answers proved to be uncacheable: Varnish calls such a mark hit-for-miss.
 //!
-//! Whoever asks for such a name while another request's fill is under way does not wait for that fill, since its answer is probably for
-//! that request alone. A mark forbids nothing: the answer to whoever asks first is stored if it may be, and the mark then goes.
+//! Whoever asks for such a name while another request's fill is under way does not wait for that fill, since its answer
+//! is probably for that request alone. A mark forbids nothing: the answer to whoever asks first is stored if it may be,
+//! and the mark then goes.
 
 use crate::limits;
 use crate::sync::Mutex;
@@ -14,7 +15,8 @@ struct Slot {
     until: u64,
 }
 
-/// Whose answers a mark is about: an answer may be stored for those who prove nothing and not for those who do (RFC 9111, 3.5).
+/// Whose answers a mark is about: an answer may be stored for those who prove nothing and not for those who do (RFC
+/// 9111, 3.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asker {
     Anybody,

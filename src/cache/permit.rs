@@ -10,8 +10,8 @@ use crate::wake::Waiter;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// The right to read a file for all who wait for it. One that is dropped before its fill has ended fails the fill, so that nobody waits
-/// for ever.
+/// The right to read a file for all who wait for it. One that is dropped before its fill has ended fails the fill, so
+/// that nobody waits for ever.
 ///
 /// Whatever moves the fill on returns those who wait for it, to be told by the caller.
 pub struct FillPermit {
@@ -30,7 +30,8 @@ impl FillPermit {
         &self.fill
     }
 
-    /// The file is open, and was found under its name at `checked`: memory is reserved for it, evicting what the policy gives up.
+    /// The file is open, and was found under its name at `checked`: memory is reserved for it, evicting what the policy
+    /// gives up.
     ///
     /// # Errors
     /// Why the file is served uncached.
@@ -197,8 +198,8 @@ mod tests {
         drop(lead(&cache, b"a"));
     }
 
-    /// However a deferred entry leaves, nobody finds it in the index when its file has been taken: whoever looks for it again
-    /// finds something to go on with.
+    /// However a deferred entry leaves, nobody finds it in the index when its file has been taken: whoever looks for it
+    /// again finds something to go on with.
     #[test]
     fn a_deferred_entry_leaves_with_its_file() {
         use super::super::residency::Resumed;

@@ -1,10 +1,11 @@
-//! Where the bytes of an entry are. In most cases they are in the arena; but in a full arena a file gets its place at once, and its
-//! bytes when they have proved to be wanted.
+//! Where the bytes of an entry are. In most cases they are in the arena; but in a full arena a file gets its place at
+//! once, and its bytes when they have proved to be wanted.
 //!
-//! Most of what is asked for while the arena is full is evicted before it is asked for again, and copying it there is most
-//! of what such a miss costs. So a file whose first response can leave from the page cache is cached without its bytes:
-//! budget, place and rank are those of any other cached file, and the open file stands for what it is to hold. It is read
-//! when somebody asks for it again, or when it has stayed for [`crate::limits::DEFER`], whichever comes first.
+//! Most of what is asked for while the arena is full is evicted before it is asked for again, and copying it there is
+//! most of what such a miss costs. So a file whose first response can leave from the page cache is cached without its
+//! bytes: budget, place and rank are those of any other cached file, and the open file stands for what it is to hold.
+//! It is read when somebody asks for it again, or when it has stayed for [`crate::limits::DEFER`], whichever comes
+//! first.
 
 use super::entry::{Entry, Lease, Shared};
 use super::flight::{Flight, OpenFile, Progress};
@@ -14,8 +15,8 @@ use super::{Cache, Departure};
 use crate::wake::Waiter;
 use std::sync::Arc;
 
-/// Where the bytes of an entry are: in the arena, as far as they have been read, or elsewhere. It moves on together with the entry's
-/// place in the index: nobody finds an entry there whose bytes are nowhere.
+/// Where the bytes of an entry are: in the arena, as far as they have been read, or elsewhere. It moves on together
+/// with the entry's place in the index: nobody finds an entry there whose bytes are nowhere.
 pub(super) type Residency = Option<Box<Elsewhere>>;
 
 pub(super) enum Elsewhere {
@@ -36,8 +37,8 @@ pub enum Resumed {
 }
 
 impl Cache {
-    /// Caches the file without its bytes. The one who waits for the fill sends it from the open file. `None`: not possible
-    /// (any more), so that it is to be read now.
+    /// Caches the file without its bytes. The one who waits for the fill sends it from the open file. `None`: not
+    /// possible (any more), so that it is to be read now.
     pub(super) fn defer(&self, fill: &Arc<Flight>, entry: &Lease, file: &Arc<OpenFile>) -> Option<Vec<Waiter>> {
         let place = self.open_files.take()?;
         *entry.residency.lock() = Some(Box::new(Elsewhere::PageCache { file: file.clone(), place }));
@@ -48,8 +49,8 @@ impl Cache {
         Some(fill.move_on(Progress::Deferred(entry.clone(), file.clone())))
     }
 
-    /// The bytes of a deferred file are wanted. `None` if it is whole by now; or if it never will be, as it has left the cache, or was
-    /// written to since and leaves it now.
+    /// The bytes of a deferred file are wanted. `None` if it is whole by now; or if it never will be, as it has left
+    /// the cache, or was written to since and leaves it now.
     pub fn resume(self: &Arc<Self>, entry: &Lease, now: u64) -> Option<Resumed> {
         let mut residency = entry.residency.lock();
         match residency.as_deref()? {
@@ -69,7 +70,8 @@ impl Cache {
         }
     }
 
-    /// Takes an entry that the policy gives up out of the index. Its file, if nobody has read it, stays open: it is returned.
+    /// Takes an entry that the policy gives up out of the index. Its file, if nobody has read it, stays open: it is
+    /// returned.
     pub(super) fn evict(&self, entry: &Shared) -> Option<Arc<Kept>> {
         let mut residency = entry.residency.lock();
         // What is in the arena, or on its way there, stays as long as there are leases of it.

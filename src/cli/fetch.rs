@@ -18,7 +18,8 @@ pub struct FetchArgs {
     #[command(flatten)]
     pub remote: RemoteArgs,
 
-    /// Files to fetch, or patterns such as '*.txt' and 'docs/**'; directories in a name are made beneath the output directory
+    /// Files to fetch, or patterns such as '*.txt' and 'docs/**'; directories in a name are made beneath the output
+    /// directory
     #[arg(required = true, value_name = "NAME", value_parser = OsStringValueParser::new().try_map(Wanted::parse))]
     pub names: Vec<Wanted>,
 

@@ -1,7 +1,7 @@
 //! The command line: one file per command, each with its arguments as typed and, where they differ, as meant.
 //!
-//! Every option can also be given as an environment variable, `FOREBAY_` and its name. Exit status: 0 done, 1 the operation
-//! failed, 2 wrong usage.
+//! Every option can also be given as an environment variable, `FOREBAY_` and its name. Exit status: 0 done, 1 the
+//! operation failed, 2 wrong usage.
 
 mod choices;
 pub mod completions;
@@ -64,8 +64,8 @@ pub enum Command {
     Simulate(simulate::SimulateArgs),
 }
 
-/// Says what is wrong with the command line, as clap does, but with nothing of it that a terminal would obey; exits with status 2, or 0
-/// after help.
+/// Says what is wrong with the command line, as clap does, but with nothing of it that a terminal would obey; exits
+/// with status 2, or 0 after help.
 pub fn refuse(error: &clap::Error) -> ! {
     let shown = error.render().to_string();
     if shown.lines().all(text::is_plain) {

@@ -67,8 +67,8 @@ pub struct ServeArgs {
           value_parser = units::duration(Duration::ZERO, DAY))]
     pub revalidate: Duration,
 
-    /// Send a file that is not cached by reference, from the page cache, only when it was left alone for this long: whoever
-    /// writes to it in place would change what is on its way
+    /// Send a file that is not cached by reference, from the page cache, only when it was left alone for this long:
+    /// whoever writes to it in place would change what is on its way
     #[arg(long, env = "FOREBAY_SETTLED", value_name = "DURATION", default_value = "5s",
           value_parser = units::duration(Duration::ZERO, DAY))]
     pub settled: Duration,
@@ -128,7 +128,8 @@ pub struct ServeArgs {
     #[arg(long, env = "FOREBAY_SYMLINKS", value_name = "WHICH", value_enum, default_value_t = Symlinks::default())]
     pub symlinks: Symlinks,
 
-    /// Rules of the site in TOML: header fields, media types, CORS and redirects by patterns of names; read again on SIGHUP
+    /// Rules of the site in TOML: header fields, media types, CORS and redirects by patterns of names; read again on
+    /// SIGHUP
     #[arg(long, env = "FOREBAY_RULES", value_name = "FILE")]
     pub rules: Option<PathBuf>,
 
@@ -145,8 +146,8 @@ pub struct ServeArgs {
     #[arg(long, env = "FOREBAY_FALLBACK", value_name = "NAME", value_parser = served_name)]
     pub fallback: Option<String>,
 
-    /// Answer only requests for this host name, besides addresses and localhost; repeatable, or a list with commas. A write
-    /// without a token needs a Host that is one of these in any case
+    /// Answer only requests for this host name, besides addresses and localhost; repeatable, or a list with commas. A
+    /// write without a token needs a Host that is one of these in any case
     #[arg(long = "host", env = "FOREBAY_HOST", value_name = "NAME", value_delimiter = ',', value_parser = host_name)]
     pub hosts: Vec<String>,
 
@@ -185,8 +186,8 @@ pub struct ServeArgs {
 }
 
 impl ServeArgs {
-    /// What was typed, resolved: defaults that depend on the machine are filled in, and options that contradict each other are a usage
-    /// error (exit status 2).
+    /// What was typed, resolved: defaults that depend on the machine are filled in, and options that contradict each
+    /// other are a usage error (exit status 2).
     pub fn resolve(self) -> Result<ServeOptions, clap::Error> {
         if self.token_reads && self.token_file.is_none() {
             return Err(usage("--token-reads needs --token-file FILE: there is no token to ask for"));

@@ -113,9 +113,10 @@ impl Connection {
         self.send(target, self.settings.timeout, build).await
     }
 
-    /// Sends the request that `build` makes (its target, `Host` and credentials are filled in here), and returns the response's head. A
-    /// connection that the server has closed while it was idle is replaced, and the request built again. `silence_max`: how long the
-    /// server may take to answer, counted from the last touch of the activity that `build` is given.
+    /// Sends the request that `build` makes (its target, `Host` and credentials are filled in here), and returns the
+    /// response's head. A connection that the server has closed while it was idle is replaced, and the request built
+    /// again. `silence_max`: how long the server may take to answer, counted from the last touch of the activity that
+    /// `build` is given.
     pub async fn send(
         &mut self,
         target: &str,

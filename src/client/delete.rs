@@ -11,7 +11,8 @@ use super::name::RemoteName;
 use super::report::{Done, Report};
 use super::{Error, Settings, jobs};
 
-/// Deletes the files one after the other, each only if it has one of the entity tags of `if_match`, where that is given.
+/// Deletes the files one after the other, each only if it has one of the entity tags of `if_match`, where that is
+/// given.
 pub async fn delete(
     settings: Arc<Settings>,
     names: Vec<RemoteName>,

@@ -47,8 +47,8 @@ impl fmt::Display for Order {
 /// What becomes of the bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// Files beneath this directory, with their names from `base` on. Unless they are to be replaced, those that are there are left
-    /// alone.
+    /// Files beneath this directory, with their names from `base` on. Unless they are to be replaced, those that are
+    /// there are left alone.
     Directory { path: PathBuf, base: RemoteName, replace: bool },
     /// Standard output, one file after the other.
     Output,

@@ -12,8 +12,8 @@ use super::connection::Connection;
 use super::report::{Done, Report};
 use super::{Error, Settings};
 
-/// Does `work` for every order, over up to `jobs` connections at a time, and reports each as `verb: order`. An order that fails does
-/// not stop the others, unless they would fail the same way.
+/// Does `work` for every order, over up to `jobs` connections at a time, and reports each as `verb: order`. An order
+/// that fails does not stop the others, unless they would fail the same way.
 pub async fn run<O, W>(
     verb: &'static str,
     settings: Arc<Settings>,

@@ -1,7 +1,8 @@
 //! What is known of a file that was fetched: the version that its bytes are, and whether they still are.
 //!
-//! A whole file carries its version in an extended attribute, together with its size and time, so that a copy or a rename keeps it and
-//! a change takes it away. Where a file system has no such attributes, size and time alone tell whether a file is the server's.
+//! A whole file carries its version in an extended attribute, together with its size and time, so that a copy or a
+//! rename keeps it and a change takes it away. Where a file system has no such attributes, size and time alone tell
+//! whether a file is the server's.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;

@@ -57,8 +57,8 @@ pub struct CachedEntry {
     pub more: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Lists the directory `prefix`, or, if there is none of that name, what in its parent directory begins with it. Names in the result
-/// start at the server's root, so that they can be fetched.
+/// Lists the directory `prefix`, or, if there is none of that name, what in its parent directory begins with it. Names
+/// in the result start at the server's root, so that they can be fetched.
 pub async fn origin(settings: Arc<Settings>, prefix: &[u8]) -> Result<Vec<Entry>, Error> {
     let mut connection = Connection::new(settings)?;
     origin_over(&mut connection, prefix).await
@@ -127,7 +127,8 @@ pub async fn cached_over(connection: &mut Connection, prefix: &[u8]) -> Result<C
     Ok(cached)
 }
 
-/// The names of entries, one a line. Those that a line cannot hold as they are (with control characters, or not in UTF-8) are left out.
+/// The names of entries, one a line. Those that a line cannot hold as they are (with control characters, or not in
+/// UTF-8) are left out.
 pub fn names(entries: &[Entry]) -> String {
     let is_plain = |entry: &&Entry| text::is_plain(&entry.name) && !entry.name.contains(char::REPLACEMENT_CHARACTER);
     let line = |entry: &Entry| format!("{}{}\n", entry.name, if entry.kind == Kind::Directory { "/" } else { "" });
@@ -175,7 +176,8 @@ pub fn cached_table(cached: &Cached) -> String {
     )
 }
 
-/// Lays rows out in columns two spaces apart; the last column is free. `to_right` says which of the others are set to the right.
+/// Lays rows out in columns two spaces apart; the last column is free. `to_right` says which of the others are set to
+/// the right.
 fn aligned<const N: usize, const M: usize>(rows: &[[String; N]], to_right: [bool; M]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; M] = std::array::from_fn(width);

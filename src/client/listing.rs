@@ -34,8 +34,8 @@ pub struct Entry {
     /// Time of the last change.
     #[serde(default)]
     pub mtime: Option<Time>,
-    /// Where it is, as a reference (RFC 3986) that carries names exactly which are not UTF-8: within its directory as the server tells
-    /// it, from the server's root as `list` shows it.
+    /// Where it is, as a reference (RFC 3986) that carries names exactly which are not UTF-8: within its directory as
+    /// the server tells it, from the server's root as `list` shows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub href: Option<String>,
     /// Facts that this version does not know, passed on.
@@ -99,7 +99,8 @@ impl Named {
     }
 }
 
-/// Reads the listing of a directory, and hands each entry to `take`. Returns a number that is the same for listings of the same bytes.
+/// Reads the listing of a directory, and hands each entry to `take`. Returns a number that is the same for listings of
+/// the same bytes.
 pub async fn read<T: DeserializeOwned>(
     connection: &mut Connection,
     directory: &RemoteName,

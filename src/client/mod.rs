@@ -1,8 +1,9 @@
 //! The client: what `forebay fetch`, `list`, `put`, `delete` and `shell` do, as a library over HTTP/1.1.
 //!
-//! Requests go over hyper connections on a tokio runtime ([`connection`]); each command is a module that takes [`Settings`], what was
-//! asked for, and a [`report::Report`] to tell how it went. What moves files goes one way: names as typed become orders ([`plan`]),
-//! a bounded number of connections takes them from a queue (`jobs`), and each ends as a [`report::Done`] or an [`Error`].
+//! Requests go over hyper connections on a tokio runtime ([`connection`]); each command is a module that takes
+//! [`Settings`], what was asked for, and a [`report::Report`] to tell how it went. What moves files goes one way: names
+//! as typed become orders ([`plan`]), a bounded number of connections takes them from a queue (`jobs`), and each ends
+//! as a [`report::Done`] or an [`Error`].
 
 pub mod connection;
 pub mod delete;

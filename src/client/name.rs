@@ -9,7 +9,8 @@ use std::sync::Arc;
 use crate::http::target;
 use crate::text;
 
-/// A name without `.`, `..`, empty components or a leading slash, so that it stays beneath whatever directory it is joined to.
+/// A name without `.`, `..`, empty components or a leading slash, so that it stays beneath whatever directory it is
+/// joined to.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RemoteName(Arc<[u8]>);
 

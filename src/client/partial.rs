@@ -1,4 +1,5 @@
-//! A download in progress: a hidden file beside its destination, kept when the transfer breaks and gone when it is whole.
+//! A download in progress: a hidden file beside its destination, kept when the transfer breaks and gone when it is
+//! whole.
 //!
 //! ```text
 //! DIR/name                   the destination: only ever a whole file
@@ -6,8 +7,8 @@
 //! DIR/.name.forebay-etag     which version of which URL they belong to, as JSON
 //! ```
 //!
-//! The order of steps keeps the two in agreement, wherever a crash falls: the record is removed before the bytes of another version are
-//! begun, and written before their first. Bytes without a record are never resumed.
+//! The order of steps keeps the two in agreement, wherever a crash falls: the record is removed before the bytes of
+//! another version are begun, and written before their first. Bytes without a record are never resumed.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -97,8 +98,8 @@ impl Partial {
         Ok(partial)
     }
 
-    /// The bytes are whole: makes them durable, gives them their time, and puts them in place. What is there already is replaced or
-    /// left alone, as `replace` says. Blocks on the disk.
+    /// The bytes are whole: makes them durable, gives them their time, and puts them in place. What is there already is
+    /// replaced or left alone, as `replace` says. Blocks on the disk.
     pub fn finish(self, modified: Option<SystemTime>, replace: bool) -> Result<Finished, Error> {
         let file = self.file.as_ref().expect("restarted or resumed before");
         if let Some(modified) = modified {
@@ -237,7 +238,8 @@ impl Sink for Partial {
     }
 }
 
-/// The part of a hidden name that stands for the destination's: the name itself, or its beginning and a hash if it is too long.
+/// The part of a hidden name that stands for the destination's: the name itself, or its beginning and a hash if it is
+/// too long.
 fn stem(name: &OsStr) -> OsString {
     let bytes = name.as_bytes();
     if bytes.len() <= STEM_BYTES_MAX {

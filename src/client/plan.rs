@@ -1,5 +1,5 @@
-//! What to fetch: names as typed become orders. A plain name is one already; for directories and patterns, the server is asked what it
-//! holds, and nothing is transferred before all of that is known.
+//! What to fetch: names as typed become orders. A plain name is one already; for directories and patterns, the server
+//! is asked what it holds, and nothing is transferred before all of that is known.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;

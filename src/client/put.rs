@@ -26,7 +26,8 @@ use super::upload::{self, CONTENT_DIGEST, Source, Upload};
 use super::{Error, Settings, file_error, jobs};
 use crate::text;
 
-/// From this many bytes on, the server is asked before they are sent (`Expect: 100-continue`), so that a refusal costs nothing.
+/// From this many bytes on, the server is asked before they are sent (`Expect: 100-continue`), so that a refusal costs
+/// nothing.
 const EXPECT_FROM_BYTES: u64 = 1 << 20;
 /// The server answers when the file is durable; flushing a large one may take many times longer than any other silence.
 const FLUSH_PATIENCE: u32 = 10;
@@ -228,8 +229,8 @@ pub enum OrderError {
     Read { path: String, source: io::Error },
 }
 
-/// The orders for what was typed: `-` is standard input, a directory is everything beneath it. A file goes to `target` if that names a
-/// file, else to its own name beneath `target`.
+/// The orders for what was typed: `-` is standard input, a directory is everything beneath it. A file goes to `target`
+/// if that names a file, else to its own name beneath `target`.
 pub fn orders(typed: &Path, target: &Target, recursive: bool, report: &Report) -> Result<Vec<Order>, OrderError> {
     if typed.as_os_str() == "-" {
         return match target {
@@ -304,8 +305,8 @@ impl Target {
     }
 }
 
-/// Collects the regular files beneath a directory, sorted. Links to files count as files; links to directories are not followed, since
-/// they may lead in circles. What cannot be read is reported, and the rest is collected.
+/// Collects the regular files beneath a directory, sorted. Links to files count as files; links to directories are not
+/// followed, since they may lead in circles. What cannot be read is reported, and the rest is collected.
 fn walk(directory: &Path, found: &mut Vec<PathBuf>, report: &Report) {
     let mut pending = vec![directory.to_owned()];
     while let Some(directory) = pending.pop() {

@@ -1,5 +1,5 @@
-//! How a command tells what it does: one line for each thing done on standard output, one for each failure on standard error, and bars
-//! while bytes move if standard error is a terminal. Whatever comes from elsewhere is shown escaped.
+//! How a command tells what it does: one line for each thing done on standard output, one for each failure on standard
+//! error, and bars while bytes move if standard error is a terminal. Whatever comes from elsewhere is shown escaped.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};

@@ -1,4 +1,5 @@
-//! The way of one file from the server: requests, what their answers mean, and the bytes into a [`Sink`], resumed where they broke off.
+//! The way of one file from the server: requests, what their answers mean, and the bytes into a [`Sink`], resumed where
+//! they broke off.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +16,8 @@ use crate::http::range::ContentRange;
 
 /// Attempts in a row that bring no new byte before a file is given up.
 const FRUITLESS_ATTEMPTS_MAX: u32 = 5;
-/// How often bytes that came are thrown away before a file is given up: it may well change while it is fetched, but not without end.
+/// How often bytes that came are thrown away before a file is given up: it may well change while it is fetched, but not
+/// without end.
 const STARTS_OVER_MAX: u32 = 5;
 /// The pause before the second attempt; it doubles with each further one.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
@@ -72,7 +74,8 @@ pub fn url(connection: &Connection, name: &RemoteName) -> String {
     format!("http://{}{}", connection.address(), name.target())
 }
 
-/// Brings a file's bytes here, over as many connections as it takes while each brings some, unless it is what is `kept` here already.
+/// Brings a file's bytes here, over as many connections as it takes while each brings some, unless it is what is `kept`
+/// here already.
 pub async fn transfer(
     connection: &mut Connection,
     name: &RemoteName,

@@ -1,4 +1,5 @@
-//! The body of an upload: a file's bytes, read as the connection takes them, held back until the server says that it wants them.
+//! The body of an upload: a file's bytes, read as the connection takes them, held back until the server says that it
+//! wants them.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,7 +1,8 @@
 //! The file that is served where there is none of the name asked for.
 //!
-//! Most requests are for such names where an application of one page has its own. Each would have the disk looked at, so those that were
-//! found missing within the revalidation interval are remembered: so many of them, by a keyed hash of their names.
+//! Most requests are for such names where an application of one page has its own. Each would have the disk looked at,
+//! so those that were found missing within the revalidation interval are remembered: so many of them, by a keyed hash
+//! of their names.
 
 use super::revalidate::{Due, due};
 use crate::limits;

@@ -1,20 +1,22 @@
 //! One request becomes one response: the steps between a parsed request and a plan of its response, without I/O.
 //!
-//! Both planes drive an [`Exchange`] through [`Exchange::advance`] and do what the returned [`Action`] says, each with its own
-//! means: the data plane submits ring operations, the control plane awaits. What a request becomes is decided here alone.
+//! Both planes drive an [`Exchange`] through [`Exchange::advance`] and do what the returned [`Action`] says, each with
+//! its own means: the data plane submits ring operations, the control plane awaits. What a request becomes is decided
+//! here alone.
 //!
 //! 1. **Route** ([`route`]): the target is normalised, and names that are never served are refused.
-//! 2. **Look up**: the cache knows the name ([`Action::Deliver`] or step 3), somebody is reading it (step 4), or nobody is
-//!    ([`Action::Fill`], then step 4).
+//! 2. **Look up**: the cache knows the name ([`Action::Deliver`] or step 3), somebody is reading it (step 4), or nobody
+//!    is ([`Action::Fill`], then step 4).
 //! 3. **Check** ([`revalidate`]): what was not compared with the origin lately is compared before it is served
 //!    ([`Action::Check`]); what will soon need that is compared meanwhile ([`Action::Refresh`]).
 //! 4. **Follow** the fill until it is known what the file is ([`Action::Wait`]).
 //! 5. **Evaluate** conditions and ranges against the version that was found.
 //! 6. **Plan** ([`plan`]): head, range of the body, and where its bytes come from; or a [`Refusal`].
-//! 7. **Negotiate** ([`variants`]): a precompressed variant of the file is sent instead, if there is one and it is preferred.
+//! 7. **Negotiate** ([`variants`]): a precompressed variant of the file is sent instead, if there is one and it is
+//!    preferred.
 //!
-//! What stands on another machine goes its own way from step 2 on ([`remote`]): what is stored of it is fresh for as long as
-//! HTTP says, and checked by a conditional request of the fill.
+//! What stands on another machine goes its own way from step 2 on ([`remote`]): what is stored of it is fresh for as
+//! long as HTTP says, and checked by a conditional request of the fill.
 
 pub mod fallback;
 pub mod joined;
@@ -115,8 +117,8 @@ pub struct Exchange {
     remote: remote::State,
 }
 
-/// How often a name is looked up again because its entry left the cache before it could be used; then the file is read past
-/// the cache.
+/// How often a name is looked up again because its entry left the cache before it could be used; then the file is read
+/// past the cache.
 const LOST_ENTRIES_MAX: u8 = 2;
 
 /// Where a request is.
@@ -152,8 +154,8 @@ pub enum Action {
     Refuse(Refusal),
     /// The name is a directory's, or there is no file that stands for the directory.
     Directory,
-    /// Have the control plane answer, which is able to pass bodies on as they come: with this answer of the origin, or by asking
-    /// the origin for this request alone.
+    /// Have the control plane answer, which is able to pass bodies on as they come: with this answer of the origin, or
+    /// by asking the origin for this request alone.
     PassOn(Option<Arc<Passing>>),
 }
 
@@ -427,8 +429,8 @@ impl Exchange {
     }
 }
 
-/// Whether the file of a fill that was `joined` then may have been another one by that time, or have come to be: storage can be slow, and
-/// what was found before the join is good for the interval of revalidation only.
+/// Whether the file of a fill that was `joined` then may have been another one by that time, or have come to be:
+/// storage can be slow, and what was found before the join is good for the interval of revalidation only.
 fn is_outdated(terms: &Terms<'_>, fill: &Flight, progress: &Progress, joined: u64) -> bool {
     match progress {
         // There may be a file by now, or one that can be read.

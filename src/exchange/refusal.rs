@@ -29,8 +29,8 @@ pub enum Refusal {
     Remote { status: u16 },
 }
 
-/// Whether an error says that this machine has too little of something at present: descriptors, memory, or (ECANCELED, where io_uring can
-/// start none for an operation that blocks) threads.
+/// Whether an error says that this machine has too little of something at present: descriptors, memory, or (ECANCELED,
+/// where io_uring can start none for an operation that blocks) threads.
 pub fn is_passing(errno: i32) -> bool {
     matches!(errno, libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN | libc::ECANCELED)
 }

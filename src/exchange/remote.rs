@@ -1,5 +1,5 @@
-//! A request for what stands on another machine: served from what is stored of it, as far as HTTP's rules allow, or from a fill
-//! that asks the origin.
+//! A request for what stands on another machine: served from what is stored of it, as far as HTTP's rules allow, or
+//! from a fill that asks the origin.
 
 use super::plan::{Plan, Shown, Source};
 use super::refusal::Refusal;
@@ -28,7 +28,8 @@ pub(super) enum State {
     New,
     /// What is stored is served, though another request has it validated.
     Served(Lease),
-    /// The origin is being asked: by another request's fill, if `collapsed`. So many of its interim responses were passed on.
+    /// The origin is being asked: by another request's fill, if `collapsed`. So many of its interim responses were
+    /// passed on.
     Following { fill: Arc<Flight>, collapsed: bool, told: usize },
 }
 
@@ -229,7 +230,8 @@ fn asker(ask: &Ask<'_>) -> Asker {
     if ask.fields.get("authorization").is_some() { Asker::Authorized } else { Asker::Anybody }
 }
 
-/// Waits for another request's fill; not so a request that the fill itself has made, by way of an origin that leads back here.
+/// Waits for another request's fill; not so a request that the fill itself has made, by way of an origin that leads
+/// back here.
 fn follow(ask: &Ask<'_>, fill: Arc<Flight>) -> Found {
     if ask.fields.get("cdn-loop").is_some_and(|passed| hop::has_come_back(&passed)) {
         return Found::Do(Action::Refuse(Refusal::Remote { status: 508 }));
@@ -283,8 +285,8 @@ fn plan(
     Action::Deliver(plan)
 }
 
-/// Whether these bytes of an object are all cached; and the slices that have them, if they are and are few. (The search ends
-/// with what the arena can hold.)
+/// Whether these bytes of an object are all cached; and the slices that have them, if they are and are few. (The search
+/// ends with what the arena can hold.)
 fn held(terms: &Terms<'_>, head: &Lease, stored: &Stored, body: &Range<u64>) -> (bool, Vec<Lease>) {
     let mut held = Vec::new();
     let mut at = body.start;

@@ -19,8 +19,8 @@ pub enum Due {
     Later,
 }
 
-/// Says so for what was compared at `checked`, if it may be served for `interval` after that. What was compared when or before the
-/// origin's root was last `exchanged` may have been compared with another one.
+/// Says so for what was compared at `checked`, if it may be served for `interval` after that. What was compared when or
+/// before the origin's root was last `exchanged` may have been compared with another one.
 pub fn due(checked: u64, interval: Duration, exchanged: u64, now: u64) -> Due {
     let interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
     let age = now.saturating_sub(checked) / if planted::is(Defect::StaleForLonger) { 2 } else { 1 };
@@ -44,8 +44,8 @@ pub enum Checked {
     Gone,
     /// It may not be looked at any more.
     Denied,
-    /// The origin could not say: no descriptor or no memory was to be had, or the storage failed. That says nothing against what
-    /// is cached, which is served on; the next request asks again.
+    /// The origin could not say: no descriptor or no memory was to be had, or the storage failed. That says nothing
+    /// against what is cached, which is served on; the next request asks again.
     Failed,
     /// There is nothing to compare with: the root is absent at present.
     RootAbsent,
@@ -58,8 +58,9 @@ impl Checked {
     }
 }
 
-/// Ends a check of `lease` that began at `began` and found this: what no longer is the origin's leaves the cache. `same_bytes` says
-/// how the second look at its bytes turned out, if it was [due](crate::cache::entry::Entry::needs_second_look).
+/// Ends a check of `lease` that began at `began` and found this: what no longer is the origin's leaves the cache.
+/// `same_bytes` says how the second look at its bytes turned out, if it was
+/// [due](crate::cache::entry::Entry::needs_second_look).
 pub fn conclude(
     cache: &Cache,
     lease: &Lease,

@@ -32,8 +32,8 @@ pub struct Indexes<'a> {
 }
 
 impl Indexes<'_> {
-    /// The name of the file that stands for a directory, and as what it is asked for. None to who takes no pages, where there are
-    /// listings: whoever asks for JSON or plain text alone wants to know what the directory holds.
+    /// The name of the file that stands for a directory, and as what it is asked for. None to who takes no pages, where
+    /// there are listings: whoever asks for JSON or plain text alone wants to know what the directory holds.
     pub fn of(&self, directory: &[u8], accept: Accept<'_>) -> Option<(Joined, Role)> {
         let or_listing = self.listings;
         let name = self.name.filter(|_| !or_listing || accept.rank("text", "html").is_some())?.as_bytes();
@@ -42,8 +42,8 @@ impl Indexes<'_> {
     }
 }
 
-/// Step 1 of a read of a remote origin: what is asked for is known by its target as it was sent, query and all; an object of a
-/// store by its name, however that is written.
+/// Step 1 of a read of a remote origin: what is asked for is known by its target as it was sent, query and all; an
+/// object of a store by its name, however that is written.
 ///
 /// # Errors
 /// [`Refusal::Malformed`] for what names nothing, or would lead out of the origin's prefix.

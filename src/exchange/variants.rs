@@ -1,8 +1,9 @@
 //! Step 7, for a file that is about to be delivered: its precompressed variants.
 //!
-//! A variant of `name` is the file `name.br`, `name.zst` or `name.gz` beside it: an entry of the cache like any other, with its own
-//! version, whose response describes the original in a coding. Which of them are missing is known by the original's entry until that is
-//! compared with the origin again, so variants appear with the original's checks, and change and go with their own.
+//! A variant of `name` is the file `name.br`, `name.zst` or `name.gz` beside it: an entry of the cache like any other,
+//! with its own version, whose response describes the original in a coding. Which of them are missing is known by the
+//! original's entry until that is compared with the origin again, so variants appear with the original's checks, and
+//! change and go with their own.
 
 use super::joined::Joined;
 use super::plan::{Plan, Shown, Source};

@@ -1,12 +1,12 @@
 //! Whether what is sent of an open file, while others may write to it, is one version of it.
 //!
-//! What was read is compared before it is sent, and the last bytes of a response wait for the last comparison. So a response that
-//! nobody can vouch for breaks off before its end.
+//! What was read is compared before it is sent, and the last bytes of a response wait for the last comparison. So a
+//! response that nobody can vouch for breaks off before its end.
 //!
-//! A log that is sent while it grows is the one change that is let pass, and only where its bytes prove it: some were read before it
-//! grew, and all that was sent is read a second time before the last bytes are let go. If both readings agree, the response is what
-//! the file began with at the moment between them. (The times of a file move before its size does, so growth begins as a change like
-//! any other.)
+//! A log that is sent while it grows is the one change that is let pass, and only where its bytes prove it: some were
+//! read before it grew, and all that was sent is read a second time before the last bytes are let go. If both readings
+//! agree, the response is what the file began with at the moment between them. (The times of a file move before its
+//! size does, so growth begins as a change like any other.)
 
 use crate::cache::flight::OpenFile;
 use crate::origin::Found;
@@ -36,7 +36,8 @@ pub struct Vouch {
 pub struct SecondReading(Sha256);
 
 impl Vouch {
-    /// Of a response from an open file that begins with byte `at`. One that was left alone for long may be sent by reference.
+    /// Of a response from an open file that begins with byte `at`. One that was left alone for long may be sent by
+    /// reference.
     pub fn of(file: &OpenFile, at: u64) -> Vouch {
         match file.is_settled {
             true => Vouch::unseen(file.described.version),
@@ -50,14 +51,15 @@ impl Vouch {
         Vouch { began, sample: Vec::new(), taken: None, has_evidence: false, is_doubtful: false, size }
     }
 
-    /// Of a response all of whose bytes will be shown to [`Vouch::take`]. The version that began has `sample` at the response's
-    /// first byte, as far as that is known.
+    /// Of a response all of whose bytes will be shown to [`Vouch::take`]. The version that began has `sample` at the
+    /// response's first byte, as far as that is known.
     fn seen(began: Version, sample: Vec<u8>) -> Vouch {
         let has_evidence = !sample.is_empty();
         Vouch { sample, taken: Some(Box::default()), has_evidence, ..Vouch::unseen(began) }
     }
 
-    /// What became of the file, which was found like this now. [`Change::Same`] also where a second reading will decide.
+    /// What became of the file, which was found like this now. [`Change::Same`] also where a second reading will
+    /// decide.
     pub fn look(&mut self, found: io::Result<Found>, is_still_named: impl FnOnce() -> bool) -> Change {
         let Ok(Found::File(now)) = found else { return Change::Different };
         self.size = now.size;
@@ -89,7 +91,8 @@ impl Vouch {
         self.has_evidence = true;
     }
 
-    /// All bytes of the response have been taken: whether they must be read a second time before the last of them are sent.
+    /// All bytes of the response have been taken: whether they must be read a second time before the last of them are
+    /// sent.
     pub fn needs_second_reading(&self) -> bool {
         self.is_doubtful
     }

@@ -19,7 +19,8 @@ fn digits(text: &str) -> Option<u128> {
     is_number.then(|| text.chars().fold(0, add))
 }
 
-/// The ranges that a field asks for, cut to the body, empty ones included; `None` if it is to be ignored (RFC 9110, 14.1 and 14.2).
+/// The ranges that a field asks for, cut to the body, empty ones included; `None` if it is to be ignored (RFC 9110,
+/// 14.1 and 14.2).
 fn asked(value: &str, length: u128) -> Option<Vec<Range<u128>>> {
     let value = value.trim();
     let equals = value.find('=')?;

@@ -73,7 +73,8 @@ pub fn cache_control(bytes: &[u8]) {
         assert_eq!(wish.max_age, wanted.max_age.map(|time| time.as_secs()));
         assert_eq!((wish.no_cache, wish.no_store), (wanted.no_cache, wanted.no_store));
     }
-    // One more line never makes anything fresher, and no mistake undoes it. A quote that is not closed ends with its line.
+    // One more line never makes anything fresher, and no mistake undoes it. A quote that is not closed ends with its
+    // line.
     let mut more = fields.clone();
     more.append(header::CACHE_CONTROL, HeaderValue::from_static("no-store, max-age=0"));
     more.remove(CDN_CACHE_CONTROL);

@@ -1,8 +1,8 @@
 //! What is fuzzed, and what has to hold: each function takes any bytes, and panics where something does not.
 //!
-//! `fuzz/` runs them under libFuzzer. The tests here run them over the corpus that is kept there, and over mutations of it.
-//! An oracle is a second reading of the same bytes: a plain reference written apart from the code, another program's parser (hyper,
-//! `serde_json`), or the same code with the bytes in other pieces.
+//! `fuzz/` runs them under libFuzzer. The tests here run them over the corpus that is kept there, and over mutations of
+//! it. An oracle is a second reading of the same bytes: a plain reference written apart from the code, another
+//! program's parser (hyper, `serde_json`), or the same code with the bytes in other pieces.
 
 mod bodies;
 mod fields;

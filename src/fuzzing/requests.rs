@@ -31,8 +31,8 @@ enum Part {
     Refused(u16),
 }
 
-/// What a stream is to the data plane's parser, with bodies ended by the reference for the chunked coding. A body that is not in that
-/// coding to the letter is the last part, and `false` says so.
+/// What a stream is to the data plane's parser, with bodies ended by the reference for the chunked coding. A body that
+/// is not in that coding to the letter is the last part, and `false` says so.
 fn cut(stream: &[u8]) -> (Vec<Part>, bool) {
     let (mut parts, mut rest) = (Vec::new(), stream);
     loop {
@@ -155,8 +155,8 @@ fn assert_same_head(sent: &[u8], passed: &[u8]) {
 /// What a server made of a request: its body, if it was whole.
 type Served = (String, Option<Vec<u8>>);
 
-/// hyper finds the same requests in what is passed on, with the same bodies. It may see fewer of them: what is malformed ends its
-/// connection, and so does what it does not keep alive.
+/// hyper finds the same requests in what is passed on, with the same bodies. It may see fewer of them: what is
+/// malformed ends its connection, and so does what it does not keep alive.
 fn assert_hyper_agrees(parts: &[Part]) {
     let (mut expected, mut feed): (Vec<(bool, Served)>, VecDeque<Vec<u8>>) = (Vec::new(), VecDeque::new());
     for part in parts {

@@ -69,7 +69,8 @@ pub fn trace(bytes: &[u8]) {
     let (_, _) = records(trace, None, 64 << 10);
 }
 
-/// A request that is logged, its parts on lines: what the log says of it is one line, and the trace reader reads what was written.
+/// A request that is logged, its parts on lines: what the log says of it is one line, and the trace reader reads what
+/// was written.
 pub fn access_log(bytes: &[u8]) {
     let mut parts = bytes.splitn(3, |&byte| byte == b'\n');
     let (Some(target), Some(referer), Some(user_agent)) = (parts.next(), parts.next(), parts.next()) else { return };

@@ -18,8 +18,8 @@ pub struct Rank {
 }
 
 impl Accept<'_> {
-    /// How much the client wants `kind/subkind`; `None` if it does not take it. A field that is not there, or in which nothing can
-    /// be read, takes everything alike.
+    /// How much the client wants `kind/subkind`; `None` if it does not take it. A field that is not there, or in which
+    /// nothing can be read, takes everything alike.
     pub fn rank(&self, kind: &str, subkind: &str) -> Option<Rank> {
         let (mut says_something, mut found) = (false, None::<Rank>);
         for (place, item) in self.0.unwrap_or_default().split(|&byte| byte == b',').enumerate() {

@@ -1,5 +1,5 @@
-//! The Cache-Status field (RFC 9211): the server's own word on how a response came about. One vocabulary for the header,
-//! the metrics and the access log.
+//! The Cache-Status field (RFC 9211): the server's own word on how a response came about. One vocabulary for the
+//! header, the metrics and the access log.
 
 use crate::text::write_number;
 use std::borrow::Cow;

@@ -84,8 +84,8 @@ pub struct Preferred {
 }
 
 impl Preferred {
-    /// What the value of Accept-Encoding asks for. Without the field, and where it says nothing that can be read, that is the file as it
-    /// is: whoever takes a coding says so.
+    /// What the value of Accept-Encoding asks for. Without the field, and where it says nothing that can be read, that
+    /// is the file as it is: whoever takes a coding says so.
     pub fn of(accept_encoding: Option<&[u8]>) -> Preferred {
         let mut weights = [None; 3];
         let (mut identity, mut others) = (None, None);

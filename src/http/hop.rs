@@ -10,7 +10,8 @@ use std::sync::OnceLock;
 /// How this server names itself in Via and CDN-Loop.
 pub const PSEUDONYM: &str = "forebay";
 
-/// This server's entry in CDN-Loop (RFC 8586). It tells this process from others of its kind: a cache in front of caches is no loop.
+/// This server's entry in CDN-Loop (RFC 8586). It tells this process from others of its kind: a cache in front of
+/// caches is no loop.
 pub fn instance() -> &'static str {
     static INSTANCE: OnceLock<String> = OnceLock::new();
     INSTANCE.get_or_init(|| {
@@ -24,7 +25,8 @@ pub fn has_come_back(cdn_loop: &[u8]) -> bool {
     cdn_loop.split(|&byte| byte == b',').any(|entry| entry.trim_ascii() == instance().as_bytes())
 }
 
-/// Fields that are not passed on, named by a Connection field or not. `Trailer` is passed on with a request, as its trailers are.
+/// Fields that are not passed on, named by a Connection field or not. `Trailer` is passed on with a request, as its
+/// trailers are.
 const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -67,7 +69,8 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
     HOP_BY_HOP.contains(name)
 }
 
-/// Makes the fields of an answer those of this server's: it is added to Via, and trailers are not passed on (RFC 9110, 6.5.1).
+/// Makes the fields of an answer those of this server's: it is added to Via, and trailers are not passed on (RFC 9110,
+/// 6.5.1).
 pub fn pass_answer(fields: &mut HeaderMap, received: Version) {
     fields.remove(header::TRAILER);
     add_via(fields, received);

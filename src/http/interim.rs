@@ -8,8 +8,8 @@ use hyper::{HeaderMap, StatusCode};
 /// Fields of messages with a body.
 const FRAMING: [HeaderName; 3] = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::TRAILER];
 
-/// The head of an interim response; `None` for those that are this server's own affair (100 is for whoever sends the body, 101 for
-/// whoever has asked for it), and for what is too long.
+/// The head of an interim response; `None` for those that are this server's own affair (100 is for whoever sends the
+/// body, 101 for whoever has asked for it), and for what is too long.
 pub fn head(status: StatusCode, fields: &HeaderMap) -> Option<Vec<u8>> {
     if !status.is_informational() || matches!(status, StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS) {
         return None;

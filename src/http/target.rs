@@ -1,8 +1,8 @@
 //! Request targets: from the bytes of a request line to the name of a file beneath the root.
 //!
 //! Names are bytes, as Linux has them. A name is relative, without a leading slash, percent-decoded, and normalised
-//! (RFC 3986, 5.2.4): each file has one name, so that what is stored under it is found under it. That no name leaves the
-//! root is the kernel's promise (RESOLVE_BENEATH, see `origin`); what is refused here is refused for its form.
+//! (RFC 3986, 5.2.4): each file has one name, so that what is stored under it is found under it. That no name leaves
+//! the root is the kernel's promise (RESOLVE_BENEATH, see `origin`); what is refused here is refused for its form.
 
 use crate::limits;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
@@ -46,8 +46,8 @@ pub enum Malformed {
 }
 
 impl<'a> Target<'a> {
-    /// Parses a request target in origin form (`/a/b?query`) or absolute form (`http://host/a/b`, or `https://`). The query is not part
-    /// of a file's name and is passed over.
+    /// Parses a request target in origin form (`/a/b?query`) or absolute form (`http://host/a/b`, or `https://`). The
+    /// query is not part of a file's name and is passed over.
     ///
     /// # Errors
     /// [`Malformed`], with what is wrong.

@@ -1,5 +1,5 @@
-//! The one list of every metric the server exposes: name, type and help. docs/metrics.md carries the same list for people;
-//! a test keeps the two equal, and another that each metric listed is also exposed.
+//! The one list of every metric the server exposes: name, type and help. docs/metrics.md carries the same list for
+//! people; a test keeps the two equal, and another that each metric listed is also exposed.
 
 /// Prometheus metric type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! What a number is kept in.
 //!
-//! [`Counter`] has one writer: a worker counts without a locked instruction (a relaxed load and a relaxed store compile to
-//! plain moves), and a scrape on another thread reads a value that is at most a few nanoseconds old. [`SharedCounter`] may
-//! be written from anywhere and pays for it; it is for what happens rarely or off the hot path.
+//! [`Counter`] has one writer: a worker counts without a locked instruction (a relaxed load and a relaxed store compile
+//! to plain moves), and a scrape on another thread reads a value that is at most a few nanoseconds old.
+//! [`SharedCounter`] may be written from anywhere and pays for it; it is for what happens rarely or off the hot path.
 
 use std::marker::PhantomData;
 use std::ops::Index;

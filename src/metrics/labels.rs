@@ -1,5 +1,5 @@
-//! The words the numbers are told apart by. Each enum is closed, so a dashboard can rely on every series being there from
-//! the first scrape, at zero.
+//! The words the numbers are told apart by. Each enum is closed, so a dashboard can rely on every series being there
+//! from the first scrape, at zero.
 
 use crate::http::cache_status::{CacheStatus, Forward, Reason};
 
@@ -234,7 +234,8 @@ labels! {
         Finished => r#"event="finished""#,
         /// Its file had stayed open since it was cached before.
         Reopened => r#"event="reopened""#,
-        /// Put off: the file is cached without its bytes, which are read when it is asked for again or has stayed for a while.
+        /// Put off: the file is cached without its bytes, which are read when it is asked for again or has stayed for a
+        /// while.
         Deferred => r#"event="deferred""#,
         /// The file could not be read to its end.
         Failed => r#"event="failed""#,

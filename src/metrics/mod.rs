@@ -1,7 +1,8 @@
 //! What the server counts, and how it is shown.
 //!
-//! [`catalogue`] is the one list of metrics with their help texts; [`WorkerMetrics`] is what a thread of the server writes
-//! while it works, without a locked instruction; [`Metrics::render`] sums them into the text that `/.forebay/metrics` serves.
+//! [`catalogue`] is the one list of metrics with their help texts; [`WorkerMetrics`] is what a thread of the server
+//! writes while it works, without a locked instruction; [`Metrics::render`] sums them into the text that
+//! `/.forebay/metrics` serves.
 
 pub mod catalogue;
 pub mod counter;
@@ -189,7 +190,8 @@ impl Metrics {
         (hits, misses)
     }
 
-    /// Connections open now. Threads are read one after the other, so the difference may be off by what happened meanwhile.
+    /// Connections open now. Threads are read one after the other, so the difference may be off by what happened
+    /// meanwhile.
     pub fn connections_open(&self) -> u64 {
         let closed = self.sum(|t| t.connections[Connection::Closed].get());
         self.sum(|t| t.connections[Connection::Accepted].get()).saturating_sub(closed)

@@ -1,4 +1,5 @@
-//! Where a server is: `host:port`, `http://host:port` or `unix:/path`, for the client's ADDR and the server's `--listen`.
+//! Where a server is: `host:port`, `http://host:port` or `unix:/path`, for the client's ADDR and the server's
+//! `--listen`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -51,7 +52,8 @@ impl Address {
         }
     }
 
-    /// Whether only this machine can reach the address. A host name other than `localhost` counts as reachable from elsewhere.
+    /// Whether only this machine can reach the address. A host name other than `localhost` counts as reachable from
+    /// elsewhere.
     pub fn is_local(&self) -> bool {
         match self {
             Address::Unix(_) => true,

@@ -36,7 +36,8 @@ pub enum EntryKind {
 pub enum Order {
     /// By their names, bytewise.
     ByName,
-    /// Directories first, each kind by its names. Symbolic links stand among the files, since where they lead is not known yet.
+    /// Directories first, each kind by its names. Symbolic links stand among the files, since where they lead is not
+    /// known yet.
     DirectoriesFirst,
 }
 
@@ -50,7 +51,8 @@ pub enum Growth {
     TooLarge,
 }
 
-/// An open directory. Each entry is looked at when it is asked for, so that a huge directory can be shown piece by piece.
+/// An open directory. Each entry is looked at when it is asked for, so that a huge directory can be shown piece by
+/// piece.
 #[derive(Debug)]
 pub struct Names {
     root: Arc<Root>,
@@ -64,8 +66,8 @@ pub struct Names {
 /// The names of a directory.
 #[derive(Debug)]
 enum Held {
-    /// All of them, one after the other, and where each stands, in their order: in two blocks, since one for each name would cost
-    /// several times as much, and be kept by the allocator.
+    /// All of them, one after the other, and where each stands, in their order: in two blocks, since one for each name
+    /// would cost several times as much, and be kept by the allocator.
     Sorted { text: Vec<u8>, spans: Vec<Span>, next: usize },
     /// None: they are too many, and come in the order in which the file system has them.
     Unsorted(Dir),
@@ -89,9 +91,9 @@ impl Span {
 }
 
 impl Directory {
-    /// Reads the names in a directory. `grow` is asked from time to time, and at the end, whether so many bytes of memory may be
-    /// taken in all; `None` if others hold too much of it. A directory that is too large for it is shown unsorted, from no
-    /// memory.
+    /// Reads the names in a directory. `grow` is asked from time to time, and at the end, whether so many bytes of
+    /// memory may be taken in all; `None` if others hold too much of it. A directory that is too large for it is shown
+    /// unsorted, from no memory.
     ///
     /// # Errors
     /// As openat2 and getdents have it: ENOENT, ENOTDIR, EACCES …

@@ -4,8 +4,8 @@
 //!
 //! Everything is opened relative to the root's descriptor with openat2 and [`RESOLVE`], so that no name and no symbolic
 //! link leads out of the root, whatever happens to the tree meanwhile: that is the kernel's promise, not a check of
-//! ours. The root itself may be exchanged meanwhile ([`Directory::follow`]). Names are bytes, relative, without a leading slash,
-//! already decoded and normalised; the root's own name is empty.
+//! ours. The root itself may be exchanged meanwhile ([`Directory::follow`]). Names are bytes, relative, without a
+//! leading slash, already decoded and normalised; the root's own name is empty.
 //!
 //! Writes are atomic and durable ([`upload`]): a name holds the whole old or the whole new file, also after a crash.
 

@@ -77,8 +77,8 @@ impl Hidden {
 /// How often a commit is tried again because a directory vanished under it: another upload that failed took it back.
 const COMMIT_TRIES: usize = 32;
 
-/// By how much a file's time is moved on until it differs from its predecessor's: what file systems keep is as fine as a
-/// nanosecond (ext4, XFS, tmpfs) or 100 (NTFS), and as coarse as a second (NFS) or two (FAT).
+/// By how much a file's time is moved on until it differs from its predecessor's: what file systems keep is as fine as
+/// a nanosecond (ext4, XFS, tmpfs) or 100 (NTFS), and as coarse as a second (NFS) or two (FAT).
 const STAMP_STEPS: [Duration; 5] =
     [Duration::ZERO, Duration::from_nanos(1), Duration::from_micros(1), Duration::from_secs(1), Duration::from_secs(2)];
 

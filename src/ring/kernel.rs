@@ -1,8 +1,8 @@
 //! What an event loop asks of the kernel.
 //!
-//! Two kinds of requests: operations that complete later, each known by a [`Token`], and calls that never block. The event
-//! loop is generic over [`Kernel`], so that in tests it runs on a simulated one: short sends, resets, exhausted buffers,
-//! late notifications, completions in any order.
+//! Two kinds of requests: operations that complete later, each known by a [`Token`], and calls that never block. The
+//! event loop is generic over [`Kernel`], so that in tests it runs on a simulated one: short sends, resets, exhausted
+//! buffers, late notifications, completions in any order.
 
 use super::Completion;
 use super::lent::Loan;
@@ -154,8 +154,8 @@ pub trait Kernel {
     /// Takes a descriptor that a completion brought.
     fn adopt(&mut self, fd: RawFd) -> OwnedFd;
 
-    /// What an open descriptor is, and which version of which file (fstat). On slow storage it was looked at when the completion
-    /// that is handled now came, so that nobody waits.
+    /// What an open descriptor is, and which version of which file (fstat). On slow storage it was looked at when the
+    /// completion that is handled now came, so that nobody waits.
     ///
     /// # Errors
     /// Those of fstat.
@@ -176,7 +176,8 @@ pub trait Kernel {
     /// A count that grows while the peer takes bytes that were sent to it.
     fn progress(&mut self, socket: RawFd) -> u64;
 
-    /// Who is on the other end, for the access log. One that is gone already cannot be told from one without an address.
+    /// Who is on the other end, for the access log. One that is gone already cannot be told from one without an
+    /// address.
     fn peer(&self, _socket: RawFd) -> Peer {
         Peer::Unix
     }

@@ -1,8 +1,8 @@
 //! Memory lent to the kernel.
 //!
-//! An operation in flight reads or writes memory after the call that submitted it returned. [`Lent`] owns such memory and
-//! makes the mistake impossible to turn into corruption: while lent it cannot be changed, and if its owner is dropped
-//! meanwhile it is leaked instead of freed.
+//! An operation in flight reads or writes memory after the call that submitted it returned. [`Lent`] owns such memory
+//! and makes the mistake impossible to turn into corruption: while lent it cannot be changed, and if its owner is
+//! dropped meanwhile it is leaked instead of freed.
 
 use std::mem::ManuallyDrop;
 use std::ops::Deref;

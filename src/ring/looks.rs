@@ -1,8 +1,8 @@
 //! Looks at files of slow storage: what a file is, asked through the ring.
 //!
-//! fstat(2) of a file on a network or FUSE file system may ask its server, and an event loop that waits for that serves nobody. So
-//! where the root is on such a file system, the completion of an open or a read is kept until a STATX of the same file has
-//! completed, too. The event loop then finds what it would have asked for.
+//! fstat(2) of a file on a network or FUSE file system may ask its server, and an event loop that waits for that serves
+//! nobody. So where the root is on such a file system, the completion of an open or a read is kept until a STATX of the
+//! same file has completed, too. The event loop then finds what it would have asked for.
 
 use super::Completion;
 use super::kernel::{Kind, Token};
@@ -15,7 +15,8 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether anything slow is served. Storage that was slow once is asked with care for ever: that costs a little, and no more.
+/// Whether anything slow is served. Storage that was slow once is asked with care for ever: that costs a little, and no
+/// more.
 static IS_SLOW: AtomicBool = AtomicBool::new(false);
 
 /// Says that files are served whose storage may let one wait even for what it says of them.
@@ -36,7 +37,8 @@ struct Look {
     stat: Lent<Box<libc::statx>>,
 }
 
-/// The looks of one event loop. Each belongs to an open or a read that is under way for the loop, so the loop's own bounds hold.
+/// The looks of one event loop. Each belongs to an open or a read that is under way for the loop, so the loop's own
+/// bounds hold.
 #[derive(Default)]
 pub(super) struct Looks {
     under_way: Slab<Look>,
@@ -58,8 +60,8 @@ impl Looks {
         Some(self.found.swap_remove(at).1)
     }
 
-    /// Sorts what has completed since `from`: keeps what has to wait for a look, which `submit` is given, and brings back what has
-    /// waited.
+    /// Sorts what has completed since `from`: keeps what has to wait for a look, which `submit` is given, and brings
+    /// back what has waited.
     ///
     /// # Errors
     /// Those of `submit`.

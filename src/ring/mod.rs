@@ -61,8 +61,8 @@ impl Completion {
 /// One ring of one thread. It must be created on the thread that uses it (SINGLE_ISSUER).
 pub struct Ring {
     ring: IoUring,
-    /// Submissions that the kernel would not take yet, the oldest first. Each belongs to a connection, a fill or a check, whose
-    /// counts bound it.
+    /// Submissions that the kernel would not take yet, the oldest first. Each belongs to a connection, a fill or a
+    /// check, whose counts bound it.
     backlog: VecDeque<squeue::Entry>,
     overflows: u64,
 }
@@ -95,8 +95,8 @@ impl Ring {
         Ok(Ring { ring: ring.map_err(Refusal::of_setup)?, backlog: VecDeque::new(), overflows: 0 })
     }
 
-    /// Queues one submission; if the queue is full, what is queued is submitted first. What the kernel does not take for now
-    /// (its completions are to be taken first, or it has no memory) waits for the next turn.
+    /// Queues one submission; if the queue is full, what is queued is submitted first. What the kernel does not take
+    /// for now (its completions are to be taken first, or it has no memory) waits for the next turn.
     ///
     /// # Safety
     /// Whatever the entry points to must stay valid until the operation's last completion.
@@ -175,8 +175,8 @@ impl Ring {
         }));
     }
 
-    /// How often the completion queue was found to have overflowed since the last call. The kernel keeps the completions aside;
-    /// none is lost.
+    /// How often the completion queue was found to have overflowed since the last call. The kernel keeps the
+    /// completions aside; none is lost.
     pub fn take_overflows(&mut self) -> u64 {
         std::mem::take(&mut self.overflows)
     }

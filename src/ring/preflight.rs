@@ -1,7 +1,7 @@
 //! Why io_uring cannot be used here, and what to do about it.
 //!
-//! io_uring is refused in three ways that look alike to a program: by the sysctl `kernel.io_uring_disabled`, by a seccomp
-//! profile (Docker and containerd block it by default), and by a kernel that lacks it or a part of it.
+//! io_uring is refused in three ways that look alike to a program: by the sysctl `kernel.io_uring_disabled`, by a
+//! seccomp profile (Docker and containerd block it by default), and by a kernel that lacks it or a part of it.
 
 use io_uring::{Probe, opcode};
 use std::io;

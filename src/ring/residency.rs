@@ -1,9 +1,9 @@
 //! Whether a range of a file can be sent without waiting for its storage.
 //!
 //! sendfile(2) reads what is missing while the caller waits, so a loop that must not block asks first. cachestat(2)
-//! (Linux 6.5) counts the range's pages in the page cache; as a page may be there while its read is still under way, the
-//! last byte is read as well, without waiting. Where a call is missing the answer is no, and the file is read through the
-//! ring.
+//! (Linux 6.5) counts the range's pages in the page cache; as a page may be there while its read is still under way,
+//! the last byte is read as well, without waiting. Where a call is missing the answer is no, and the file is read
+//! through the ring.
 
 use std::os::fd::RawFd;
 

@@ -1,6 +1,6 @@
-//! A kernel for tests: sockets and time are simulated, files are real. What the real kernel does seldom, this one does all
-//! the time, as a seed says: short sends and reads, full sockets, exhausted receive buffers, resets, late notifications,
-//! completions in any order.
+//! A kernel for tests: sockets and time are simulated, files are real. What the real kernel does seldom, this one does
+//! all the time, as a seed says: short sends and reads, full sockets, exhausted receive buffers, resets, late
+//! notifications, completions in any order.
 
 use super::Completion;
 use super::kernel::{Kernel, Kind, Op, Token};

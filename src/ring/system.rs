@@ -193,8 +193,8 @@ impl Kernel for System {
         use rustix::net::{SocketFlags, accept_with};
         // SAFETY: the listener outlives the call.
         let listener = unsafe { BorrowedFd::borrow_raw(listener) };
-        // The ring's accepts are of a listener that blocks; this one must not. One of another worker on the same listener that is
-        // armed meanwhile may end, and is armed again by that worker's next tick.
+        // The ring's accepts are of a listener that blocks; this one must not. One of another worker on the same
+        // listener that is armed meanwhile may end, and is armed again by that worker's next tick.
         let blocking = fcntl_getfl(listener)?;
         fcntl_setfl(listener, blocking | OFlags::NONBLOCK)?;
         let accepted = accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC);

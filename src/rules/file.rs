@@ -81,8 +81,8 @@ struct WrittenRedirect {
     status: Option<u16>,
 }
 
-/// Fields that say how a message is framed or what was sent, and one that would let a script speak for the server's own pages: the
-/// server's own.
+/// Fields that say how a message is framed or what was sent, and one that would let a script speak for the server's own
+/// pages: the server's own.
 const OWN: [&str; 15] = [
     "accept-ranges",
     "cache-status",

@@ -126,8 +126,8 @@ impl Rules {
         description
     }
 
-    /// What is changed in responses about the name that send no file (errors, redirects and listings), where they were asked for
-    /// from this origin.
+    /// What is changed in responses about the name that send no file (errors, redirects and listings), where they were
+    /// asked for from this origin.
     pub fn always(&self, name: &[u8], origin: Option<&[u8]>) -> Vec<Edit> {
         // Looked at first: nearly no rule is so, and patterns cost more.
         let rules = self.0.iter().filter(|rule| rule.always && rule.globs.iter().any(|glob| glob.matches(name)));
@@ -143,7 +143,8 @@ impl Rules {
         Some(Moved { status: redirect.status, location })
     }
 
-    /// What a preflight (an OPTIONS with Access-Control-Request-Method) of the name from this origin is answered with, as lines.
+    /// What a preflight (an OPTIONS with Access-Control-Request-Method) of the name from this origin is answered with,
+    /// as lines.
     pub fn preflight(&self, name: &[u8], origin: Option<&[u8]>) -> Option<String> {
         let cors = self.of(name).filter_map(|rule| rule.cors.as_ref()).last()?;
         let allowed = cors.allowed(origin)?;

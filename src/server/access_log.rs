@@ -1,8 +1,9 @@
 //! The access log: a line for each request, written by a thread of its own when the response has ended.
 //!
-//! A request that is logged has a [`Record`] from its head to the last byte of its response. Its thread pays for one allocation
-//! or two and a place in the queue; requests never wait for the log. All lines in memory, of responses in progress and of those
-//! that wait for the writer, share one budget of bytes: beyond it lines are dropped and counted, and the writer says so once.
+//! A request that is logged has a [`Record`] from its head to the last byte of its response. Its thread pays for one
+//! allocation or two and a place in the queue; requests never wait for the log. All lines in memory, of responses in
+//! progress and of those that wait for the writer, share one budget of bytes: beyond it lines are dropped and counted,
+//! and the writer says so once.
 //!
 //! * `line`: what a line says, and its two forms
 //! * `sink`: where they go
@@ -36,7 +37,8 @@ use writer::Writer;
 pub struct Asked<'a> {
     /// Who asked.
     pub peer: Peer,
-    /// What was asked; `None` when no request could be read: the head was malformed or late, or the connection was one too many.
+    /// What was asked; `None` when no request could be read: the head was malformed or late, or the connection was one
+    /// too many.
     pub request: Option<Request<'a>>,
 }
 
@@ -101,8 +103,8 @@ struct Pending {
     queue: Arc<Queue>,
 }
 
-/// A request whose response is on its way. Its line is written when this ends: by [`Record::end`] when the last byte of the
-/// response was handed over, or by being dropped before that, and then the line says that the response was aborted.
+/// A request whose response is on its way. Its line is written when this ends: by [`Record::end`] when the last byte of
+/// the response was handed over, or by being dropped before that, and then the line says that the response was aborted.
 #[derive(Debug, Default)]
 #[must_use = "a record that is dropped logs an aborted response"]
 pub struct Record(Option<Box<Pending>>);
@@ -148,8 +150,8 @@ impl AccessLog {
         self.0.is_some()
     }
 
-    /// Begins the record of a request received at `now` (monotonic nanoseconds). When the log is off, nothing is asked, allocated or
-    /// written.
+    /// Begins the record of a request received at `now` (monotonic nanoseconds). When the log is off, nothing is asked,
+    /// allocated or written.
     #[inline]
     pub fn begin<'a>(&self, now: u64, asked: impl FnOnce() -> Asked<'a>) -> Record {
         match &self.0 {
@@ -166,8 +168,8 @@ impl AccessLog {
         }
     }
 
-    /// Writes what is queued and ends the writer, by `deadline`, or in a moment if that is over already. What was not written then is
-    /// dropped, counted, and said. What is recorded afterwards is dropped too.
+    /// Writes what is queued and ends the writer, by `deadline`, or in a moment if that is over already. What was not
+    /// written then is dropped, counted, and said. What is recorded afterwards is dropped too.
     pub fn finish(&self, deadline: Instant) {
         let Some(Running { queue, writer }) = &self.0 else { return };
         let Some(WriterThread { thread, ended }) = writer.lock().take() else { return };

@@ -1,5 +1,5 @@
-//! The memory that this process's control group may take. The kernel ends processes of a group that needs more, instead of refusing
-//! it: so what does not fit is found out at start.
+//! The memory that this process's control group may take. The kernel ends processes of a group that needs more, instead
+//! of refusing it: so what does not fit is found out at start.
 
 use std::fs;
 use std::path::Path;
@@ -9,8 +9,8 @@ pub(super) fn memory_max() -> Option<u64> {
     limit(Path::new("/sys/fs/cgroup"), &fs::read_to_string("/proc/self/cgroup").ok()?)
 }
 
-/// What is read beneath `root` for a process with these lines in its `cgroup` file: one of version 2, or one for each controller of
-/// version 1.
+/// What is read beneath `root` for a process with these lines in its `cgroup` file: one of version 2, or one for each
+/// controller of version 1.
 fn limit(root: &Path, lines: &str) -> Option<u64> {
     let limits = lines.lines().filter_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
@@ -28,8 +28,8 @@ fn limit(root: &Path, lines: &str) -> Option<u64> {
     limits.min()
 }
 
-/// The arena, in bytes, that a group with this limit has room for beside what else the server needs. One that is `wanted` and fits is
-/// left as it is.
+/// The arena, in bytes, that a group with this limit has room for beside what else the server needs. One that is
+/// `wanted` and fits is left as it is.
 ///
 /// # Errors
 /// There is room for none: what to do.

@@ -7,7 +7,8 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::config::LogLevel;
 use crate::text;
 
-/// Sends messages from `level` on to standard error, for the rest of the process. Does nothing if that has been decided before.
+/// Sends messages from `level` on to standard error, for the rest of the process. Does nothing if that has been decided
+/// before.
 pub fn start(level: LogLevel) {
     let level = match level {
         LogLevel::Off => LevelFilter::OFF,
@@ -21,8 +22,8 @@ pub fn start(level: LogLevel) {
     let _ = logger.with_target(false).try_init();
 }
 
-/// Lines with everything escaped that a terminal may obey, and that could make one message look like two. Messages come whole, in
-/// one write each.
+/// Lines with everything escaped that a terminal may obey, and that could make one message look like two. Messages come
+/// whole, in one write each.
 struct Escaped<W>(W);
 
 impl<W: Write> Write for Escaped<W> {

@@ -272,8 +272,8 @@ fn spawn_worker(
     Ok(thread)
 }
 
-/// As many descriptors as the connections and the cache may need, as far as the system lets: beyond the hard limit only who has
-/// CAP_SYS_RESOURCE. Returns how many there are.
+/// As many descriptors as the connections and the cache may need, as far as the system lets: beyond the hard limit only
+/// who has CAP_SYS_RESOURCE. Returns how many there are.
 fn raise_descriptor_limit(connections: usize) -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     // A connection may have a file of its own, past the cache.

@@ -61,8 +61,8 @@ pub(super) fn stopped(shared: &Shared) {
     tracing::info!("stopped after {time:?}: {requests} requests answered, {bytes} sent by the data plane");
 }
 
-/// Says once that a limit was reached, and once that it has not been for a while. It looks at counters from time to time, so that those
-/// who run into the limit have nothing to say.
+/// Says once that a limit was reached, and once that it has not been for a while. It looks at counters from time to
+/// time, so that those who run into the limit have nothing to say.
 #[derive(Debug, Default)]
 pub(super) struct LimitWatch {
     refused: u64,

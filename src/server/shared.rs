@@ -162,8 +162,8 @@ impl Drop for Admitted {
     }
 }
 
-/// Messages to workers from other threads. One that the kernel does not deliver (it has no memory for it) is left for the
-/// worker's next tick, so that nobody waits for what has happened already.
+/// Messages to workers from other threads. One that the kernel does not deliver (it has no memory for it) is left for
+/// the worker's next tick, so that nobody waits for what has happened already.
 pub struct Mail {
     boxes: Vec<Mailbox>,
     notifier: Notifier,

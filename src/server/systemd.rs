@@ -24,7 +24,8 @@ impl Inherited {
     }
 }
 
-/// The sockets passed by LISTEN_FDS, in order; none when not started by a socket unit. To be called once, before other threads.
+/// The sockets passed by LISTEN_FDS, in order; none when not started by a socket unit. To be called once, before other
+/// threads.
 ///
 /// # Errors
 /// One of them is no listening stream socket, which names the remedy.
@@ -55,8 +56,8 @@ pub enum State {
     Stopping,
 }
 
-/// Tells systemd, if NOTIFY_SOCKET says that it wants to know. A failure is logged: the service manager's trouble is not the
-/// clients'.
+/// Tells systemd, if NOTIFY_SOCKET says that it wants to know. A failure is logged: the service manager's trouble is
+/// not the clients'.
 pub fn notify(state: State) {
     let state = match state {
         State::Ready => sd_notify::NotifyState::Ready,

@@ -22,8 +22,8 @@ pub fn sizes(low: u64, high: u64) -> Vec<u64> {
 /// What a replay made, and what became of each object where that was asked for.
 pub type Replayed = (Outcome, Vec<Account>);
 
-/// Replays the trace through every setup, and keeps accounts for the first `accounted` of them. `progress` is told the requests
-/// done, from this thread.
+/// Replays the trace through every setup, and keeps accounts for the first `accounted` of them. `progress` is told the
+/// requests done, from this thread.
 pub fn replay_all(trace: &Trace, setups: &[Setup], accounted: usize, progress: impl Fn(u64)) -> Vec<Replayed> {
     let next = AtomicUsize::new(0);
     let threads = thread::available_parallelism().map_or(1, usize::from).min(setups.len());

@@ -1,5 +1,5 @@
-//! Comma-separated values (RFC 4180): `time,object,size` or `object,size`, or columns in any order that a header names. A name
-//! with a comma in it stands in quotes.
+//! Comma-separated values (RFC 4180): `time,object,size` or `object,size`, or columns in any order that a header names.
+//! A name with a comma in it stands in quotes.
 
 use super::{Name, Record, Request, TraceError, Visit, number, wrong};
 use std::io::BufRead;

@@ -2,11 +2,12 @@
 //!
 //! | format | a record | a request for |
 //! |---|---|---|
-//! | `oracleGeneral` | 24 bytes, little-endian: `u32` time, `u64` object, `u32` size, `i64` next access | every record |
+//! | `oracleGeneral` | 24 bytes, little-endian: `u32` time, `u64` object, `u32` size, `i64` next use | every record |
 //! | `csv` | `time,object,size` or `object,size`, or columns named by a header | every record |
 //! | `access-log` | a line of the Common or Combined Log Format | a `GET` answered 200, 206 or 304 |
 //!
-//! Sources: libCacheSim's `oracleGeneral` reader; RFC 4180; Apache's `mod_log_config`, whose format nginx and others share.
+//! Sources: libCacheSim's `oracleGeneral` reader; RFC 4180; Apache's `mod_log_config`, whose format nginx and others
+//! share.
 
 mod access_log;
 mod csv;
@@ -49,8 +50,8 @@ pub enum Record<'a> {
     Request(Request<'a>),
     /// Something else than a request for a file: another method, a failure.
     Other,
-    /// A line that is no line of an access log, and why. Whether that matters is for the caller to say; in the other formats
-    /// a broken record breaks all that follow.
+    /// A line that is no line of an access log, and why. Whether that matters is for the caller to say; in the other
+    /// formats a broken record breaks all that follow.
     Broken(String),
 }
 
@@ -71,8 +72,8 @@ pub enum TraceError {
     Empty,
 }
 
-/// Hands every record of a trace to `visit`, in the order in which they stand there. Without a format, it is told from the
-/// first bytes. What `visit` refuses ends the reading, with the number of the record.
+/// Hands every record of a trace to `visit`, in the order in which they stand there. Without a format, it is told from
+/// the first bytes. What `visit` refuses ends the reading, with the number of the record.
 ///
 /// # Errors
 /// The trace is not in its format, or cannot be read, or `visit` refused a record.

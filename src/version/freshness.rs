@@ -3,8 +3,8 @@
 /// Nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
 
-/// When a stored response is fresh, and what may be done with it when it no longer is. Times are in seconds, but for the
-/// time of receipt.
+/// When a stored response is fresh, and what may be done with it when it no longer is. Times are in seconds, but for
+/// the time of receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Freshness {
     /// When it was received, or last validated: monotonic nanoseconds.
@@ -99,8 +99,8 @@ impl Freshness {
         }
     }
 
-    /// Whether it may be served since the origin fails; `by_default` is for how many seconds that holds where the response
-    /// does not say so itself.
+    /// Whether it may be served since the origin fails; `by_default` is for how many seconds that holds where the
+    /// response does not say so itself.
     pub fn serves_errors(&self, by_default: u64, now: u64) -> bool {
         let grace = self.stale_if_error.unwrap_or(by_default);
         self.reuse == Reuse::Lenient && self.age(now).saturating_sub(self.lifetime) < grace

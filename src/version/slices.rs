@@ -1,8 +1,8 @@
 //! Slices: pieces of one size of an object that is too large to be cached as a whole.
 //!
-//! The object has an entry without bytes, which describes it ([`Stored::slice`]). Each slice has an entry of its own, whose
-//! key names the object's version: slices of two versions never meet, and those of an earlier one are evicted like all
-//! that nobody asks for.
+//! The object has an entry without bytes, which describes it ([`Stored::slice`]). Each slice has an entry of its own,
+//! whose key names the object's version: slices of two versions never meet, and those of an earlier one are evicted
+//! like all that nobody asks for.
 
 use super::stored::Stored;
 use std::ops::Range;

@@ -69,8 +69,8 @@ impl Vary {
     }
 }
 
-/// A value as all values are written that say the same. White space around the members of a list says nothing; in fields whose members
-/// have weights, neither do the case of letters and the order that the weights decide.
+/// A value as all values are written that say the same. White space around the members of a list says nothing; in
+/// fields whose members have weights, neither do the case of letters and the order that the weights decide.
 fn normalise(name: &str, value: &[u8]) -> Box<[u8]> {
     let order = match name {
         "accept-language" => Some(Order::Counts),

@@ -11,8 +11,8 @@ pub enum Order {
     IsNothing,
 }
 
-/// What a list of names with weights says, written in one way only: names in lower case, the most wanted first, weights without what goes
-/// without saying. `None` where a member is no such name, or has other parameters.
+/// What a list of names with weights says, written in one way only: names in lower case, the most wanted first, weights
+/// without what goes without saying. `None` where a member is no such name, or has other parameters.
 pub fn normalise(value: &[u8], order: Order) -> Option<Vec<u8>> {
     let mut members = Vec::new();
     for member in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty()) {

@@ -1,7 +1,7 @@
 //! A file system of the tests' own, in memory and through FUSE, whose storage fails as a test wants it to.
 //!
-//! What it is asked can be held back, for as long as the test likes: the thread that takes requests never waits, it keeps the
-//! answers. Nothing is remembered by the kernel but the bytes of open files, so each look asks.
+//! What it is asked can be held back, for as long as the test likes: the thread that takes requests never waits, it
+//! keeps the answers. Nothing is remembered by the kernel but the bytes of open files, so each look asks.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -131,7 +131,8 @@ impl Storage {
         self.hold(Stalled { asked, name: None, from: 0 })
     }
 
-    /// Holds back the answers to questions about this file alone (without a name: the root), of reads those from an offset on.
+    /// Holds back the answers to questions about this file alone (without a name: the root), of reads those from an
+    /// offset on.
     pub fn stall_file(&self, asked: Asked, name: &str, from: u64) -> Stall<'_> {
         self.hold(Stalled { asked, name: Some(name.to_owned()), from })
     }

@@ -164,7 +164,8 @@ impl Client {
         self.response(method)
     }
 
-    /// A request whose head begins with `head` (the request line without its version, then fields), and its final response.
+    /// A request whose head begins with `head` (the request line without its version, then fields), and its final
+    /// response.
     pub fn ask(&mut self, head: &str, body: &[u8]) -> Response {
         self.send(request_with_body(head, body));
         self.final_response(head.split(' ').next().unwrap_or_default())
@@ -331,8 +332,8 @@ pub fn request(method: &str, target: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     head.into_bytes()
 }
 
-/// The bytes of a request whose head begins with `head` (the request line without its version, then fields); a body gets its
-/// Content-Length.
+/// The bytes of a request whose head begins with `head` (the request line without its version, then fields); a body
+/// gets its Content-Length.
 pub fn request_with_body(head: &str, body: &[u8]) -> Vec<u8> {
     let (line, fields) = head.split_once("\r\n").unwrap_or((head, ""));
     let mut bytes = format!("{line} HTTP/1.1\r\nHost: localhost\r\n").into_bytes();

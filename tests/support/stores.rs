@@ -1,7 +1,7 @@
 //! Real object stores: moto as the reference of S3, rclone as one that ignores conditions, azurite for Azure.
 //!
-//! They are Python and Node programs, which `.ci/run` installs in the folder that FOREBAY_TEST_STORES names. Without it the
-//! tests that need them say so and are skipped.
+//! They are Python and Node programs, which `.ci/run` installs in the folder that FOREBAY_TEST_STORES names. Without it
+//! the tests that need them say so and are skipped.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;

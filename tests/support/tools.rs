@@ -1,4 +1,5 @@
-//! Programs of others that tests run. Where one is not installed its test is skipped, and says so past the capture of tests' output.
+//! Programs of others that tests run. Where one is not installed its test is skipped, and says so past the capture of
+//! tests' output.
 
 use std::io::Write;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! A small HTTP server that answers as a test's script says, also as no good server would, and a way to run the client against it.
+//! A small HTTP server that answers as a test's script says, also as no good server would, and a way to run the client
+//! against it.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -126,8 +127,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Answers every request with what `script` says. A request with `Expect: 100-continue` is first shown to `script` without its
-    /// body; if the reply is a success, the client is told to go on, and `script` is asked again.
+    /// Answers every request with what `script` says. A request with `Expect: 100-continue` is first shown to `script`
+    /// without its body; if the reply is a success, the client is told to go on, and `script` is asked again.
     pub fn start(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -121,8 +121,8 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// A ring for `links` connections to `addresses` in turns, of which that of number `first` begins; whether it `discards`
-    /// bodies unseen, which TCP can. Must be called on the thread that uses it.
+    /// A ring for `links` connections to `addresses` in turns, of which that of number `first` begins; whether it
+    /// `discards` bodies unseen, which TCP can. Must be called on the thread that uses it.
     ///
     /// # Errors
     /// Why io_uring cannot be used here.

@@ -1,7 +1,7 @@
-//! JSON Schema (2020-12), as much of it as the project's schemas use. A keyword that is not known here is a fault of the
-//! schema, so that no schema says more than is held. In one respect this is stricter than the standard: a member that the
-//! schema of an object does not name is a fault here, so that a new key gets into its schema, while those who read with the
-//! schema go on reading.
+//! JSON Schema (2020-12), as much of it as the project's schemas use. A keyword that is not known here is a fault of
+//! the schema, so that no schema says more than is held. In one respect this is stricter than the standard: a member
+//! that the schema of an object does not name is a fault here, so that a new key gets into its schema, while those who
+//! read with the schema go on reading.
 
 use serde_json::{Map, Value};
 

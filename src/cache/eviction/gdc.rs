@@ -4,20 +4,21 @@
 //! H = L + f · (1/charged + 1/S0)
 //! ```
 //!
-//! `f` its hits, up to 15; `charged` what it costs of the budget; `S0` what a miss costs beyond its bytes, expressed in bytes
-//! (latency × bandwidth of the origin); `L` the priority of the last victim, so that what is not asked for any more is
-//! overtaken. The least priority goes. `f · (1/charged + 1/S0)` is what keeping the object saves for each byte it takes.
+//! `f` its hits, up to 15; `charged` what it costs of the budget; `S0` what a miss costs beyond its bytes, expressed in
+//! bytes (latency × bandwidth of the origin); `L` the priority of the last victim, so that what is not asked for any
+//! more is overtaken. The least priority goes. `f · (1/charged + 1/S0)` is what keeping the object saves for each byte
+//! it takes.
 //!
 //! Priorities only rise, and only by hits, so a hit stores its tag's new one and the heap catches up when a victim is
 //! sought, which is exact: see [`super::heap`]. A sketch of the misses restores `f` for names that come back.
 //!
-//! Admission: a candidate that would itself be the victim before there is room for it is refused. That is, making room for
-//! it may cost nothing of a priority above the one it would get. Small files rarely meet this; a large one that would sweep
-//! out hundreds of better ones does, until it was asked for often enough, or too much was refused in a row.
+//! Admission: a candidate that would itself be the victim before there is room for it is refused. That is, making room
+//! for it may cost nothing of a priority above the one it would get. Small files rarely meet this; a large one that
+//! would sweep out hundreds of better ones does, until it was asked for often enough, or too much was refused in a row.
 //!
-//! Sources: Cao and Irani, *Cost-aware WWW proxy caching algorithms*, USITS 1997 (greedy dual by size); Cherkasova, *Improving
-//! WWW proxies performance with greedy-dual-size-frequency caching policy*, HP 1998 (with frequency); Einziger, Friedman and
-//! Manes, *TinyLFU*, 2017 (a sketch to admit by).
+//! Sources: Cao and Irani, *Cost-aware WWW proxy caching algorithms*, USITS 1997 (greedy dual by size); Cherkasova,
+//! *Improving WWW proxies performance with greedy-dual-size-frequency caching policy*, HP 1998 (with frequency);
+//! Einziger, Friedman and Manes, *TinyLFU*, 2017 (a sketch to admit by).
 
 use super::heap::LazyHeap;
 use super::sketch::Sketch;
@@ -28,11 +29,11 @@ use std::sync::Arc;
 
 /// Hits that count.
 const HITS_MAX: u32 = 15;
-/// Priorities are fixed-point numbers with this for one. An object of 64 MiB still adds 2^14 per hit, and the level, which
-/// rises by about 2^30 when 64 MiB of 16 KiB files are replaced once, has room for 2^33 such turnovers.
+/// Priorities are fixed-point numbers with this for one. An object of 64 MiB still adds 2^14 per hit, and the level,
+/// which rises by about 2^30 when 64 MiB of 16 KiB files are replaced once, has room for 2^33 such turnovers.
 const ONE: u64 = 1 << 40;
-/// After this many times the capacity was refused, a candidate is let in all the same, and the level rises to its victims':
-/// so what is cached and never asked for again cannot shut out everything that is.
+/// After this many times the capacity was refused, a candidate is let in all the same, and the level rises to its
+/// victims': so what is cached and never asked for again cannot shut out everything that is.
 const REFUSED_CAPACITIES: u64 = 16;
 /// The fewest columns of the sketch.
 const COLUMNS_MIN: u64 = 1 << 10;
@@ -85,8 +86,8 @@ pub(super) struct Gdc<T> {
 impl<T: Object> Gdc<T> {
     /// `capacity` and `s0` in bytes.
     pub(super) fn new(capacity: u64, s0: u64) -> Gdc<T> {
-        // A column for every page of the arena, 64 KiB of counters for 64 MiB, halved when each was raised twice on average:
-        // about as many names as the arena can hold several times over.
+        // A column for every page of the arena, 64 KiB of counters for 64 MiB, halved when each was raised twice on
+        // average: about as many names as the arena can hold several times over.
         let columns = (capacity / PAGE).clamp(COLUMNS_MIN, COLUMNS_MAX).next_power_of_two();
         Gdc {
             level: Arc::new(Level { level: AtomicU64::new(0), s0: s0.max(1) }),

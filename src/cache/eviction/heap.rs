@@ -1,6 +1,6 @@
-//! A heap whose keys rise without the heap being told: hits raise an object's rank with a plain store, and the heap looks again
-//! only when the least one is sought. Since ranks never fall, a stored key is a lower bound of the rank; so when the entry at
-//! the top has a key equal to its rank, it is the least of all: the order is exact, not approximate.
+//! A heap whose keys rise without the heap being told: hits raise an object's rank with a plain store, and the heap
+//! looks again only when the least one is sought. Since ranks never fall, a stored key is a lower bound of the rank; so
+//! when the entry at the top has a key equal to its rank, it is the least of all: the order is exact, not approximate.
 //!
 //! Entries found leased are parked: see [`super::parking`].
 
@@ -63,8 +63,8 @@ impl<T: Object> LazyHeap<T> {
         (!self.heap.is_empty()).then(|| self.remove_at(0))
     }
 
-    /// Whether entries of at most this rank make up `bytes` of budget, or else everything that could go is of at most this
-    /// rank. Looks at no more of the heap than has such keys.
+    /// Whether entries of at most this rank make up `bytes` of budget, or else everything that could go is of at most
+    /// this rank. Looks at no more of the heap than has such keys.
     pub(super) fn covers(&self, bytes: u64, rank: u64, leased: &dyn Fn(&T) -> bool) -> bool {
         let (mut covered, mut dearer) = (0, false);
         let mut next = vec![0];

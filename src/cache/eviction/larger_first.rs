@@ -1,9 +1,9 @@
-//! `larger-first`, the historical rule of this server: to make room for a file, delete one cached file larger than it; if
-//! there is none, keep deleting until there is room.
+//! `larger-first`, the historical rule of this server: to make room for a file, delete one cached file larger than it;
+//! if there is none, keep deleting until there is room.
 //!
-//! The rule leaves open which one. Here it is the least recently used of those that qualify, found without scanning: files
-//! are kept in classes by size, four to the octave, each in order of use, so that every file of a higher class is larger.
-//! Only when there is none is the wanted file's own class searched, in order of size.
+//! The rule leaves open which one. Here it is the least recently used of those that qualify, found without scanning:
+//! files are kept in classes by size, four to the octave, each in order of use, so that every file of a higher class is
+//! larger. Only when there is none is the wanted file's own class searched, in order of size.
 
 use super::heap::LazyHeap;
 use super::lru::Clock;

@@ -1,9 +1,9 @@
 //! `lru`: the least recently used object goes.
 //!
-//! Time is counted in misses: an insert moves the clock, a hit only notes the time on its own tag. So hits share no counter
-//! that they would write; what is lost is the order of hits between two misses, which no victim choice fell into. (The order is
-//! that of the textbook; lazily re-keyed priorities instead of list moves are an old trick, for instance in *CAR*, Bansal and
-//! Modha, FAST 2004, as a clock bit.)
+//! Time is counted in misses: an insert moves the clock, a hit only notes the time on its own tag. So hits share no
+//! counter that they would write; what is lost is the order of hits between two misses, which no victim choice fell
+//! into. (The order is that of the textbook; lazily re-keyed priorities instead of list moves are an old trick, for
+//! instance in *CAR*, Bansal and Modha, FAST 2004, as a clock bit.)
 
 use super::heap::LazyHeap;
 use super::{Candidate, Object, Policy, Tag, Touch, Victim};

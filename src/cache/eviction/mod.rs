@@ -1,9 +1,9 @@
 //! What has to go when the arena is full: one policy per file, behind one trait.
 //!
-//! A policy has two halves. The *locked* half ([`Policy`]) learns of misses, inserts and removals and chooses victims; it is
-//! called on misses only, by one worker at a time. The *lock-free* half ([`Touch`]) is what a hit does: a few relaxed loads
-//! and at most two relaxed stores to the object's own [`Tag`], never a shared counter, a lock or a list. Orders that a list
-//! move would keep exact are kept exact by re-keying lazily, when a victim is sought: see [`heap`].
+//! A policy has two halves. The *locked* half ([`Policy`]) learns of misses, inserts and removals and chooses victims;
+//! it is called on misses only, by one worker at a time. The *lock-free* half ([`Touch`]) is what a hit does: a few
+//! relaxed loads and at most two relaxed stores to the object's own [`Tag`], never a shared counter, a lock or a list.
+//! Orders that a list move would keep exact are kept exact by re-keying lazily, when a victim is sought: see [`heap`].
 
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
@@ -169,7 +169,8 @@ pub trait Policy<T>: Send {
     /// The object is cached now.
     fn insert(&mut self, object: T);
 
-    /// The object is not cached any more, for a reason other than eviction. Harmless for one that was chosen as a victim.
+    /// The object is not cached any more, for a reason other than eviction. Harmless for one that was chosen as a
+    /// victim.
     fn remove(&mut self, object: &T);
 
     /// The next victim to make room for `wanted`. Objects for which `leased` says true are passed over, and stay.
@@ -216,8 +217,8 @@ impl Eviction {
         }
     }
 
-    /// The policy's state for an empty arena of `capacity` bytes. `s0`: what one miss costs, expressed in bytes (latency x
-    /// bandwidth of the origin); only cost-aware policies use it.
+    /// The policy's state for an empty arena of `capacity` bytes. `s0`: what one miss costs, expressed in bytes
+    /// (latency x bandwidth of the origin); only cost-aware policies use it.
     pub fn build<T: Object + 'static>(self, capacity: u64, s0: u64) -> Box<dyn Policy<T>> {
         match self {
             Eviction::Gdc => Box::new(gdc::Gdc::new(capacity, s0)),

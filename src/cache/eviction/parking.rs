@@ -9,8 +9,8 @@ const PARKED: u32 = 1 << 31;
 /// The bits of `Tag::place` that say where in a structure; those between are a mark of the structure's own.
 pub(super) const INDEX: u32 = (1 << 30) - 1;
 
-/// Parked entries looked at again before each choice. While no more than this many are leased, the choice is exact among
-/// the others; with more, an entry waits for at most (parked / 16) choices after its lease has ended.
+/// Parked entries looked at again before each choice. While no more than this many are leased, the choice is exact
+/// among the others; with more, an entry waits for at most (parked / 16) choices after its lease has ended.
 pub(super) const RECHECKED: usize = 16;
 
 #[derive(Debug)]

@@ -1,5 +1,5 @@
-//! A first-in, first-out queue of objects from which any one can be removed: a doubly linked list in a vector, whose index is
-//! the object's place. No hit ever moves anything in it.
+//! A first-in, first-out queue of objects from which any one can be removed: a doubly linked list in a vector, whose
+//! index is the object's place. No hit ever moves anything in it.
 
 use super::parking::INDEX;
 use super::{Object, push};

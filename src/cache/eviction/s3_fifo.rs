@@ -1,8 +1,9 @@
-//! `s3-fifo`: new objects wait in a small queue; those hit twice there move to the main one, the others go, and only their
-//! names are remembered for a while. In the main queue, what was hit goes round again.
+//! `s3-fifo`: new objects wait in a small queue; those hit twice there move to the main one, the others go, and only
+//! their names are remembered for a while. In the main queue, what was hit goes round again.
 //!
-//! Source: Yang, Zhang, Qiu, Yue, Rashmi, *FIFO queues are all you need for cache eviction*, SOSP 2023, with sizes counted in
-//! bytes and the parameters of the authors' simulator: small queue 10 %, ghost 90 % of the capacity, two hits to move.
+//! Source: Yang, Zhang, Qiu, Yue, Rashmi, *FIFO queues are all you need for cache eviction*, SOSP 2023, with sizes
+//! counted in bytes and the parameters of the authors' simulator: small queue 10 %, ghost 90 % of the capacity, two
+//! hits to move.
 
 use super::parking::{INDEX, Parking, RECHECKED, is_parked};
 use super::queue::{END, Queue};

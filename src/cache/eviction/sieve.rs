@@ -1,5 +1,5 @@
-//! `sieve`: one queue, and a hand that walks from the oldest to the newest; what was hit since the hand last passed stays
-//! where it is, the first that was not goes.
+//! `sieve`: one queue, and a hand that walks from the oldest to the newest; what was hit since the hand last passed
+//! stays where it is, the first that was not goes.
 //!
 //! Source: Zhang, Yang, Yue, Vigfusson, Rashmi, *SIEVE is Simpler than LRU*, NSDI 2024.
 

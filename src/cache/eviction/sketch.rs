@@ -1,7 +1,7 @@
 //! A count-min sketch: how often a name was seen, a little over at most, in a few tens of kilobytes.
 //!
-//! Source: Cormode and Muthukrishnan, *An improved data stream summary: the count-min sketch and its applications*, 2005,
-//! with small counters, halved from time to time, as in Einziger, Friedman and Manes, *TinyLFU*, 2017.
+//! Source: Cormode and Muthukrishnan, *An improved data stream summary: the count-min sketch and its applications*,
+//! 2005, with small counters, halved from time to time, as in Einziger, Friedman and Manes, *TinyLFU*, 2017.
 
 /// Rows, each with its own hash: an estimate is the least of as many counters.
 const ROWS: usize = 4;

@@ -51,8 +51,8 @@ impl ShellHelper {
         self.listings.borrow_mut().clear();
     }
 
-    /// What the directory of a partial name holds; nothing if the server does not say, since there is no place for an error while a
-    /// line is edited.
+    /// What the directory of a partial name holds; nothing if the server does not say, since there is no place for an
+    /// error while a line is edited.
     fn remote(&self, partial: &str) -> Vec<Candidate> {
         let typed = &partial[..partial.rfind('/').map_or(0, |at| at + 1)];
         let Ok(directory) = self.place.resolve(typed) else { return Vec::new() };
@@ -115,7 +115,8 @@ fn local(start: &Path, partial: &str) -> Vec<Candidate> {
     found
 }
 
-/// What replaces the last word, for each candidate that continues it. All are quoted if one must be, so that they share a beginning.
+/// What replaces the last word, for each candidate that continues it. All are quoted if one must be, so that they share
+/// a beginning.
 fn replacements(candidates: Vec<Candidate>, partial: &str, is_quoted: bool) -> Vec<Pair> {
     let slash = if partial.starts_with('/') { "/" } else { "" };
     let fitting: Vec<Candidate> = candidates

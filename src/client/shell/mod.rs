@@ -59,8 +59,8 @@ impl Shell {
         Ok(Shell { settings, output, place: Rc::default(), runtime })
     }
 
-    /// Runs until the input ends or says so: with line editing if standard input and output are a terminal, else line by line. Returns
-    /// whether every command was done; on a terminal, where failures have been seen, always.
+    /// Runs until the input ends or says so: with line editing if standard input and output are a terminal, else line
+    /// by line. Returns whether every command was done; on a terminal, where failures have been seen, always.
     pub fn run(&self) -> io::Result<bool> {
         if io::stdin().is_terminal() && io::stdout().is_terminal() {
             self.interact()?;
@@ -246,7 +246,8 @@ impl Shell {
         Ok(String::new())
     }
 
-    /// What to fetch, and where it goes: beneath the output directory, to its name or to what was typed; into that, if it is a directory.
+    /// What to fetch, and where it goes: beneath the output directory, to its name or to what was typed; into that, if
+    /// it is a directory.
     async fn fetch_orders(&self, typed: &str, to: Option<String>, report: &Report) -> Result<Vec<Order>, String> {
         let words = |error: NameError| error.to_string();
         let name = self.place.resolve(typed).map_err(words)?;

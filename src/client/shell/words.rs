@@ -1,5 +1,5 @@
-//! The words of a line, quoted as in a Unix shell: `'...'` takes everything as it is, `"..."` all but `\"` and `\\`, and outside quotes a
-//! backslash takes the next character as it is.
+//! The words of a line, quoted as in a Unix shell: `'...'` takes everything as it is, `"..."` all but `\"` and `\\`,
+//! and outside quotes a backslash takes the next character as it is.
 
 /// A line whose last quote is not closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

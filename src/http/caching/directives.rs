@@ -1,5 +1,5 @@
-//! Cache-Control and its kin, read as leniently as caches must: a response with a mistake in it is a response all the same.
-//! A mistake never makes anything fresh.
+//! Cache-Control and its kin, read as leniently as caches must: a response with a mistake in it is a response all the
+//! same. A mistake never makes anything fresh.
 
 use crate::version::freshness::Wish;
 use hyper::HeaderMap;
@@ -41,8 +41,8 @@ impl Response {
         found
     }
 
-    /// Of CDN-Cache-Control, which is a dictionary in the sense of RFC 9651; `None` if there is none, or it is broken, and the
-    /// other fields count.
+    /// Of CDN-Cache-Control, which is a dictionary in the sense of RFC 9651; `None` if there is none, or it is broken,
+    /// and the other fields count.
     pub fn of_cdn(fields: &HeaderMap) -> Option<Response> {
         let lines: Vec<&[u8]> = fields.get_all(CDN_CACHE_CONTROL).iter().map(|value| value.as_bytes()).collect();
         let all: Dictionary = Parser::new(&lines.join(&b", "[..])).parse().ok()?;

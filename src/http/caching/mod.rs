@@ -1,8 +1,9 @@
-//! What a shared cache may keep, and for how long (RFC 9111, with RFC 5861 and RFC 9213): decisions as functions of header fields.
+//! What a shared cache may keep, and for how long (RFC 9111, with RFC 5861 and RFC 9213): decisions as functions of
+//! header fields.
 //!
-//! The crate http-cache-semantics decides some of this. It knows no targeted fields and no stale-while-revalidate, reads
-//! Cache-Control less leniently than the public test suite asks for, and keeps whole copies of requests and responses as
-//! its state; what the cache keeps here is a few numbers.
+//! The crate http-cache-semantics decides some of this. It knows no targeted fields and no stale-while-revalidate,
+//! reads Cache-Control less leniently than the public test suite asks for, and keeps whole copies of requests and
+//! responses as its state; what the cache keeps here is a few numbers.
 //!
 //! - `directives`: Cache-Control, Pragma and CDN-Cache-Control
 //! - `update`: what a 304 changes of what is stored
@@ -64,8 +65,8 @@ impl Storable {
     }
 }
 
-/// Whether and how a shared cache may keep an answer to this request; `None` if it may not, or to no use. Neither 206 nor 304 is
-/// decided on here: they are parts of other responses.
+/// Whether and how a shared cache may keep an answer to this request; `None` if it may not, or to no use. Neither 206
+/// nor 304 is decided on here: they are parts of other responses.
 pub fn storable(
     method: &Method,
     request: &HeaderMap,
@@ -177,7 +178,8 @@ fn initial_age(answer: &HeaderMap, sent: SystemTime, times: Times) -> Duration {
     apparent.max(said + times.delay)
 }
 
-/// A date in any of HTTP's three forms; neither the case of its letters nor the day of the week, which the rest tells, matters.
+/// A date in any of HTTP's three forms; neither the case of its letters nor the day of the week, which the rest tells,
+/// matters.
 pub fn date(value: &HeaderValue) -> Option<SystemTime> {
     let text = value.to_str().ok()?.trim();
     let read = |text: &str| httpdate::parse_http_date(text).ok();

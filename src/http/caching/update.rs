@@ -7,7 +7,8 @@ use hyper::header::{self, HeaderName};
 /// Fields for this server only that are not hop-by-hop by name (RFC 9111, 3.1).
 const FOR_PROXIES: [HeaderName; 1] = [HeaderName::from_static("proxy-authentication-info")];
 
-/// Fields that describe the bytes that are kept: a 304 has none, so what it says of them is not about it (RFC 9111, 3.2).
+/// Fields that describe the bytes that are kept: a 304 has none, so what it says of them is not about it (RFC 9111,
+/// 3.2).
 const OF_THE_BYTES: [HeaderName; 4] =
     [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::CONTENT_RANGE, header::TRANSFER_ENCODING];
 
@@ -16,8 +17,8 @@ pub fn is_stored(name: &HeaderName) -> bool {
     !hop::is_hop_by_hop(name) && !FOR_PROXIES.contains(name) && *name != header::AGE
 }
 
-/// The fields that were kept after the origin has said with a 304 that they still hold: those that the 304 has, too, are as it
-/// says, but for those that describe the bytes.
+/// The fields that were kept after the origin has said with a 304 that they still hold: those that the 304 has, too,
+/// are as it says, but for those that describe the bytes.
 pub fn update(stored: &mut HeaderMap, not_modified: &HeaderMap) {
     for name in not_modified.keys().filter(|name| is_stored(name) && !OF_THE_BYTES.contains(name)) {
         let mut values = not_modified.get_all(name).iter();

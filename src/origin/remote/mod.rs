@@ -1,7 +1,7 @@
 //! What stands behind the cache on another machine: an HTTP server ([`http`]) or an object store.
 //!
-//! Both are asked in HTTP's own terms, and answer so: a store's answer is described by the fields that an HTTP server would
-//! send. Whoever asks decides what is kept of the answer; nothing here knows the cache.
+//! Both are asked in HTTP's own terms, and answer so: a store's answer is described by the fields that an HTTP server
+//! would send. Whoever asks decides what is kept of the answer; nothing here knows the cache.
 
 pub mod http;
 pub mod store;
@@ -162,12 +162,12 @@ fn said<E: std::fmt::Display>(error: E) -> String {
     error.to_string()
 }
 
-/// A request to the origin, with the fields of the client that are the origin's affair. Its target is in origin form: path
-/// and query as the client sent them.
+/// A request to the origin, with the fields of the client that are the origin's affair. Its target is in origin form:
+/// path and query as the client sent them.
 pub type Ask = Request<Body>;
 
-/// An extension of an [`Ask`] by whoever wants to be told of interim responses while the answer is awaited: of their heads, as they
-/// are passed on.
+/// An extension of an [`Ask`] by whoever wants to be told of interim responses while the answer is awaited: of their
+/// heads, as they are passed on.
 #[derive(Clone)]
 pub struct Interim(Arc<dyn Fn(Arc<[u8]>) + Send + Sync>);
 

@@ -1,5 +1,5 @@
-//! A file system that is simulated: flat, in memory, with times as coarse as wanted and a history of every name, which is what
-//! responses are judged by.
+//! A file system that is simulated: flat, in memory, with times as coarse as wanted and a history of every name, which
+//! is what responses are judged by.
 
 use crate::machine::Simulated;
 use rustix::fs::Stat;
@@ -16,8 +16,8 @@ pub const BLOCK: u64 = 4096;
 /// Wall time when a simulation begins: seconds since 1970.
 const EPOCH: u64 = 1_700_000_000;
 
-/// For how long a change that left the same times may go unseen after the last of its kind, beyond the revalidation interval: see
-/// [`crate::version::SETTLING`]. Fat stamps of two seconds, and a check that begins late.
+/// For how long a change that left the same times may go unseen after the last of its kind, beyond the revalidation
+/// interval: see [`crate::version::SETTLING`]. Fat stamps of two seconds, and a check that begins late.
 const UNSEEN: u64 = 5_000_000_000;
 
 /// The bytes of one version of a file: a version for each block.
@@ -105,8 +105,8 @@ struct Inode {
 }
 
 impl Inode {
-    /// Whether it can be taken for what it was before it was written to: its times do not tell, or tell no more than that it lost a
-    /// name.
+    /// Whether it can be taken for what it was before it was written to: its times do not tell, or tell no more than
+    /// that it lost a name.
     fn is_taken_for_earlier(&self) -> bool {
         let now = &self.times;
         self.past.iter().any(|(then, content)| {
@@ -278,8 +278,8 @@ impl Disk {
         }
     }
 
-    /// The number of a new inode, and what a stat has ever said of it: file systems give the numbers of files that are gone to new
-    /// ones.
+    /// The number of a new inode, and what a stat has ever said of it: file systems give the numbers of files that are
+    /// gone to new ones.
     fn number(&mut self) -> (u64, Vec<(Times, Rc<Content>)>) {
         let anchor = anchor_of(&self.anchor);
         for at in (0..self.nameless.len()).rev().take(4) {
@@ -331,7 +331,8 @@ impl Disk {
         self.looked(file, inode);
     }
 
-    /// An inode is something else now; if it looks like something that it was before, that is not to be seen for a while.
+    /// An inode is something else now; if it looks like something that it was before, that is not to be seen for a
+    /// while.
     fn looked(&mut self, file: usize, inode: usize) {
         let inode = &mut self.inodes[inode];
         let is_unseen = inode.is_taken_for_earlier();

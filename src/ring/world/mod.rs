@@ -1,5 +1,5 @@
-//! A whole machine that is simulated: rings, sockets, clocks, and a [disk]. What real ones do seldom, this one does all the
-//! time, as a seed says. It checks on its own what no kernel would: that memory in use by it is not changed.
+//! A whole machine that is simulated: rings, sockets, clocks, and a [disk]. What real ones do seldom, this one does all
+//! the time, as a seed says. It checks on its own what no kernel would: that memory in use by it is not changed.
 
 pub mod disk;
 mod port;

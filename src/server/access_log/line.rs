@@ -104,7 +104,8 @@ impl Line {
         };
     }
 
-    /// The combined log format of the Apache and nginx documentation; times are UTC. A request that could not be read is "-".
+    /// The combined log format of the Apache and nginx documentation; times are UTC. A request that could not be read
+    /// is "-".
     fn write_combined(&self, out: &mut Vec<u8>) -> io::Result<()> {
         match self.peer {
             Peer::Tcp(address) => write!(out, "{}", address.ip())?,

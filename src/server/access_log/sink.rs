@@ -11,7 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::config::AccessLogTarget;
 
-/// Bytes that a pipe takes whole when it takes any (POSIX's PIPE_BUF on Linux), so that a write after a look does not block.
+/// Bytes that a pipe takes whole when it takes any (POSIX's PIPE_BUF on Linux), so that a write after a look does not
+/// block.
 const PIPE_BYTES: usize = 4096;
 
 /// An open log.
@@ -23,7 +24,8 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    /// Opens a log. A file is made if there is none. Never waits: a named pipe needs no reader yet, and keeps lines for one.
+    /// Opens a log. A file is made if there is none. Never waits: a named pipe needs no reader yet, and keeps lines for
+    /// one.
     ///
     /// # Errors
     /// It cannot be opened for appending.

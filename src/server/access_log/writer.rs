@@ -1,8 +1,8 @@
 //! The thread that writes the access log.
 //!
-//! It sleeps a little after each batch, so that a busy server wakes it a hundred times a second and not at every request. A line that
-//! was begun is finished before any other, so that a disk that was full leaves no torn lines. What is wrong is said when it begins
-//! and when it is over, not for every line.
+//! It sleeps a little after each batch, so that a busy server wakes it a hundred times a second and not at every
+//! request. A line that was begun is finished before any other, so that a disk that was full leaves no torn lines. What
+//! is wrong is said when it begins and when it is over, not for every line.
 
 use std::io;
 use std::sync::Arc;
@@ -95,7 +95,8 @@ impl Writer {
         }
     }
 
-    /// Writes what was gathered. What cannot be written is dropped and counted, but for the rest of a line that was begun.
+    /// Writes what was gathered. What cannot be written is dropped and counted, but for the rest of a line that was
+    /// begun.
     fn flush(&mut self) {
         if self.ends.is_empty() {
             return;
@@ -156,7 +157,8 @@ impl Writer {
         (sent, Ok(()))
     }
 
-    /// Waits as long as it takes, unless the log is to be opened again or to end. Requests go on meanwhile, and fill the queue.
+    /// Waits as long as it takes, unless the log is to be opened again or to end. Requests go on meanwhile, and fill
+    /// the queue.
     fn wait_for_the_reader(&mut self) -> io::Result<()> {
         let begun = Instant::now();
         while !self.sink.is_ready(ACCESS_LOG_LOOK)? {

@@ -144,8 +144,8 @@ impl Answer {
         self.with(HeaderName::from_static("cache-status"), status.text().as_ref())
     }
 
-    /// The response, counted now; its bytes are counted, and it is logged, as it leaves. The body of a HEAD is left out, not its
-    /// length.
+    /// The response, counted now; its bytes are counted, and it is logged, as it leaves. The body of a HEAD is left
+    /// out, not its length.
     pub fn into_response(self, tally: Tally, answering: Answering, outbound: &Outbound) -> Response<Body> {
         let Tally { shared, mut record, has_body, is_11 } = tally;
         let class = self.cache_status.map_or(Class::Other, Class::of);

@@ -50,8 +50,8 @@ impl ControlPlane {
         self.read(name, Role::Itself, parts).await?.ok_or_else(|| redirect(name, parts.uri.query()))
     }
 
-    /// Answers a GET or HEAD of the file `name` in this role, or of what a remote origin has under it; `None` if it is a directory
-    /// itself, or there is no file that stands for one.
+    /// Answers a GET or HEAD of the file `name` in this role, or of what a remote origin has under it; `None` if it is
+    /// a directory itself, or there is no file that stands for one.
     pub async fn read(self: &Rc<Self>, name: &[u8], role: Role, parts: &Parts) -> Result<Option<Answer>, Answer> {
         let conditions = OwnedConditions::of(parts);
         let conditions = conditions.as_ref();
@@ -299,8 +299,8 @@ impl ControlPlane {
     }
 }
 
-/// A file that is sent past the cache, as long as it is the version that was promised: what was read is known to be of it before
-/// it is sent, so a file that is written to breaks the response off instead of mixing versions in it.
+/// A file that is sent past the cache, as long as it is the version that was promised: what was read is known to be of
+/// it before it is sent, so a file that is written to breaks the response off instead of mixing versions in it.
 struct Reader {
     shared: Arc<Shared>,
     open: Arc<OpenFile>,

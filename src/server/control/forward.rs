@@ -29,7 +29,8 @@ const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE";
 const SAFE_METHODS: &str = "GET, HEAD, OPTIONS, TRACE";
 
 impl ControlPlane {
-    /// Passes on a request for `key` whose method is neither GET nor HEAD, and removes from the cache what it makes stale.
+    /// Passes on a request for `key` whose method is neither GET nor HEAD, and removes from the cache what it makes
+    /// stale.
     pub async fn forward(self: &Rc<Self>, key: &[u8], parts: &Parts, body: Incoming) -> Result<Answer, Answer> {
         let body = self.limited(body)?;
         self.pass_on(key, parts, body).await

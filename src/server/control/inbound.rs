@@ -1,8 +1,8 @@
 //! What a client sends, cut into heads and bodies before hyper sees it.
 //!
-//! Heads are read by the same parser as on the data plane, so that both planes refuse the same requests in the same words.
-//! hyper gets well-formed heads and their bodies. A request that is refused for its head is replaced by a stand-in, whose
-//! answer is the refusal and ends the connection.
+//! Heads are read by the same parser as on the data plane, so that both planes refuse the same requests in the same
+//! words. hyper gets well-formed heads and their bodies. A request that is refused for its head is replaced by a
+//! stand-in, whose answer is the refusal and ends the connection.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -147,9 +147,9 @@ impl Inbound {
     }
 }
 
-/// A head for hyper: as it was sent, but for the bytes of its target that hyper refuses and the data plane does not, and without the
-/// upgrades that it asks for. There are none here, and hyper may end such a connection before it has answered. `None`: the
-/// target is none for hyper, however it is encoded, and hyper would refuse it without a word.
+/// A head for hyper: as it was sent, but for the bytes of its target that hyper refuses and the data plane does not,
+/// and without the upgrades that it asks for. There are none here, and hyper may end such a connection before it has
+/// answered. `None`: the target is none for hyper, however it is encoded, and hyper would refuse it without a word.
 fn rewritten(received: &[u8], request: &Request<'_>) -> Option<Bytes> {
     let head = &received[..request.len];
     let is_upgrade = |line: &&[u8]| line.get(..8).is_some_and(|name| name.eq_ignore_ascii_case(b"upgrade:"));

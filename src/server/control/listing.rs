@@ -1,7 +1,7 @@
 //! GET and HEAD of a directory: its index file, if there is one and it is wanted, or a list of what it holds.
 //!
-//! The list comes as JSON, HTML or plain text, as the client's Accept field prefers; sorted by name; in pieces, so that a huge
-//! directory neither waits for its last entry nor stands in memory as text.
+//! The list comes as JSON, HTML or plain text, as the client's Accept field prefers; sorted by name; in pieces, so that
+//! a huge directory neither waits for its last entry nor stands in memory as text.
 
 use std::fmt::Write;
 use std::io;
@@ -401,8 +401,8 @@ fn escape_html(text: &str) -> String {
     out
 }
 
-/// A name on a line of its own: control characters, backslashes and what is not UTF-8 as \xHH, so that no name breaks the
-/// line or the terminal, and each can be told from the others.
+/// A name on a line of its own: control characters, backslashes and what is not UTF-8 as \xHH, so that no name breaks
+/// the line or the terminal, and each can be told from the others.
 fn escape_plain(name: &[u8]) -> String {
     let mut out = String::with_capacity(name.len());
     for chunk in name.utf8_chunks() {

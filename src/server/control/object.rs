@@ -17,7 +17,8 @@ use crate::net::peer::Peer;
 use crate::origin::remote::{Body, Fault};
 
 impl ControlPlane {
-    /// Answers a request to a store that is no read, for the object whose target is `key`, or for a directory without one.
+    /// Answers a request to a store that is no read, for the object whose target is `key`, or for a directory without
+    /// one.
     pub async fn write_object(
         self: &Rc<Self>,
         key: Option<&[u8]>,
@@ -40,7 +41,8 @@ impl ControlPlane {
     }
 }
 
-/// The body of an upload, which does not end well unless it is what its Content-Digest says (RFC 9530), before it or after it.
+/// The body of an upload, which does not end well unless it is what its Content-Digest says (RFC 9530), before it or
+/// after it.
 struct Verified {
     body: Body,
     sum: Sha256,

@@ -1,7 +1,8 @@
-//! What of each response a client's socket has taken: bodies are counted, and lines of the access log end, as the bytes leave.
+//! What of each response a client's socket has taken: bodies are counted, and lines of the access log end, as the bytes
+//! leave.
 //!
-//! hyper takes a body long before it is sent. So the bytes that it hands to the socket are followed here: a head up to its blank
-//! line, then the body as it is delimited.
+//! hyper takes a body long before it is sent. So the bytes that it hands to the socket are followed here: a head up to
+//! its blank line, then the body as it is delimited.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -23,8 +24,8 @@ pub(super) enum End {
     Close,
 }
 
-/// What one connection sends: where in it the next byte is, and the responses that have not left, the oldest first. One that never
-/// does is dropped with this, and logged as aborted.
+/// What one connection sends: where in it the next byte is, and the responses that have not left, the oldest first. One
+/// that never does is dropped with this, and logged as aborted.
 #[derive(Default)]
 pub(super) struct Outbound(RefCell<Sending>);
 
@@ -208,7 +209,8 @@ mod tests {
     use crate::metrics::Metrics;
     use crate::metrics::counter::Read;
 
-    /// Whatever hyper has not written yet, a hint stands between two responses, before the one that it is of, or nowhere.
+    /// Whatever hyper has not written yet, a hint stands between two responses, before the one that it is of, or
+    /// nowhere.
     #[test]
     fn an_interim_response_stands_before_its_own_response() {
         let metrics = Metrics::new(1).workers[0].clone();

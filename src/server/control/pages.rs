@@ -41,8 +41,8 @@ impl ControlPlane {
         match page {
             b"" => Ok(Answer::page("text/html; charset=utf-8", DASHBOARD.as_str())
                 .with(header::CONTENT_SECURITY_POLICY, DASHBOARD_POLICY.clone())
-                // A page of a served file that opens this one, or is opened by it, has no hold on it. The token is in this page's
-                // memory alone, never in a storage that pages of this origin share.
+                // A page of a served file that opens this one, or is opened by it, has no hold on it. The token is in
+                // this page's memory alone, never in a storage that pages of this origin share.
                 .with(HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin"))),
             b"health" => Ok(Answer::page("text/plain; charset=utf-8", "ok\n")),
             b"cache" => json(blocking(move || serde_json::to_string(&CachePage::of(&snapshot(&shared)))).await?),

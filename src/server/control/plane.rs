@@ -46,7 +46,8 @@ impl ControlPlane {
         target.map_err(|refusal| self.shared.site.said().answer(&refusal, circumstances(parts)).into())
     }
 
-    /// Reads need the token where that is configured; not so the page that asks for it, nor the word that the server lives.
+    /// Reads need the token where that is configured; not so the page that asks for it, nor the word that the server
+    /// lives.
     pub fn admit_read(&self, target: &Target<'_>, headers: &HeaderMap) -> Result<(), Answer> {
         let is_open = matches!(target, Target::Reserved(page) if matches!(&page[..], b"" | b"health"));
         let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);

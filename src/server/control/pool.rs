@@ -1,7 +1,7 @@
 //! Threads for what may block (looks at the disk, syncs), where it holds nobody up.
 //!
-//! One is there from the start: so what has to be done is done, one after the other, when the system gives no more threads. Others
-//! come when all are busy, and go when there is nothing to do.
+//! One is there from the start: so what has to be done is done, one after the other, when the system gives no more
+//! threads. Others come when all are busy, and go when there is nothing to do.
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;

@@ -17,8 +17,8 @@ use crate::http::{cache_status, encoding};
 use crate::origin::remote::{Passing, PassingBody};
 
 impl ControlPlane {
-    /// Answers a GET or HEAD of what the origin has under this path and query. `passing` is the origin's answer to this very
-    /// request, if it was given already.
+    /// Answers a GET or HEAD of what the origin has under this path and query. `passing` is the origin's answer to this
+    /// very request, if it was given already.
     pub async fn stored(
         self: &Rc<Self>,
         key: &[u8],

@@ -214,8 +214,8 @@ impl ControlPlane {
     }
 }
 
-/// A script at the top could be a service worker for the whole site, the server's own pages included: it would answer in their place,
-/// and see the token that the dashboard is given. One in a directory is one for that directory.
+/// A script at the top could be a service worker for the whole site, the server's own pages included: it would answer
+/// in their place, and see the token that the dashboard is given. One in a directory is one for that directory.
 fn admit_worker(parts: &Parts) -> Result<(), Answer> {
     let is_at_the_top = parts.uri.path().rfind('/') == Some(0);
     if is_at_the_top && parts.headers.contains_key(HeaderName::from_static("service-worker")) {

@@ -158,7 +158,8 @@ impl Slices {
                     let to = end.min(lease.filled());
                     at = send(sender, Bytes::from_owner(lease), at, to).await?;
                 }
-                // There is no room for it. It came for whoever began the fill, and others have it fetched for themselves.
+                // There is no room for it. It came for whoever began the fill, and others have it fetched for
+                // themselves.
                 Progress::Passing(passing) if is_own => match &passing.body {
                     PassingBody::Whole(bytes) => at = send(sender, bytes.clone(), at, end).await?,
                     PassingBody::Coming(body) => {

@@ -1,7 +1,7 @@
 //! A connection taken over from the data plane.
 //!
-//! hyper knows no deadline but one for a head, and goes on only when the socket wakes it. So the deadlines are kept here:
-//! for the next request, for the rest of its head, for the client to take bytes, and for it to end its side.
+//! hyper knows no deadline but one for a head, and goes on only when the socket wakes it. So the deadlines are kept
+//! here: for the next request, for the rest of its head, for the client to take bytes, and for it to end its side.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -203,8 +203,8 @@ impl Socket {
         })
     }
 
-    /// Reads on for a while after the sending side was ended: closing a socket with unread bytes resets the connection, and a
-    /// reset can destroy the answer on its way (RFC 9112, 9.6).
+    /// Reads on for a while after the sending side was ended: closing a socket with unread bytes resets the connection,
+    /// and a reset can destroy the answer on its way (RFC 9112, 9.6).
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let now = Instant::now();
         let lingering = self.lingering.get_or_insert_with(|| Lingering {
@@ -278,8 +278,8 @@ impl Socket {
         Poll::Ready(Ok(()))
     }
 
-    /// The next byte is not there yet: how long it may be waited for depends on what it belongs to. Ready when the rest of a head is
-    /// overdue, and with an error when the next request is.
+    /// The next byte is not there yet: how long it may be waited for depends on what it belongs to. Ready when the rest
+    /// of a head is overdue, and with an error when the next request is.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.progress.answering.get() > 0 {
             self.progress.reader.replace(Some(cx.waker().clone()));

@@ -1,8 +1,8 @@
-//! Checks: comparisons of what is cached with the disk. They belong to the worker, not to a connection: whoever asked may
-//! leave, and they go on.
+//! Checks: comparisons of what is cached with the disk. They belong to the worker, not to a connection: whoever asked
+//! may leave, and they go on.
 //!
-//! A check looks at what the name leads to now. If a [second look](Entry::needs_second_look) is due, it also reads the file
-//! and compares it, byte for byte, with what is cached.
+//! A check looks at what the name leads to now. If a [second look](Entry::needs_second_look) is due, it also reads the
+//! file and compares it, byte for byte, with what is cached.
 //!
 //! [`Entry::needs_second_look`]: crate::cache::entry::Entry::needs_second_look
 
@@ -20,8 +20,8 @@ use slab::Slab;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-/// The checks that a worker has under way. A connection waits for one at most, and an entry is refreshed by one at a time,
-/// so the counts of both bound them.
+/// The checks that a worker has under way. A connection waits for one at most, and an entry is refreshed by one at a
+/// time, so the counts of both bound them.
 #[derive(Default)]
 pub(super) struct Checks {
     checks: Slab<Check>,
@@ -71,8 +71,8 @@ impl Checks {
         self.checks.is_empty()
     }
 
-    /// Looks whether the disk still holds what is cached; `waits` is the connection that waits for the answer. Returns the
-    /// answer if it is known at once.
+    /// Looks whether the disk still holds what is cached; `waits` is the connection that waits for the answer. Returns
+    /// the answer if it is known at once.
     pub fn begin<K: Kernel>(
         &mut self,
         io: &mut Io<K>,
@@ -91,8 +91,8 @@ impl Checks {
         self.go_on(io, key, Next::GoOn).map(|_| None)
     }
 
-    /// The name of a check was looked up, or a piece of its file was read. Returns the answer for the connection that waits
-    /// for it.
+    /// The name of a check was looked up, or a piece of its file was read. Returns the answer for the connection that
+    /// waits for it.
     pub fn complete<K: Kernel>(
         &mut self,
         io: &mut Io<K>,

@@ -60,8 +60,8 @@ pub(super) enum Wait {
     None,
     /// A check or a fill.
     Exchange(Exchange),
-    /// The end of the receive: then the connection leaves for the control plane, with the origin's answer to the request,
-    /// if that is to be passed on there.
+    /// The end of the receive: then the connection leaves for the control plane, with the origin's answer to the
+    /// request, if that is to be passed on there.
     Handoff(Option<Arc<Passing>>),
 }
 
@@ -74,8 +74,8 @@ pub(super) enum Ending {
         /// The peer may still be sending: read on for a while, lest a reset destroys the answer.
         linger: bool,
     },
-    /// Answered; the peer is given time to end its side. As long as bytes keep arriving, that is until this time (monotonic
-    /// nanoseconds), and for so many bytes.
+    /// Answered; the peer is given time to end its side. As long as bytes keep arriving, that is until this time
+    /// (monotonic nanoseconds), and for so many bytes.
     Lingering {
         until: u64,
         left: u64,
@@ -166,8 +166,8 @@ impl Connection {
         }
     }
 
-    /// The oldest request, whose head has so many bytes, is answered. The time of the next head begins with its own first
-    /// byte.
+    /// The oldest request, whose head has so many bytes, is answered. The time of the next head begins with its own
+    /// first byte.
     pub fn request_over(&mut self, head_bytes: usize) {
         self.parsed += head_bytes;
         if self.patience == Patience::Head && !planted::is(Defect::StaleDeadline) {

@@ -22,8 +22,8 @@ impl Deferrals {
         self.0.push_back(Deferred { name, due: now + limits::DEFER.as_nanos() as u64 });
     }
 
-    /// The next that is to be read now; while the worker `is_busy`, only one that has waited for several times as long as
-    /// it should. What has been evicted is forgotten at once, so that the queue stays short.
+    /// The next that is to be read now; while the worker `is_busy`, only one that has waited for several times as long
+    /// as it should. What has been evicted is forgotten at once, so that the queue stays short.
     pub fn pop_due(&mut self, cache: &Cache, now: u64, is_busy: bool) -> Option<Lease> {
         loop {
             let due = self.0.front()?.due;

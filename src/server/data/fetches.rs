@@ -1,4 +1,5 @@
-//! Storage: fills of the arena. They belong to the worker, not to a connection: whoever asked may leave, and they go on.
+//! Storage: fills of the arena. They belong to the worker, not to a connection: whoever asked may leave, and they go
+//! on.
 
 use super::deferrals::Deferrals;
 use super::deliver;
@@ -59,8 +60,8 @@ struct Sniffing {
     identified: u64,
 }
 
-/// A file that is read into the page cache only. One byte of each step is read, as it waits for the others that are on their
-/// way.
+/// A file that is read into the page cache only. One byte of each step is read, as it waits for the others that are on
+/// their way.
 struct Fetching {
     file: Arc<OpenFile>,
     entry: Lease,
@@ -133,7 +134,8 @@ impl Fetches {
         self.open_for_fill(io, key)
     }
 
-    /// The fill of an entry whose bytes are not there, or not yet: begun now, if it was deferred. `None` if there is none.
+    /// The fill of an entry whose bytes are not there, or not yet: begun now, if it was deferred. `None` if there is
+    /// none.
     pub fn resume<K: Kernel>(&mut self, io: &mut Io<K>, entry: &Lease) -> io::Result<Option<Arc<Flight>>> {
         match io.shared.cache.resume(entry, io.now) {
             None => Ok(None),
@@ -146,8 +148,8 @@ impl Fetches {
         }
     }
 
-    /// Reads what was deferred and has stayed, a few files at a time: when not much else is being read, or else when it has
-    /// waited for several times as long as it should.
+    /// Reads what was deferred and has stayed, a few files at a time: when not much else is being read, or else when it
+    /// has waited for several times as long as it should.
     pub fn resume_due<K: Kernel>(&mut self, io: &mut Io<K>) -> io::Result<()> {
         let mut late = 0;
         loop {
@@ -250,7 +252,8 @@ impl Fetches {
         self.fill_from(io, permit, file, checked, 1)
     }
 
-    /// The file of a fill is open, and was found under its name at `checked`; `own` connections of this worker wait for it.
+    /// The file of a fill is open, and was found under its name at `checked`; `own` connections of this worker wait for
+    /// it.
     fn fill_from<K: Kernel>(
         &mut self,
         io: &mut Io<K>,
@@ -375,8 +378,8 @@ impl Fetches {
         self.resume_due(io)
     }
 
-    /// Whether the open file still is the version that was begun, so that what was read of it may be sent. It was found under its
-    /// name at `found_at`.
+    /// Whether the open file still is the version that was begun, so that what was read of it may be sent. It was found
+    /// under its name at `found_at`.
     fn is_still_the_same<K: Kernel>(
         &mut self,
         io: &mut Io<K>,
@@ -395,8 +398,8 @@ impl Fetches {
                 }
                 true
             }
-            // It was replaced, renamed or deleted: those who have begun get it whole, and whoever comes now gets what is
-            // there now.
+            // It was replaced, renamed or deleted: those who have begun get it whole, and whoever comes now gets what
+            // is there now.
             Change::Renamed => {
                 io.shared.cache.detach(fill);
                 true

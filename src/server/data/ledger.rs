@@ -1,13 +1,13 @@
-//! What is still owed of each response that was begun on a connection, so that what was sent is accounted for when it was sent, and
-//! a response that ended too early is logged as aborted.
+//! What is still owed of each response that was begun on a connection, so that what was sent is accounted for when it
+//! was sent, and a response that ended too early is logged as aborted.
 
 use crate::metrics::WorkerMetrics;
 use crate::metrics::labels::Class;
 use crate::server::access_log::Record;
 use std::collections::VecDeque;
 
-/// The responses of one connection that are not over, the oldest first. A record whose response never ends is dropped with it,
-/// and logs that.
+/// The responses of one connection that are not over, the oldest first. A record whose response never ends is dropped
+/// with it, and logs that.
 #[derive(Default)]
 pub(super) struct Ledger(VecDeque<Owed>);
 

@@ -39,8 +39,8 @@ impl Listeners {
         Ok(())
     }
 
-    /// The accept of this one has ended. What ended it (no descriptors, no memory) may not pass at once: it is armed again
-    /// by the next tick.
+    /// The accept of this one has ended. What ended it (no descriptors, no memory) may not pass at once: it is armed
+    /// again by the next tick.
     pub fn disarmed(&mut self, index: u32) {
         if let Some(listener) = self.sockets.get_mut(index as usize) {
             listener.armed = planted::is(Defect::AcceptNotRearmed);
@@ -53,8 +53,8 @@ impl Listeners {
         armed.try_for_each(|(index, _)| io.cancel(Token::new(Kind::Accept, 0, index as u32)))
     }
 
-    /// No connection could be accepted. Without a descriptor for it, those that wait are answered nevertheless, one by one,
-    /// with the reserve; the listener is armed again by the next tick.
+    /// No connection could be accepted. Without a descriptor for it, those that wait are answered nevertheless, one by
+    /// one, with the reserve; the listener is armed again by the next tick.
     pub fn not_accepted<K: Kernel>(&mut self, io: &mut Io<K>, index: u32, errno: i32) {
         let is_exhausted = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS].contains(&errno);
         let Some(listener) = self.sockets.get(index as usize).filter(|_| is_exhausted) else { return };

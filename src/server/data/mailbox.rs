@@ -1,7 +1,8 @@
 //! What connections are told by others: that a fill they wait for has moved on, or that their turn has come again.
 //!
-//! A connection of this worker goes on after the completions of the present turn. One of another worker gets a message to
-//! its ring, which is kept here until the kernel has delivered it: whoever waits for a lost message would wait for ever.
+//! A connection of this worker goes on after the completions of the present turn. One of another worker gets a message
+//! to its ring, which is kept here until the kernel has delivered it: whoever waits for a lost message would wait for
+//! ever.
 
 use super::id::ConnectionId;
 use crate::planted::{self, Defect};
@@ -13,7 +14,8 @@ use std::os::fd::RawFd;
 #[derive(Default)]
 pub(super) struct Mailbox {
     ready: Vec<ConnectionId>,
-    /// Messages to other workers that are not known to be delivered. Each is about a connection, so their count bounds them.
+    /// Messages to other workers that are not known to be delivered. Each is about a connection, so their count bounds
+    /// them.
     messages: Slab<Message>,
     /// Those of them that the kernel had no memory for: the next tick tries again.
     undelivered: Vec<u32>,
@@ -36,8 +38,8 @@ impl Mailbox {
         !self.ready.is_empty()
     }
 
-    /// The connections that go on now. What becomes ready from here on waits for the next turn, so that none of them keeps
-    /// the others waiting.
+    /// The connections that go on now. What becomes ready from here on waits for the next turn, so that none of them
+    /// keeps the others waiting.
     pub fn take_ready(&mut self) -> Vec<ConnectionId> {
         std::mem::take(&mut self.ready)
     }

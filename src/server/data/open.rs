@@ -38,8 +38,8 @@ impl Open {
         Op::Open { root, path, how }
     }
 
-    /// Whether to open again: it failed for a reason that may have passed (the tree was renamed while the path was resolved,
-    /// or a signal came), or the root was exchanged meanwhile, whatever was found in the earlier one.
+    /// Whether to open again: it failed for a reason that may have passed (the tree was renamed while the path was
+    /// resolved, or a signal came), or the root was exchanged meanwhile, whatever was found in the earlier one.
     ///
     /// # Errors
     /// There is no root to open it in.

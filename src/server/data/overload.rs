@@ -1,4 +1,5 @@
-//! Too little of something: connections, descriptors, memory. Who is connected is served on as far as possible; who comes is told.
+//! Too little of something: connections, descriptors, memory. Who is connected is served on as far as possible; who
+//! comes is told.
 
 use crate::http::response::Problem;
 

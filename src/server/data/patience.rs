@@ -10,8 +10,8 @@ use std::io;
 use std::time::Duration;
 
 impl<K: Kernel> Serving<'_, K> {
-    /// Sets the deadline of what is waited for now. A wait that goes on keeps its own: what the peer sends meanwhile buys it
-    /// no time.
+    /// Sets the deadline of what is waited for now. A wait that goes on keeps its own: what the peer sends meanwhile
+    /// buys it no time.
     pub fn renew_deadline(&mut self) {
         let connection = &mut *self.connection;
         let patience = connection.waits_for();

@@ -61,7 +61,8 @@ impl<K: Kernel> Serving<'_, K> {
         }
     }
 
-    /// More of what nobody reads has arrived: who sends all of a request before reading the answer is given time for it.
+    /// More of what nobody reads has arrived: who sends all of a request before reading the answer is given time for
+    /// it.
     fn linger(&mut self, until: u64, left: u64, arrived: u64) -> io::Result<()> {
         let Some(left) = left.checked_sub(arrived) else { return self.close() };
         let connection = &mut *self.connection;

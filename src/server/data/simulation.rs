@@ -1,6 +1,6 @@
-//! The event loop on a simulated kernel: whatever happens in whatever order, every client gets the bytes of one version of
-//! what it asked for, in the order in which it asked, or an end that it cannot take for a whole answer; and nothing is left
-//! behind.
+//! The event loop on a simulated kernel: whatever happens in whatever order, every client gets the bytes of one version
+//! of what it asked for, in the order in which it asked, or an end that it cannot take for a whole answer; and nothing
+//! is left behind.
 
 mod exchanged_root;
 
@@ -229,8 +229,8 @@ impl Directed {
         self.world.borrow_mut().clock = self.worker.io.now;
     }
 
-    /// Lets everything happen that is under way. Returns what the client has read, and what was received of the connection if
-    /// it was handed over.
+    /// Lets everything happen that is under way. Returns what the client has read, and what was received of the
+    /// connection if it was handed over.
     fn settle(mut self) -> (String, Option<Vec<u8>>) {
         let mut completions = Vec::new();
         for _ in 0..1000 {
@@ -241,7 +241,8 @@ impl Directed {
     }
 }
 
-/// Whoever joins a fill on slow storage is told of a failure only if its name was looked up lately enough: there may be a file by now.
+/// Whoever joins a fill on slow storage is told of a failure only if its name was looked up lately enough: there may be
+/// a file by now.
 #[test]
 fn a_failure_from_before_the_request_is_not_told() {
     const GET: &str = "GET /new HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -273,7 +274,8 @@ fn a_failure_from_before_the_request_is_not_told() {
 
 const PUT: &str = "PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
 
-/// The deadline of a head does not outlive it: one that is completed at the tick that would time it out is answered once.
+/// The deadline of a head does not outlive it: one that is completed at the tick that would time it out is answered
+/// once.
 #[test]
 fn a_head_that_is_whole_is_not_timed_out() {
     // The connection leaves for the control plane; before that, a response of another request is on its way or not.
@@ -400,8 +402,8 @@ fn every_order_of_events_gives_every_client_its_bytes() {
     assert!(deferred > 0, "no file was cached without being read");
 }
 
-/// Those of another worker that wait for a fill of this one are woken, also if the kernel is short of memory at first, and if
-/// this is the last that this worker does.
+/// Those of another worker that wait for a fill of this one are woken, also if the kernel is short of memory at first,
+/// and if this is the last that this worker does.
 #[test]
 fn messages_to_other_workers_are_delivered_before_the_end() {
     let root = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
-//! Bytes out of files that are not cached, or not yet: by reference from the page cache where they are there and nobody has
-//! written to the file lately, else through a buffer.
+//! Bytes out of files that are not cached, or not yet: by reference from the page cache where they are there and nobody
+//! has written to the file lately, else through a buffer.
 //!
-//! The file is compared with what the head said before every window that is handed over by reference, and after every read
-//! through the buffer; see [`vouch`](crate::exchange::vouch).
+//! The file is compared with what the head said before every window that is handed over by reference, and after every
+//! read through the buffer; see [`vouch`](crate::exchange::vouch).
 
 use super::deliver;
 use super::deliver::buffer::Buffer;
@@ -149,8 +149,8 @@ impl Stream {
         Ok(Next::Sent(sent))
     }
 
-    /// Has the last bytes wait until all others, which were handed over by reference, have left: what is still here when the
-    /// file is written to shows in the comparison that follows.
+    /// Has the last bytes wait until all others, which were handed over by reference, have left: what is still here
+    /// when the file is written to shows in the comparison that follows.
     fn must_wait<K: Kernel>(&mut self, sender: &mut Sender<'_, K>) -> io::Result<bool> {
         let (socket, kernel) = (sender.out.socket, &mut sender.io.kernel);
         if self.has_waited {
@@ -171,8 +171,8 @@ impl Stream {
         vouch.look(found, || io.shared.origin.leads_to(&file.name, &file.described.version))
     }
 
-    /// The file was written to. What the arena has whole is known to be of the version that was begun; but what was handed
-    /// over by reference before may have been overwritten on its way.
+    /// The file was written to. What the arena has whole is known to be of the version that was begun; but what was
+    /// handed over by reference before may have been overwritten on its way.
     fn go_on_after<K: Kernel>(&mut self, change: Change, sender: &mut Sender<'_, K>) -> Next {
         match self.fill.take() {
             Some((lease, fill)) if lease.is_whole() && !self.is_referred => self.go_on_from_arena(sender, lease, fill),
@@ -187,7 +187,8 @@ impl Stream {
     }
 
     fn next_window<K: Kernel>(&mut self, io: &mut Io<K>) -> Window {
-        // What the fill has read is in the page cache, as a rule; what it has not may be, if it is not just that which is read.
+        // What the fill has read is in the page cache, as a rule; what it has not may be, if it is not just that which
+        // is read.
         let fetched = self.file.fetched().filter(|_| self.fill.is_some());
         let filled = self.fill.as_ref().map_or(0, |(lease, _)| lease.filled());
         let filled = filled.max(fetched.unwrap_or(0)).min(self.end);
@@ -328,8 +329,8 @@ impl Stream {
         if holds_back && !planted::is(Defect::LastBytesEarly) { left - limits::HELD_BACK_BYTES } else { len }
     }
 
-    /// Whether the next `len` bytes are in the page cache. What lies before `there` is looked up at once, as far as that is
-    /// worth it, and believed for a while if it is all there.
+    /// Whether the next `len` bytes are in the page cache. What lies before `there` is looked up at once, as far as
+    /// that is worth it, and believed for a while if it is all there.
     fn is_warm<K: Kernel>(&mut self, io: &mut Io<K>, len: u64, there: u64) -> bool {
         let is_fetched = self.file.fetched().is_some_and(|to| self.at + len <= to);
         let (until, found) = self.warm;

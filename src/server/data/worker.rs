@@ -1,8 +1,8 @@
 //! A worker: one thread, one ring, one event loop.
 //!
-//! A turn takes all completions there are and handles each to its end; whatever that gives rise to is submitted by the next
-//! turn's one io_uring_enter. Each completion belongs to one of the worker's tables: its connections, its fetches, its
-//! checks, or its mailbox.
+//! A turn takes all completions there are and handles each to its end; whatever that gives rise to is submitted by the
+//! next turn's one io_uring_enter. Each completion belongs to one of the worker's tables: its connections, its fetches,
+//! its checks, or its mailbox.
 
 use super::checks::Checks;
 use super::connection::{Connection, Fate, Wait};
@@ -80,8 +80,8 @@ impl<K: Kernel> Worker<K> {
         self.io.kernel.submit(Op::Tick, Token::new(Kind::Tick, 0, 0))
     }
 
-    /// Told to finish, and nothing is owed to anyone: neither to a connection of its own, nor to those of other workers that
-    /// wait for what it reads (as long as there is time).
+    /// Told to finish, and nothing is owed to anyone: neither to a connection of its own, nor to those of other workers
+    /// that wait for what it reads (as long as there is time).
     pub(super) fn is_finished(&self) -> bool {
         let all_read = |until| (self.fetches.is_empty() && self.io.mailbox.is_delivered()) || self.io.now >= until;
         self.io.draining.is_some_and(|until| self.connections.is_empty() && all_read(until))
@@ -137,7 +137,8 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Something happens to a connection, if it has not gone, and it goes on. What becomes of it by that is done here alone.
+    /// Something happens to a connection, if it has not gone, and it goes on. What becomes of it by that is done here
+    /// alone.
     fn serve(&mut self, id: ConnectionId, event: impl FnOnce(&mut Serving<'_, K>) -> io::Result<()>) -> io::Result<()> {
         let Worker { io, connections, fetches, checks, .. } = self;
         let Some((connection, pool)) = connections.get(id) else { return Ok(()) };

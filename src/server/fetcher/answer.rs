@@ -274,8 +274,8 @@ impl Answering {
         self.shared.wake(permit.pass_on(Arc::new(passing)));
     }
 
-    /// Takes up to `most` bytes of a body, as far as the memory for such bytes lasts; that is counted as long as what is
-    /// returned with them.
+    /// Takes up to `most` bytes of a body, as far as the memory for such bytes lasts; that is counted as long as what
+    /// is returned with them.
     async fn collect(&self, mut body: Body, most: usize) -> Result<(Collected, Option<OwnedSemaphorePermit>), Fault> {
         let mut start = BytesMut::new();
         let mut counted: Option<OwnedSemaphorePermit> = None;

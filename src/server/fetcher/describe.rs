@@ -36,8 +36,8 @@ pub(super) fn judge(shared: &Shared, asked: &HeaderMap, parts: &Parts, delay: Du
     Some(Judged { freshness: freshness(&storable), vary: names, left_out: storable.left_out })
 }
 
-/// For how long an answer is fresh whose origin says nothing of that: that there is nothing under a name is remembered for a
-/// moment, and an object of a store is taken for current as a file of a directory is.
+/// For how long an answer is fresh whose origin says nothing of that: that there is nothing under a name is remembered
+/// for a moment, and an object of a store is taken for current as a file of a directory is.
 fn lifetime_by_default(shared: &Shared, parts: &Parts) -> Option<Duration> {
     let says_so = [header::CACHE_CONTROL, header::EXPIRES, header::PRAGMA, CDN_CACHE_CONTROL];
     if says_so.iter().any(|name| parts.headers.contains_key(name)) {

@@ -1,12 +1,12 @@
 //! The thread that asks a remote origin for what is not cached, or no longer fresh.
 //!
-//! A fetch is a fill: it belongs to nobody's connection. It writes what comes into the arena, wakes those who follow, and
-//! publishes it. What is not to be stored is passed on to the one request that it was asked for
+//! A fetch is a fill: it belongs to nobody's connection. It writes what comes into the arena, wakes those who follow,
+//! and publishes it. What is not to be stored is passed on to the one request that it was asked for
 //! ([`Passing`](crate::origin::remote::Passing)).
 //!
-//! What bounds it: [`limits::FETCHES`] wait for this thread. As many are under way as the origin may be asked at the same time, and
-//! may wait for that ([`RemoteOptions`](crate::origin::remote::RemoteOptions)). Bodies go into memory that the arena has reserved,
-//! or that [`limits::COLLECTED_BYTES`] counts.
+//! What bounds it: [`limits::FETCHES`] wait for this thread. As many are under way as the origin may be asked at the
+//! same time, and may wait for that ([`RemoteOptions`](crate::origin::remote::RemoteOptions)). Bodies go into memory
+//! that the arena has reserved, or that [`limits::COLLECTED_BYTES`] counts.
 
 mod answer;
 mod describe;

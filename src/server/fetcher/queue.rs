@@ -61,7 +61,8 @@ pub(super) struct Asking {
     pub ask: Ask,
     /// The fields of the client's request.
     pub asked: HeaderMap,
-    /// Only these bytes are asked for, since nothing is known of the object and the client wants a part of it that begins here.
+    /// Only these bytes are asked for, since nothing is known of the object and the client wants a part of it that
+    /// begins here.
     pub slice: Option<Range<u64>>,
 }
 
@@ -111,8 +112,8 @@ impl Fetch {
         map
     }
 
-    /// What the origin is asked. If slices have so many bytes, and the client wants a part of something of which nothing is known,
-    /// that is the slice in which it begins.
+    /// What the origin is asked. If slices have so many bytes, and the client wants a part of something of which
+    /// nothing is known, that is the slice in which it begins.
     ///
     /// # Errors
     /// The target is none that can be asked for.
@@ -194,8 +195,8 @@ pub fn channel() -> (Fetcher, Fetches) {
 }
 
 impl Fetcher {
-    /// Has the origin asked. Never blocks: when too many wait, the fill fails, and those who follow it are returned to be
-    /// told.
+    /// Has the origin asked. Never blocks: when too many wait, the fill fails, and those who follow it are returned to
+    /// be told.
     pub fn fetch(&self, fetch: Fetch) -> Vec<Waiter> {
         match self.queue.try_send(fetch) {
             Ok(()) => Vec::new(),

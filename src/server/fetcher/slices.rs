@@ -1,10 +1,10 @@
-//! Objects that are too large to be cached as a whole: what describes them is stored by itself, and their slices as they are
-//! asked for.
+//! Objects that are too large to be cached as a whole: what describes them is stored by itself, and their slices as
+//! they are asked for.
 //!
-//! A request that has a range, for something of which nothing is known, asks the origin for the slice in which the range
-//! begins: that tells how large the object is, and moves no more of it. Each further slice is asked for on the condition that the
-//! object still is the version that was described, and the version of every answer is compared once more, since origins have
-//! ignored conditions.
+//! A request that has a range, for something of which nothing is known, asks the origin for the slice in which the
+//! range begins: that tells how large the object is, and moves no more of it. Each further slice is asked for on the
+//! condition that the object still is the version that was described, and the version of every answer is compared once
+//! more, since origins have ignored conditions.
 
 use super::describe::announced;
 use super::queue::Part;
@@ -93,7 +93,8 @@ pub(super) fn skipping(body: Body, mut before: u64) -> Body {
 }
 
 impl Part {
-    /// How many bytes come before the slice in the body of an answer; `None` if that is of another version of the object.
+    /// How many bytes come before the slice in the body of an answer; `None` if that is of another version of the
+    /// object.
     pub fn is_answered_by(&self, parts: &Parts) -> Option<u64> {
         let tag = parts.headers.get(header::ETAG)?;
         let is_same = self.stored.etag.as_deref() == Some(tag.as_bytes());

@@ -12,8 +12,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
-/// Since when it has been the origin's turn: it has to take what there is of the request, and then to answer. While the client's part
-/// of the request is awaited, it is not.
+/// Since when it has been the origin's turn: it has to take what there is of the request, and then to answer. While the
+/// client's part of the request is awaited, it is not.
 #[derive(Clone)]
 pub struct Turn(Arc<Mutex<Option<Instant>>>);
 
@@ -94,7 +94,8 @@ pub trait Hold {
     fn was_cut(&self) -> bool;
 }
 
-/// The body of an answer. When all of it was taken, its connection is kept for the next request; otherwise it is closed with it.
+/// The body of an answer. When all of it was taken, its connection is kept for the next request; otherwise it is closed
+/// with it.
 pub struct Receiving<L> {
     body: Incoming,
     lease: Option<L>,

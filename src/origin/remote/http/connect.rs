@@ -61,8 +61,8 @@ impl Endpoint {
     }
 }
 
-/// Connects to the first address that accepts; each has its share of the time, so that one that swallows everything does not keep
-/// the others from being tried.
+/// Connects to the first address that accepts; each has its share of the time, so that one that swallows everything
+/// does not keep the others from being tried.
 async fn first_of(addresses: &[SocketAddr], limit: Duration) -> io::Result<TcpStream> {
     let share = limit / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     let mut last = io::Error::other("the name has no address");

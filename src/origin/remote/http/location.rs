@@ -98,8 +98,8 @@ impl Location {
         format!("{}{asked}", self.prefix).parse().map_err(|_| "the target is no path")
     }
 
-    /// What the origin's own name for one of its pages, in a Location field, is for clients of this server: a path. `None` if it
-    /// leads elsewhere, or needs no change. `host` is what the origin was asked as.
+    /// What the origin's own name for one of its pages, in a Location field, is for clients of this server: a path.
+    /// `None` if it leads elsewhere, or needs no change. `host` is what the origin was asked as.
     pub fn outward(&self, reference: &str, host: &str) -> Option<String> {
         let own = if self.tls { "https" } else { "http" };
         let path = match reference.split_once("://") {

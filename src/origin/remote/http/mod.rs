@@ -1,4 +1,5 @@
-//! An HTTP server as the origin: requests are made the server's own, answers are freed of what was meant for this connection only.
+//! An HTTP server as the origin: requests are made the server's own, answers are freed of what was meant for this
+//! connection only.
 //!
 //! - `location`: the URL that a user types
 //! - `pool`: connections, kept and bounded
@@ -99,13 +100,13 @@ impl Upstream {
         self.pool.usage()
     }
 
-    /// Asks the origin. The request is the client's: with its target and its fields, of which those that concern the client's
-    /// connection only are left out here, and with the client's [`Peer`] as an extension if the origin is to know it.
-    /// `Expect` is left out, too: whoever reads the body of the request has told the client to go on.
+    /// Asks the origin. The request is the client's: with its target and its fields, of which those that concern the
+    /// client's connection only are left out here, and with the client's [`Peer`] as an extension if the origin is to
+    /// know it. `Expect` is left out, too: whoever reads the body of the request has told the client to go on.
     ///
-    /// The answer is the origin's, whatever its status, without fields that concern its connection only. Where Location and
-    /// Content-Location name the origin's own URL, they have the path by which clients find the same here. If the body
-    /// ends with the connection, the extension [`EndsWithConnection`] says so.
+    /// The answer is the origin's, whatever its status, without fields that concern its connection only. Where Location
+    /// and Content-Location name the origin's own URL, they have the path by which clients find the same here. If the
+    /// body ends with the connection, the extension [`EndsWithConnection`] says so.
     ///
     /// # Errors
     /// There is no answer; the body of an answer that breaks off ends with a [`Fault`], too, never as if it were whole.

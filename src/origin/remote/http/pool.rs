@@ -1,8 +1,8 @@
 //! Connections to one origin, kept for the next request, and never more of them than allowed.
 //!
-//! This is a pool over `hyper::client::conn` and not hyper-util's: that one bounds no connections and no waiting, tells neither
-//! a connection that cannot be made from an answer that does not come, nor a request of which nothing arrived from one that may
-//! have been acted on, and would hand a connection of one runtime to another.
+//! This is a pool over `hyper::client::conn` and not hyper-util's: that one bounds no connections and no waiting, tells
+//! neither a connection that cannot be made from an answer that does not come, nor a request of which nothing arrived
+//! from one that may have been acted on, and would hand a connection of one runtime to another.
 
 use super::body::{Hold, Receiving, Sending, Turn};
 use super::connect::Endpoint;
@@ -72,8 +72,8 @@ pub struct Usage {
     pub waiting: usize,
 }
 
-/// A pool for one origin. Clones share it, and it may be used from several runtimes: a connection stays with its own runtime, and
-/// the limit is for all together.
+/// A pool for one origin. Clones share it, and it may be used from several runtimes: a connection stays with its own
+/// runtime, and the limit is for all together.
 #[derive(Clone)]
 pub struct Pool(Arc<Shared>);
 
@@ -162,7 +162,8 @@ impl Lease {
 /// A request that came to nothing.
 struct Failed {
     fault: Fault,
-    /// To be tried again, where that is safe: nothing of it reached the origin, or it changes nothing there and no answer began.
+    /// To be tried again, where that is safe: nothing of it reached the origin, or it changes nothing there and no
+    /// answer began.
     request: Option<Request<Sending>>,
 }
 
@@ -179,8 +180,9 @@ impl Pool {
         Usage { open: open.load(Ordering::Relaxed), kept, waiting: waiting.load(Ordering::Relaxed) }
     }
 
-    /// Sends a request as it is, with a target in origin form and a Host field, and returns the answer as it comes: also one that
-    /// says that something failed. Interim responses are told of ([`Interim`](crate::origin::remote::Interim)), and skipped.
+    /// Sends a request as it is, with a target in origin form and a Host field, and returns the answer as it comes:
+    /// also one that says that something failed. Interim responses are told of
+    /// ([`Interim`](crate::origin::remote::Interim)), and skipped.
     ///
     /// # Errors
     /// There is no answer.

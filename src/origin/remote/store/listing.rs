@@ -36,8 +36,9 @@ pub struct Page {
 }
 
 impl Store {
-    /// The directory `name` (without a slash at either end; empty for the root) from the page `from` on. Its names come in
-    /// the store's order, which is by bytes; directories and objects of a page apart. The inner error is an answer instead.
+    /// The directory `name` (without a slash at either end; empty for the root) from the page `from` on. Its names come
+    /// in the store's order, which is by bytes; directories and objects of a page apart. The inner error is an answer
+    /// instead.
     pub async fn list(&self, name: &[u8], from: Option<String>) -> Result<Result<Page, Answer>, Fault> {
         let name = std::str::from_utf8(name).ok();
         let directory = name.and_then(|name| Path::parse(format!("{}/{name}", self.prefix)).ok());

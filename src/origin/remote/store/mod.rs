@@ -40,7 +40,8 @@ pub use listing::{Listed, Page};
 /// How a store is reached.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    /// The address of a store that speaks S3's protocol: `https://host:port`, or `http://`, which sends the bytes as they are.
+    /// The address of a store that speaks S3's protocol: `https://host:port`, or `http://`, which sends the bytes as
+    /// they are.
     pub endpoint: Option<String>,
     /// Variables by which region, credentials and the like are given, as the tools of the stores' makers have them.
     pub environment: Vec<(String, String)>,

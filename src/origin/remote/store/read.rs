@@ -273,7 +273,8 @@ impl Store {
     }
 }
 
-/// Whether the range of a request that failed with this status may lie outside of the object, or not be known to the store.
+/// Whether the range of a request that failed with this status may lie outside of the object, or not be known to the
+/// store.
 fn may_be_outside(heard: Option<StatusCode>) -> bool {
     matches!(heard, Some(StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE))
 }

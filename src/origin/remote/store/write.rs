@@ -1,8 +1,8 @@
 //! PUT and DELETE.
 //!
-//! A body of up to [`limits::STORE_PART_BYTES`] is one request to the store; a longer one is a multipart upload, of which one
-//! part at a time is in memory: while it is sent nothing more is taken from the client. Stores make an upload visible as a
-//! whole. One that breaks off is taken back, and the old object stays.
+//! A body of up to [`limits::STORE_PART_BYTES`] is one request to the store; a longer one is a multipart upload, of
+//! which one part at a time is in memory: while it is sent nothing more is taken from the client. Stores make an upload
+//! visible as a whole. One that breaks off is taken back, and the old object stays.
 
 use std::sync::Arc;
 

@@ -328,7 +328,8 @@ impl Client {
         assert!(!self.is_final, "a response after the last one: {head}");
         let socket = &world.sockets[self.socket as usize];
         let Some(asked) = self.asked.get(self.answered) else {
-            // Nothing was asked that is not answered: only a refusal may come, on a connection that has been too long for somebody.
+            // Nothing was asked that is not answered: only a refusal may come, on a connection that has been too long
+            // for somebody.
             panic!("more was sent than was asked for: {head}");
         };
         if status == 408 {

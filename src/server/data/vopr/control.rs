@@ -1,5 +1,5 @@
-//! What stands in for the control plane: it serves the same exchanges over the same cache, from connections that workers hand
-//! over, and stores uploads as the real one does.
+//! What stands in for the control plane: it serves the same exchanges over the same cache, from connections that
+//! workers hand over, and stores uploads as the real one does.
 
 use crate::cache::entry::Lease;
 use crate::cache::stats::Departure;

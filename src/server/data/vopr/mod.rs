@@ -1,6 +1,7 @@
-//! Whole servers in a simulated machine: workers, clients, writers and a stand-in for the control plane, in one thread and from one
-//! seed. Whatever happens in whatever order, every client gets the bytes of one version of what it asked for, in the order in which
-//! it asked, or an end that it cannot take for a whole answer; nobody waits for nothing; and nothing is left behind.
+//! Whole servers in a simulated machine: workers, clients, writers and a stand-in for the control plane, in one thread
+//! and from one seed. Whatever happens in whatever order, every client gets the bytes of one version of what it asked
+//! for, in the order in which it asked, or an end that it cannot take for a whole answer; nobody waits for nothing; and
+//! nothing is left behind.
 //!
 //! A finding is a panic: of the server, or of those who judge it.
 

@@ -11,8 +11,8 @@ fn identity(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests/support/tls", name].iter().collect()
 }
 
-/// An origin that speaks TLS, and answers every connection's first request so; whether it ends it as TLS is ended is up to
-/// `says_goodbye`.
+/// An origin that speaks TLS, and answers every connection's first request so; whether it ends it as TLS is ended is up
+/// to `says_goodbye`.
 fn start(host: &str, answer: &'static str, says_goodbye: bool) -> Scripted {
     let chain = CertificateDer::pem_file_iter(identity("certificate.pem")).unwrap().map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_file(identity("key.pem")).unwrap();
