@@ -30,6 +30,8 @@ defects! {
     LastBytesEarly,
     /// What was read soon after a change is not compared once more when it has settled.
     NoSecondLook,
+    /// What a stream knows of the version that it began with is taken from a file that has changed since.
+    SampleOfLaterVersion,
     /// A fill shows what it has read before it has compared the file's version.
     FillUncompared,
     /// A stream sends what it has read without comparing the file's version.

@@ -41,7 +41,7 @@ impl Vouch {
     pub fn of(file: &OpenFile, at: u64) -> Vouch {
         match file.is_settled {
             true => Vouch::unseen(file.described.version),
-            false => Vouch::seen(file.described.version, file.sample(at)),
+            false => Vouch::seen(file.described.version, sample_of(file, at)),
         }
     }
 
@@ -107,6 +107,15 @@ impl Vouch {
     }
 }
 
+/// What the version that the file was found to be has at byte `at`. Nothing, if the file has changed since: then the
+/// bytes may be those of a later version.
+fn sample_of(file: &OpenFile, at: u64) -> Vec<u8> {
+    let sample = file.sample(at);
+    let now = Version::of(&file.fd).ok().flatten();
+    let is_same = now.is_some_and(|now| file.described.version.compare(&now, || false).keeps_bytes());
+    if is_same || planted::is(Defect::SampleOfLaterVersion) { sample } else { Vec::new() }
+}
+
 impl SecondReading {
     pub fn take(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
@@ -116,6 +125,7 @@ impl SecondReading {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     fn version(size: u64) -> Version {
         Version { dev: 1, ino: 1, size, mtime_ns: size as i64, ctime_ns: size as i64, links: 1 }
@@ -129,6 +139,24 @@ mod tests {
         let mut second = SecondReading::default();
         bytes.chunks(3).for_each(|piece| second.take(piece));
         second
+    }
+
+    /// A file that was overwritten by a longer one before it was sampled has not grown.
+    #[test]
+    fn a_sample_of_a_later_version_proves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let (cache, _) = crate::cache::testing::cache();
+        let permit = crate::cache::testing::lead(&cache, b"a");
+        let mut file = Arc::into_inner(crate::cache::testing::open(directory.path(), &permit, 100)).unwrap();
+        file.is_settled = false;
+        let look = |file: &OpenFile| {
+            let mut vouch = Vouch::of(file, 0);
+            std::fs::write(directory.path().join("a"), [7; 300]).unwrap();
+            vouch.look(Found::of(&file.fd), || true)
+        };
+        assert_eq!(look(&file), Change::Same, "it may have grown: a second reading will tell");
+        std::fs::write(directory.path().join("a"), [1; 200]).unwrap();
+        assert!(!look(&file).keeps_bytes());
     }
 
     #[test]
