@@ -1,6 +1,7 @@
 //! Ranges of bytes (RFC 9110, 14).
 
 use crate::limits;
+use std::iter;
 use std::ops::Range;
 
 /// What part of a body of known length is sent.
@@ -22,17 +23,17 @@ pub fn select(value: &[u8], length: u64) -> Selection {
     if length == 0 {
         return Selection::Whole;
     }
-    parse(value, length).map_or(Selection::Whole, |ranges| selected(&ranges))
+    parse(value, length).unwrap_or(Selection::Whole)
 }
 
-/// The ranges that can be satisfied, in the order in which they were asked for; `None` if the field is to be ignored.
-fn parse(value: &[u8], length: u64) -> Option<Vec<Range<u64>>> {
+/// What the ranges that can be satisfied come to; `None` if the field is to be ignored. A single one allocates nothing.
+fn parse(value: &[u8], length: u64) -> Option<Selection> {
     let text = std::str::from_utf8(value).ok()?.trim();
     let (unit, set) = text.split_once('=')?;
     if !unit.trim_end().eq_ignore_ascii_case("bytes") {
         return None;
     }
-    let mut ranges = Vec::new();
+    let (mut first, mut others) = (None, Vec::new());
     let mut asked = 0;
     // A list may have empty elements (5.6.1).
     for element in set.split(',').map(str::trim).filter(|element| !element.is_empty()) {
@@ -41,11 +42,13 @@ fn parse(value: &[u8], length: u64) -> Option<Vec<Range<u64>>> {
             return None;
         }
         let range = parse_one(element, length)?;
-        if !range.is_empty() {
-            ranges.push(range);
+        match &first {
+            _ if range.is_empty() => {}
+            None => first = Some(range),
+            Some(_) => others.push(range),
         }
     }
-    (asked > 0).then_some(ranges)
+    (asked > 0).then(|| selected(first, others))
 }
 
 /// One range, cut to the body; empty if it lies outside. `None`: it is malformed.
@@ -80,20 +83,21 @@ pub fn begin(value: &[u8]) -> Option<u64> {
     (last.is_empty() || last.parse().unwrap_or(u64::MAX) >= first).then_some(first)
 }
 
-fn selected(ranges: &[Range<u64>]) -> Selection {
-    match ranges {
-        [] => Selection::Unsatisfiable,
+fn selected(first: Option<Range<u64>>, others: Vec<Range<u64>>) -> Selection {
+    let Some(first) = first else { return Selection::Unsatisfiable };
+    if others.is_empty() {
+        return Selection::Part { from: first.start, to: first.end };
+    }
+    let merged = merged(first, others);
+    match &merged[..] {
         [range] => Selection::Part { from: range.start, to: range.end },
-        ranges => match &merged(ranges)[..] {
-            [range] => Selection::Part { from: range.start, to: range.end },
-            merged => Selection::Parts(merged.to_vec()),
-        },
+        _ => Selection::Parts(merged),
     }
 }
 
 /// Makes one of those that overlap or touch. Each stands where the first of its ranges stood (15.3.7.2).
-fn merged(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
-    let mut sorted: Vec<(usize, Range<u64>)> = ranges.iter().cloned().enumerate().collect();
+fn merged(first: Range<u64>, others: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    let mut sorted: Vec<(usize, Range<u64>)> = iter::once(first).chain(others).enumerate().collect();
     sorted.sort_by_key(|(_, range)| range.start);
     let mut merged: Vec<(usize, Range<u64>)> = Vec::new();
     for (place, range) in sorted {
