@@ -14,7 +14,8 @@ const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const [forebay, loadgen, , pictures] = process.argv.slice(2);
 
 /* What the documents show. */
-const PICTURES = ["dashboard", "dashboard-dark", "dashboard-360", "listing", "report", "simulation"];
+const PAGES = ["dashboard", "listing", "report", "simulation"];
+const PICTURES = [...PAGES, ...PAGES.map(name => `${name}-dark`), "dashboard-360"];
 
 const work = mkdtempSync(join(tmpdir(), "forebay-pages-"));
 const run = (program, ...args) => execFileSync(program, args, { cwd: work, stdio: ["ignore", "ignore", "inherit"] });
@@ -62,6 +63,8 @@ async function look(name, url, { ready, charts }) {
     const picture = `${name}${scheme === "dark" ? "-dark" : ""}${width === 360 ? "-360" : ""}`;
     if (pictures && width !== 3840 && PICTURES.includes(picture)) {
       await page.setViewportSize({ width, height: name === "listing" ? 340 : height });
+      // From the top, and without the frame around what has the keyboard.
+      await page.evaluate(() => { document.activeElement?.blur(); scrollTo(0, 0); });
       await page.screenshot({ path: join(pictures, `${picture}.png`), animations: "disabled" });
     }
     console.log(`${faults.length ? "FAILED" : "ok"} ${name} ${scheme} ${width}`);
