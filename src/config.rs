@@ -47,6 +47,8 @@ pub struct ServeOptions {
     pub max_headers: usize,
     /// Most connections at once.
     pub max_connections: usize,
+    /// Time between the word to stop and the beginning of the drain, in which requests are answered as ever.
+    pub lame_duck: Duration,
     /// Time that responses in progress have to end at shutdown.
     pub drain: Duration,
     /// A single path component: the file that stands for its directory.
@@ -101,6 +103,7 @@ impl Default for ServeOptions {
             max_head_bytes: 16 << 10,
             max_headers: 64,
             max_connections: 20_000,
+            lame_duck: Duration::ZERO,
             drain: Duration::from_secs(10),
             index: Some("index.html".into()),
             listings: true,

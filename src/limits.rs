@@ -191,6 +191,10 @@ pub const ARENA_MIN: u64 = 1 << 20;
 /// For how long there must have been enough of something before the log says that there is again.
 pub const ALARM_OVER: Duration = Duration::from_secs(5);
 
+/// For how long a remote origin that gave no answer is taken not to answer. Then it has to be asked again to know, and
+/// a server that says it is not ready is sent no requests to ask for.
+pub const ORIGIN_SILENCE: Duration = Duration::from_secs(5);
+
 /// How long a file stays open at most after it was found under its name, if it is not cached any more. One that was
 /// deleted takes room on the disk for that long.
 pub const OPEN_TIME: Duration = Duration::from_secs(2);

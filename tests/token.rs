@@ -54,6 +54,7 @@ fn with_token_reads_every_read_needs_it_on_both_lanes() {
     client.ask("GET /a\r\nAuthorization: Bearer s3cret", b"").expect(200);
     // Neither tells anything: that the server lives, and the page that asks for the token.
     server.get("/.forebay/health").expect(200);
+    server.get("/.forebay/ready").expect(200);
     server.get("/.forebay/").expect(200);
 }
 

@@ -103,6 +103,11 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections: u32,
 
+    /// Time between SIGTERM and the beginning of the end: requests are answered as ever, but /.forebay/ready says 503
+    #[arg(long, env = "FOREBAY_LAME_DUCK", value_name = "DURATION", default_value = "0s",
+          value_parser = units::duration(Duration::ZERO, DAY))]
+    pub lame_duck: Duration,
+
     /// Time that responses in progress have to end when the server is told to stop
     #[arg(long, env = "FOREBAY_DRAIN", value_name = "DURATION", default_value = "10s",
           value_parser = units::duration(Duration::ZERO, DAY))]
@@ -232,6 +237,7 @@ impl ServeArgs {
             max_head_bytes: self.max_head.0 as usize, // at most 1 MiB
             max_headers: usize::from(self.max_headers),
             max_connections: self.max_connections as usize,
+            lame_duck: self.lame_duck,
             drain: self.drain,
             index: (!self.index.is_empty()).then_some(self.index),
             listings: !self.no_listing,

@@ -19,6 +19,7 @@ pub mod logging;
 #[cfg(all(test, feature = "shuttle"))]
 mod models;
 mod notices;
+pub mod readiness;
 pub mod shared;
 pub mod site;
 pub mod systemd;
@@ -38,6 +39,7 @@ use alarm::Alarms;
 use anyhow::Context;
 use auth::Guard;
 use data::worker::Worker;
+use readiness::Readiness;
 use shared::{Admission, Admitted, Mail, Shared};
 use signal_hook::iterator::Signals;
 use site::Site;
@@ -86,12 +88,7 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     };
     report_connections(&shared);
     eprintln!("forebay: {}", shared.cache.arena().folios().describe());
-    if let Some(directory) = shared.origin.directory()
-        && shared.options.allow_writes
-    {
-        let swept = directory.sweep();
-        tracing::info!("looked for leftovers of earlier uploads: {swept}");
-    }
+    sweep(&shared);
     if let Some(remote) = shared.origin.remote() {
         fetcher::spawn(shared.clone(), remote.clone(), fetches)
             .context("cannot start the thread that asks the origin")?;
@@ -115,9 +112,11 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
         notices::reloaded(&shared, shared.guard.reload());
     }
     systemd::notify(systemd::State::Stopping);
+    shared.readiness.stop();
+    end_at_the_second_signal(signals, listening.files.clone());
+    serve_as_lame_duck(&shared);
     let deadline = Instant::now() + shared.options.drain;
     notices::draining(&shared);
-    end_at_the_second_signal(signals, listening.files.clone());
     control.shutdown(shared.options.drain);
     for number in 0..workers.len() {
         shared.mail.send(number, Token::new(Kind::Shutdown, 0, 0));
@@ -131,6 +130,24 @@ pub fn serve(mut options: ServeOptions) -> anyhow::Result<()> {
     drop(follower);
     listen::remove(&listening.files);
     Ok(())
+}
+
+/// Removes what earlier uploads have left behind.
+fn sweep(shared: &Shared) {
+    if let Some(directory) = shared.origin.directory()
+        && shared.options.allow_writes
+    {
+        let swept = directory.sweep();
+        tracing::info!("looked for leftovers of earlier uploads: {swept}");
+    }
+}
+
+/// Goes on as ever for `--lame-duck`, so that balancers notice that the server is not ready any more.
+fn serve_as_lame_duck(shared: &Shared) {
+    if !shared.options.lame_duck.is_zero() {
+        notices::lame(shared);
+        std::thread::sleep(shared.options.lame_duck);
+    }
 }
 
 /// Opens all that the threads share, and the queue of what the fetcher is asked for.
@@ -176,6 +193,7 @@ fn open(options: ServeOptions, descriptors: usize) -> anyhow::Result<(Arc<Shared
         access_log,
         descriptors,
         alarms: Alarms::default(),
+        readiness: Readiness::default(),
         fetcher,
     });
     Ok((shared, fetches))
@@ -219,7 +237,7 @@ fn end_at_the_second_signal(mut signals: Signals, files: Vec<listen::SocketFile>
         }
     };
     if let Err(error) = std::thread::Builder::new().name("signals".into()).spawn(wait) {
-        tracing::warn!("a second signal will not end the server before --drain does: {error}");
+        tracing::warn!("a second signal will not end the server before --lame-duck and --drain do: {error}");
     }
 }
 

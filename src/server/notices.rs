@@ -46,6 +46,12 @@ pub(super) fn reloaded(shared: &Shared, token: Result<(), impl std::fmt::Display
     }
 }
 
+/// Requests are answered for a while yet, and balancers are told to send no more.
+pub(super) fn lame(shared: &Shared) {
+    let time = shared.options.lame_duck;
+    tracing::info!("stopping in {time:?}: /.forebay/ready answers 503 from now on, and requests are answered as ever");
+}
+
 /// No more connections are taken.
 pub(super) fn draining(shared: &Shared) {
     let (open, drain) = (shared.metrics.connections_open(), shared.options.drain);

@@ -4,6 +4,7 @@ use super::access_log::AccessLog;
 use super::alarm::Alarms;
 use super::auth::Guard;
 use super::fetcher::queue::Fetcher;
+use super::readiness::Readiness;
 use super::site::Site;
 use crate::cache::Cache;
 use crate::cache::eviction::Touch;
@@ -45,6 +46,7 @@ pub struct Shared {
     /// How many the process may have.
     pub descriptors: usize,
     pub alarms: Alarms,
+    pub readiness: Readiness,
     /// Who asks a remote origin.
     pub fetcher: Option<Fetcher>,
 }

@@ -7,6 +7,8 @@ pub mod http;
 pub mod store;
 pub mod tls;
 
+use crate::limits;
+use crate::ring::system::monotonic;
 use crate::version::stored::Stored;
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -16,6 +18,8 @@ use hyper::{Request, Response};
 use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// An origin on another machine, as the options have it.
@@ -76,7 +80,14 @@ impl RemoteOptions {
 }
 
 /// An origin on another machine.
-pub enum Remote {
+pub struct Remote {
+    kind: Kind,
+    /// When it gave no answer, if it has given none since: monotonic nanoseconds; 0 if it answered when it was last
+    /// asked.
+    silent: AtomicU64,
+}
+
+enum Kind {
     Http(http::Upstream),
     Store(store::Store),
 }
@@ -92,10 +103,11 @@ impl Remote {
             .split("://")
             .next()
             .is_some_and(|scheme| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"));
-        match is_http {
-            true => options.upstream().map(Remote::Http),
-            false => options.store().map(Remote::Store),
-        }
+        let kind = match is_http {
+            true => options.upstream().map(Kind::Http),
+            false => options.store().map(Kind::Store),
+        };
+        Ok(Remote { kind: kind?, silent: AtomicU64::new(0) })
     }
 
     /// Asks the origin.
@@ -103,15 +115,41 @@ impl Remote {
     /// # Errors
     /// Why it gave no answer. What happens to the answer's body later is said by the body.
     pub async fn send(&self, ask: Ask) -> Result<Answer, Fault> {
-        match self {
-            Remote::Http(upstream) => upstream.send(ask).await,
-            Remote::Store(store) => store.send(ask).await,
+        let answer = match &self.kind {
+            Kind::Http(upstream) => upstream.send(ask).await,
+            Kind::Store(store) => store.send(ask).await,
+        };
+        self.learn(answer.as_ref().err(), monotonic());
+        answer
+    }
+
+    /// It was asked at `now`: with an answer, or with this fault.
+    fn learn(&self, fault: Option<&Fault>, now: u64) {
+        match fault {
+            None if self.silent.load(Relaxed) > 0 => self.silent.store(0, Relaxed),
+            Some(fault) if fault.is_silence() => self.silent.store(now.max(1), Relaxed),
+            _ => {}
+        }
+    }
+
+    /// Whether it gave no answer when it was last asked, and that was not long ago. Whoever wants to know later has
+    /// to ask it.
+    pub fn is_silent(&self, now: u64) -> bool {
+        let since = self.silent.load(Relaxed);
+        since > 0 && now.saturating_sub(since) < limits::ORIGIN_SILENCE.as_nanos() as u64
+    }
+
+    /// The object store, if it is one.
+    pub fn store(&self) -> Option<&store::Store> {
+        match &self.kind {
+            Kind::Http(_) => None,
+            Kind::Store(store) => Some(store),
         }
     }
 
     /// An object store rather than an HTTP server.
     pub fn is_store(&self) -> bool {
-        matches!(self, Remote::Store(_))
+        self.store().is_some()
     }
 }
 
@@ -220,6 +258,18 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether the origin itself failed to answer, rather than that the request was at fault, or one too many.
+    fn is_silence(&self) -> bool {
+        match self {
+            Fault::Unreachable(_)
+            | Fault::TimedOut { .. }
+            | Fault::Broken(_)
+            | Fault::Credentials(_)
+            | Fault::Looped => true,
+            Fault::Busy | Fault::Target(_) | Fault::TooLarge { .. } | Fault::Request(_) => false,
+        }
+    }
+
     /// The status by which a client is told (RFC 9110, 15.6).
     pub fn status(&self) -> u16 {
         match self {
@@ -253,4 +303,31 @@ pub enum PassingBody {
     Whole(Bytes),
     /// It is coming. Taken by whoever sends it.
     Coming(Mutex<Option<Body>>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_silent_until_it_answers_or_a_while_is_over() {
+        let origin = Remote::open(&RemoteOptions::new("http://127.0.0.1:1".into())).unwrap();
+        let over = limits::ORIGIN_SILENCE.as_nanos() as u64;
+        assert!(!origin.is_silent(0), "nothing is known yet");
+        for fault in
+            [Fault::Busy, Fault::TooLarge { limit: 1 }, Fault::Request("gone".into()), Fault::Target("no path")]
+        {
+            origin.learn(Some(&fault), 7);
+            assert!(!origin.is_silent(7), "{fault}");
+        }
+        let fault = Fault::Unreachable("refused".into());
+        origin.learn(Some(&fault), 7);
+        assert!(origin.is_silent(7) && origin.is_silent(6 + over));
+        assert!(!origin.is_silent(7 + over), "it may be back, and nobody would know");
+        origin.learn(Some(&fault), 9 + over);
+        origin.learn(Some(&Fault::Busy), 9 + over);
+        assert!(origin.is_silent(9 + over), "that says nothing of the origin");
+        origin.learn(None, 9 + over);
+        assert!(!origin.is_silent(9 + over));
+    }
 }

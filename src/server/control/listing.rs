@@ -175,7 +175,7 @@ impl ControlPlane {
 
     /// A page of what a store has under `name`.
     async fn page_of(&self, store: &Remote, name: &[u8], from: Option<String>) -> Result<Page, Answer> {
-        let Remote::Store(store) = store else { return Ok(Page::default()) };
+        let Some(store) = store.store() else { return Ok(Page::default()) };
         match store.list(name, from).await {
             Ok(Ok(page)) => Ok(page),
             Ok(Err(answer)) => {

@@ -1,4 +1,5 @@
-//! The server's own pages, beneath `/.forebay/`: what is cached, the metrics, whether it lives, and a dashboard.
+//! The server's own pages, beneath `/.forebay/`: what is cached, the metrics, whether it lives and is ready, and a
+//! dashboard.
 
 use std::rc::Rc;
 use std::sync::LazyLock;
@@ -45,6 +46,10 @@ impl ControlPlane {
                 // this page's memory alone, never in a storage that pages of this origin share.
                 .with(HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin"))),
             b"health" => Ok(Answer::page("text/plain; charset=utf-8", "ok\n")),
+            b"ready" => match blocking(move || shared.readiness.ready(&shared.origin)).await? {
+                Ok(()) => Ok(Answer::page("text/plain; charset=utf-8", "ready\n")),
+                Err(why) => Err(Answer::problem(StatusCode::SERVICE_UNAVAILABLE, why)),
+            },
             b"cache" => json(blocking(move || serde_json::to_string(&CachePage::of(&snapshot(&shared)))).await?),
             b"metrics" => {
                 let render = move || shared.metrics.render(&gauges(&snapshot(&shared)));
@@ -55,8 +60,8 @@ impl ControlPlane {
                 json(blocking(move || serde_json::to_string(&LivePage::of(&shared, series))).await?)
             }
             _ => {
-                let text =
-                    "the server's own pages are /.forebay/, /.forebay/cache, /.forebay/metrics and /.forebay/health";
+                let text = "the server's own pages are /.forebay/, /.forebay/cache, /.forebay/metrics, /.forebay/health and \
+                            /.forebay/ready";
                 Err(Answer::problem(StatusCode::NOT_FOUND, text))
             }
         }

@@ -46,10 +46,10 @@ impl ControlPlane {
         target.map_err(|refusal| self.shared.site.said().answer(&refusal, circumstances(parts)).into())
     }
 
-    /// Reads need the token where that is configured; not so the page that asks for it, nor the word that the server
-    /// lives.
+    /// Reads need the token where that is configured; not so the page that asks for it, nor the words whether the
+    /// server lives and is ready.
     pub fn admit_read(&self, target: &Target<'_>, headers: &HeaderMap) -> Result<(), Answer> {
-        let is_open = matches!(target, Target::Reserved(page) if matches!(&page[..], b"" | b"health"));
+        let is_open = matches!(target, Target::Reserved(page) if matches!(&page[..], b"" | b"health" | b"ready"));
         let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         if is_open || self.shared.guard.admits_read(authorization) { Ok(()) } else { Err(unauthorized(authorization)) }
     }

@@ -17,6 +17,7 @@ use crate::ring::simulated::{Dice, Simulated, World};
 use crate::server::access_log::AccessLog;
 use crate::server::alarm::Alarms;
 use crate::server::auth::Guard;
+use crate::server::readiness::Readiness;
 use crate::server::shared::{Admission, Mail, Shared};
 use crate::server::site::Site;
 use crate::units;
@@ -182,6 +183,7 @@ fn simulate(seed: u64, options: ServeOptions) -> (Worker<Simulated>, Rc<RefCell<
         access_log,
         descriptors,
         alarms: Alarms::default(),
+        readiness: Readiness::default(),
         fetcher: None,
     });
     let world = World::new(seed);

@@ -26,6 +26,7 @@ use crate::server::Handoff;
 use crate::server::access_log::AccessLog;
 use crate::server::alarm::Alarms;
 use crate::server::auth::Guard;
+use crate::server::readiness::Readiness;
 use crate::server::shared::{Admission, Mail, Shared};
 use crate::server::site::Site;
 use client::{Client, Judge};
@@ -110,6 +111,7 @@ pub fn share(options: ServeOptions, mail: Mail, clock: fn() -> u64, packed_max: 
         access_log: AccessLog::off(),
         descriptors: limits::OWN_DESCRIPTORS * 4 / 3 + 8,
         alarms: Alarms::default(),
+        readiness: Readiness::default(),
     })
 }
 
