@@ -44,6 +44,21 @@ pub(super) fn decoded(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     }
 }
 
+/// Whether a whole body consists of chunks alone, without extensions and trailers.
+pub(super) fn is_plain(body: &[u8]) -> bool {
+    let mut rest = body;
+    while let Some(size) = line(rest) {
+        let number = std::str::from_utf8(size).ok().and_then(|digits| usize::from_str_radix(digits, 16).ok());
+        rest = &rest[size.len() + 2..];
+        match number {
+            Some(0) => return rest == b"\r\n",
+            Some(number) => rest = rest.get(number + 2..).unwrap_or_default(),
+            None => return false,
+        }
+    }
+    false
+}
+
 /// The first line, which ends in CRLF and has neither of them in it.
 fn line(bytes: &[u8]) -> Option<&[u8]> {
     let end = bytes.iter().position(|byte| b"\r\n".contains(byte))?;
