@@ -13,6 +13,7 @@ mod report;
 mod results;
 mod run;
 mod session;
+mod soak;
 mod statics;
 
 use anyhow::{Context, Result};
@@ -33,6 +34,8 @@ struct Cli {
 enum Command {
     /// Start every server, run every case, write results.json, the table and the plots
     Run(run::RunOptions),
+    /// Use everything at once for a long time, and see whether memory, descriptors, threads and the arena stay where they are
+    Soak(soak::SoakOptions),
     /// Make the table and the plots again from a results.json, beside it
     Report { results: PathBuf },
     /// The load for key-value stores; `run` starts it
@@ -59,6 +62,10 @@ fn execute(command: &Command) -> Result<bool> {
         Command::Run(options) => {
             processes::end_on_signals()?;
             run::run(options)
+        }
+        Command::Soak(options) => {
+            processes::end_on_signals()?;
+            soak::soak(options)
         }
         Command::Report { results } => {
             let directory = results.parent().context("it has no directory")?;

@@ -79,6 +79,24 @@ pub fn watch(stream: &mut TcpStream, path: &str, mut each: impl FnMut(&[u8]) -> 
     })
 }
 
+/// Sends a request, given whole but for its blank line, with `body`, and returns the status and the body of the answer.
+///
+/// # Errors
+/// No whole response.
+pub fn exchange(stream: &mut TcpStream, head: &str, body: &[u8]) -> Result<(u16, Vec<u8>)> {
+    stream.write_all(format!("{head}\r\n").as_bytes()).and_then(|()| stream.write_all(body)).context("cannot send")?;
+    let (mut answered, mut received) = (0, Vec::new());
+    receive_any(stream, |part| {
+        match part {
+            Part::Head { status, .. } => answered = status,
+            Part::Body(bytes) => received.extend_from_slice(bytes),
+            Part::Field { .. } => {}
+        }
+        Ok(true)
+    })?;
+    Ok((answered, received))
+}
+
 /// One request on a connection that stays open; the body is read and thrown away.
 ///
 /// # Errors
@@ -133,7 +151,7 @@ fn compare(port: u16, path: &str, file: &Path) -> Result<()> {
     let compared = receive(&mut stream, |part| {
         match part {
             Part::Field { .. } => {}
-            Part::Head { length } => {
+            Part::Head { length, .. } => {
                 let length = length.context("the response has no Content-Length")?;
                 ensure!(length == size, "it is announced with {length} bytes, and the file has {size}");
             }
@@ -158,6 +176,7 @@ enum Part<'a> {
     },
     /// `length`: of the body, where it is announced.
     Head {
+        status: u16,
         length: Option<u64>,
     },
     Body(&'a [u8]),
@@ -165,6 +184,16 @@ enum Part<'a> {
 
 /// Receives one response, which must be a 200, and shows its parts until `each` has seen enough.
 fn receive(stream: &mut TcpStream, mut each: impl FnMut(Part<'_>) -> Result<bool>) -> Result<()> {
+    receive_any(stream, |part| {
+        if let Part::Head { status, .. } = part {
+            ensure!(status == 200, "the status is {status}");
+        }
+        each(part)
+    })
+}
+
+/// Receives one response of any status, and shows its parts until `each` has seen enough.
+fn receive_any(stream: &mut TcpStream, mut each: impl FnMut(Part<'_>) -> Result<bool>) -> Result<()> {
     let (mut reader, mut buffer) = (Reader::default(), vec![0; 64 << 10]);
     loop {
         let received = read(stream, &mut buffer)?;
@@ -181,10 +210,7 @@ fn receive(stream: &mut TcpStream, mut each: impl FnMut(Part<'_>) -> Result<bool
             refused.map_or(Ok(()), Err)?;
             let goes_on = match event {
                 Event::More => break,
-                Event::Head(head) => {
-                    ensure!(head.status == 200, "the status is {}", head.status);
-                    each(Part::Head { length: head.length })?
-                }
+                Event::Head(head) => each(Part::Head { status: head.status, length: head.length })?,
                 Event::Body(bytes) => each(Part::Body(bytes))?,
                 Event::End => return Ok(()),
                 Event::Malformed => bail!("the response is not HTTP"),

@@ -78,6 +78,14 @@ struct Shared {
     free: Mutex<Instant>,
 }
 
+/// The program that serves as one: this one.
+///
+/// # Errors
+/// It cannot say where it is.
+pub fn program() -> Result<PathBuf> {
+    std::env::current_exe().context("cannot tell where this program is")
+}
+
 /// Serves until the process ends.
 ///
 /// # Errors

@@ -99,8 +99,7 @@ impl Origin {
 
 fn counting(session: &Session, placement: &Placement) -> Result<Origin> {
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let own = std::env::current_exe().context("cannot tell where this program is")?;
-    let mut command = Command::new(own);
+    let mut command = Command::new(counting::program()?);
     command.arg("http-origin").args(["--port", &port.to_string()]).stdin(Stdio::null()).stdout(Stdio::null());
     if let Some(trace) = &session.trace {
         command.arg("--trace").arg(trace);
