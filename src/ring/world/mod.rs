@@ -217,6 +217,12 @@ impl World {
         self.rings[worker].stopped_until > self.clock
     }
 
+    /// Its thread stands still, but the kernel does not: what is under way in the storage comes to its end, and is
+    /// noticed later.
+    pub fn go_on_without(&mut self, worker: usize) {
+        self.access(worker);
+    }
+
     pub fn stop(&mut self, worker: usize, time: u64) {
         self.rings[worker].stopped_until = self.clock + time;
     }
@@ -472,15 +478,19 @@ impl World {
         }
     }
 
-    /// Puts bytes into a receive buffer; returns its number.
-    fn buffer(&mut self, bytes: impl Iterator<Item = u8>) -> u16 {
+    /// Takes the first `len` bytes into a receive buffer; returns its number.
+    fn buffer(&mut self, bytes: &mut VecDeque<u8>, len: usize) -> u16 {
         let id = self.free_buffers.pop().unwrap_or_else(|| {
             self.buffers.push(Vec::new());
             (self.buffers.len() - 1) as u16
         });
         let buffer = &mut self.buffers[usize::from(id)];
         buffer.clear();
-        buffer.extend(bytes);
+        let (front, back) = bytes.as_slices();
+        let in_front = len.min(front.len());
+        buffer.extend_from_slice(&front[..in_front]);
+        buffer.extend_from_slice(&back[..len - in_front]);
+        bytes.drain(..len);
         id
     }
 

@@ -21,6 +21,8 @@ pub struct Socket {
     pub client_done: bool,
     /// The client is gone.
     pub reset: bool,
+    /// When the server was told so.
+    pub noticed_reset: Option<u64>,
     /// What the server has sent and the client has not read: bounded by `room`.
     out: VecDeque<u8>,
     references: VecDeque<Reference>,
@@ -77,6 +79,7 @@ impl Socket {
             receipts: VecDeque::new(),
             client_done: false,
             reset: false,
+            noticed_reset: None,
             out: VecDeque::new(),
             references: VecDeque::new(),
             room,
@@ -167,6 +170,7 @@ impl World {
         let Some(token) = socket.receive else { return };
         if socket.reset {
             self.sockets[number].receive = None;
+            self.sockets[number].noticed_reset = Some(self.clock);
             self.complete(worker, token, -libc::ECONNRESET, 0);
         } else if socket.to_server.is_empty() {
             if socket.client_done || socket.shut {
@@ -182,7 +186,7 @@ impl World {
             let most = self.sockets[number].to_server.len().min(limits::RECEIVE_BUFFER_BYTES);
             let len = if self.dice.one_in(3) { 1 + self.dice.below(most) } else { most };
             let mut bytes = std::mem::take(&mut self.sockets[number].to_server);
-            let id = self.buffer(bytes.drain(..len));
+            let id = self.buffer(&mut bytes, len);
             let now = self.clock;
             let socket = &mut self.sockets[number];
             socket.to_server = bytes;

@@ -1,52 +1,20 @@
 //! Clients, and what they hold against what they are sent: each byte is looked up in the history of its file.
 
+use super::judge::{Judge, field};
+use super::request::{Asked, Manner, What};
 use super::scenario::Scenario;
-use crate::ring::world::disk::{Content, Disk, State};
+use crate::limits;
+use crate::ring::world::disk::{Content, Disk};
 use crate::ring::world::socket::Socket;
 use crate::ring::world::{Dice, Fault, World};
 use std::rc::Rc;
 
-/// What a client asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
-    Get,
-    Head,
-    Put,
-    Delete,
-    /// A GET that only the control plane serves.
-    GetWithBody,
-    /// No request at all.
-    Malformed,
-}
-
-#[derive(Debug, Clone)]
-pub struct Asked {
-    pub what: What,
-    /// `None`: a name that nothing has.
-    pub file: Option<usize>,
-    /// The first byte, and the one after the last.
-    pub range: Option<(u64, u64)>,
-    pub closes: bool,
-    /// Where it ends in what the client sends.
-    pub end: u64,
-}
-
-/// Whether its client may be left without it, and why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Manner {
-    Polite,
-    /// Reads or sends little at a time.
-    Slow,
-    /// Stops reading, or sending, or both, and stays.
-    Stalls,
-    /// Goes away.
-    Leaves,
-    /// Completes a head at about the time that times it out.
-    Dawdles,
-}
+/// Answers after which a client plays for time no more: a run has to end.
+const PLAYED: usize = 8;
 
 /// A body on its way.
 struct Body {
+    len: u64,
     left: u64,
     /// The next byte of the file.
     at: u64,
@@ -87,10 +55,6 @@ fn find_end(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
 }
 
-fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
-}
-
 impl Client {
     pub fn connect(world: &mut World, scenario: &Scenario, dice: &mut Dice) -> Client {
         let room = match dice.below(4) {
@@ -115,6 +79,7 @@ impl Client {
             1 if world.faults.has(Fault::Resets) => Manner::Leaves,
             2 | 3 => Manner::Slow,
             4 | 5 if scenario.load.stalls => Manner::Dawdles,
+            6 if scenario.load.stalls => Manner::Halves,
             _ => Manner::Polite,
         };
         let until = dice.below(asked.len());
@@ -197,7 +162,7 @@ impl Client {
         let reading = match self.manner {
             Manner::Slow => world.dice.below(2000),
             Manner::Stalls if self.has_stalled => 0,
-            Manner::Polite | Manner::Stalls | Manner::Leaves | Manner::Dawdles => 64 << 10,
+            Manner::Polite | Manner::Stalls | Manner::Leaves | Manner::Dawdles | Manner::Halves => 64 << 10,
         };
         let before = self.input.len();
         if !world.sockets[number].reset {
@@ -243,7 +208,10 @@ impl Client {
 
     fn send(&mut self, world: &mut World) -> bool {
         let most = (self.answered + self.depth).min(self.asked.len());
-        let to = self.asked[most - 1].end as usize;
+        let to = match (self.manner, self.asked.get(self.answered + 1)) {
+            (Manner::Halves, Some(next)) if self.answered < PLAYED => next.end as usize - 4,
+            _ => self.asked[most - 1].end as usize,
+        };
         let socket = &world.sockets[self.socket as usize];
         let is_mute = self.has_stalled || socket.client_done || socket.closed || socket.shut;
         if is_mute || self.sent >= to || self.is_final || world.clock < self.silent_until {
@@ -252,10 +220,14 @@ impl Client {
         let left = to - self.sent;
         let len = match self.manner {
             Manner::Slow | Manner::Stalls if world.dice.one_in(2) => 1 + world.dice.below(left),
-            Manner::Dawdles if world.dice.one_in(3) => {
+            Manner::Dawdles if self.answered < PLAYED && world.dice.one_in(3) => {
                 let tick = crate::limits::TICK.as_nanos() as usize;
                 self.silent_until = world.clock + 2_000_000_000 - tick as u64 + world.dice.below(2 * tick) as u64;
                 1 + world.dice.below(left)
+            }
+            Manner::Halves if self.answered < PLAYED => {
+                self.silent_until = world.clock + 900_000_000;
+                left
             }
             _ => left,
         };
@@ -333,7 +305,7 @@ impl Client {
             panic!("more was sent than was asked for: {head}");
         };
         if status == 408 {
-            judge.late(self, socket, head);
+            judge.late(&self.asked, self.answered, socket, head, world.clock);
         }
         let (from, candidates) = judge.candidates(asked, socket, status, head, length, world);
         self.is_final |= says_close;
@@ -345,9 +317,9 @@ impl Client {
         let end = self.position + left;
         let is_of_a_file = matches!(status, 200 | 206);
         let mixed = candidates.is_empty().then_some(!is_of_a_file);
-        let told = if is_of_a_file { judge.told(asked, &world.disk.borrow(), socket, head) } else { String::new() };
+        let told = if is_of_a_file { head.to_owned() } else { String::new() };
         let received = judge.received(asked, socket);
-        self.body = Some(Body { left, at: from, end, candidates, mixed, told, received });
+        self.body = Some(Body { len: left, left, at: from, end, candidates, mixed, told, received });
     }
 
     /// The connection is over for this client.
@@ -355,7 +327,7 @@ impl Client {
         self.is_done = true;
         let socket = &world.sockets[self.socket as usize];
         let is_whole = self.body.is_none() && (self.answered == self.asked.len() || self.is_final);
-        let is_excused = socket.reset || self.has_stalled || judge.may_break(self, socket);
+        let is_excused = socket.reset || self.has_stalled || judge.may_break(self.manner, socket);
         assert!(
             is_whole || is_excused,
             "the connection ended after {} of {} answers, {}: {:?}",
@@ -364,41 +336,6 @@ impl Client {
             if self.body.is_some() { "within one" } else { "between two" },
             self.asked.get(self.answered)
         );
-    }
-}
-
-impl Asked {
-    fn words(&self, name: &str, disk: &Disk, dice: &mut Dice) -> Vec<u8> {
-        let mut fields = String::from("Host: localhost\r\n");
-        if let Some((from, to)) = self.range {
-            fields += &format!("Range: bytes={from}-{}\r\n", to - 1);
-        }
-        if self.closes {
-            fields += "Connection: close\r\n";
-        }
-        if dice.one_in(6) {
-            fields += &format!("X-Padding: {}\r\n", "x".repeat(dice.below(3000)));
-        }
-        let (method, body) = match self.what {
-            What::Get => ("GET", None),
-            What::Head => ("HEAD", None),
-            What::Delete => ("DELETE", None),
-            What::GetWithBody => ("GET", Some(1 + dice.below(30))),
-            What::Put => {
-                let size = self.file.and_then(|file| disk.size_of(file)).unwrap_or(1000).min(20_000);
-                ("PUT", Some(super::writer::another_size(dice, size) as usize))
-            }
-            What::Malformed => {
-                return [&b"GET /f1\x01 HTTP/1.1\r\n\r\n"[..], b"GET / HTTP/7.7\r\n\r\n"][dice.below(2)].into();
-            }
-        };
-        if let Some(body) = body {
-            fields += &format!("Content-Length: {body}\r\n");
-        }
-        let mut words = format!("{method} /{name} HTTP/1.1\r\n{fields}\r\n").into_bytes();
-        // A body that would be a request, if somebody took it for one.
-        words.extend(b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n".iter().cycle().take(body.unwrap_or(0)));
-        words
     }
 }
 
@@ -417,9 +354,15 @@ impl Body {
             }
             let touched = &world.sockets[socket as usize].touched;
             let reaches = |from, to| from < position + bytes.len() as u64 && to > position;
+            // The last bytes of a longer body wait until all that were handed over by reference have left.
+            let may_be_late = match self.len > limits::AT_ONCE_BYTES {
+                true => self.end - limits::HELD_BACK_BYTES,
+                false => 0,
+            };
             let was_on_its_way = |touch: &crate::ring::world::socket::Touched| {
                 touch.handed >= self.end
                     && touch.from < self.end
+                    && touch.from >= may_be_late
                     && reaches(self.end - self.left - bytes.len() as u64, self.end)
             };
             let is_excused = touched.iter().any(was_on_its_way) || judge.is_unseen(file, self.received, world);
@@ -427,6 +370,7 @@ impl Body {
             let history = &world.disk.borrow().history[file];
             let like =
                 history.iter().filter(|state| state.content.as_ref().is_some_and(|content| content.is_at(at, bytes)));
+            self.told = judge.told(asked, &world.disk.borrow(), &world.sockets[socket as usize], &self.told);
             self.told += &format!(
                 ", from byte {at} on {} bytes (the response ends at {}, this is {position}, touched {:?}) are like {:?}",
                 bytes.len(),
@@ -442,159 +386,5 @@ impl Body {
             let index = (at + skip) / 8 + number as u64;
             assert_eq!((word >> 56, word & 0xFFFF_FFFF), (file as u64 + 1, index), "bytes of another file or place");
         }
-    }
-}
-
-/// What holds for all clients of a run.
-pub struct Judge<'a> {
-    pub scenario: &'a Scenario,
-    pub is_draining: bool,
-}
-
-impl Judge<'_> {
-    /// When the server had received the whole request.
-    fn received(&self, asked: &Asked, socket: &Socket) -> u64 {
-        let receipt = socket.receipts.iter().find(|(position, _)| *position >= asked.end);
-        receipt.map_or(u64::MAX, |&(_, time)| time)
-    }
-
-    fn grace(&self) -> u64 {
-        self.scenario.revalidate.as_nanos() as u64
-    }
-
-    /// Whether a request that arrived then may be answered with this.
-    fn allows(&self, state: &State, received: u64, look_failed: u64) -> bool {
-        let oldest = received.saturating_sub(self.grace());
-        let is_recent = state.until >= oldest || state.unseen_until >= oldest;
-        // Where the storage could not say, what is cached is served on.
-        received < state.barred && (is_recent || look_failed >= oldest && look_failed > 0)
-    }
-
-    fn is_unseen(&self, file: usize, received: u64, world: &World) -> bool {
-        let oldest = received.saturating_sub(self.grace());
-        world.disk.borrow().history[file].iter().any(|state| state.unseen_until >= oldest)
-    }
-
-    /// The versions that a response may be of, and the first byte of its body; checks the status on the way.
-    fn candidates(
-        &self,
-        asked: &Asked,
-        socket: &Socket,
-        status: u16,
-        head: &str,
-        length: u64,
-        world: &World,
-    ) -> (u64, Vec<Rc<Content>>) {
-        let received = self.received(asked, socket);
-        let is_refusal = matches!(status, 400 | 408 | 500 | 503 | 505);
-        assert!(is_refusal || received < u64::MAX, "an answer to what was not received: {head}{asked:?}");
-        let disk = world.disk.borrow();
-        let states: Vec<&State> = match asked.file {
-            Some(file) => {
-                let failed = disk.look_failed[file];
-                disk.history[file].iter().filter(|state| self.allows(state, received, failed)).collect()
-            }
-            None => Vec::new(),
-        };
-        let sizes = |wanted: &dyn Fn(u64) -> bool| -> Vec<Rc<Content>> {
-            states.iter().filter_map(|state| state.content.clone()).filter(|content| wanted(content.size)).collect()
-        };
-        let is_read = matches!(asked.what, What::Get | What::Head | What::GetWithBody);
-        match status {
-            200 | 206 if is_read => {
-                let (from, found) = match (status, asked.range) {
-                    (206, Some((from, to))) => {
-                        let whole: u64 = field(head, "Content-Range")
-                            .and_then(|range| range.rsplit('/').next()?.parse().ok())
-                            .expect("a length of the whole");
-                        assert_eq!(length, to.min(whole) - from, "the part that was asked for: {head}{asked:?}");
-                        (from, sizes(&|size| size == whole))
-                    }
-                    (200, None) => (0, sizes(&|size| size == length)),
-                    // Nothing has no ranges.
-                    (200, Some(_)) if length == 0 => (0, sizes(&|size| size == 0)),
-                    _ => panic!("{head}{asked:?}"),
-                };
-                let has_body = asked.what != What::Head && length > 0;
-                let told = || self.told(asked, &disk, socket, head);
-                assert!(has_body || !found.is_empty(), "of no version that may be served: {}", told());
-                (from, found)
-            }
-            416 => {
-                let (from, _) = asked.range.expect("a range was asked for");
-                assert!(!sizes(&|size| size <= from).is_empty(), "the range is there: {head}{asked:?}");
-                (0, Vec::new())
-            }
-            404 => {
-                let is_absent = asked.file.is_none() || states.iter().any(|state| state.content.is_none());
-                assert!(is_absent, "the file is there: {}", self.told(asked, &disk, socket, head));
-                (0, Vec::new())
-            }
-            200 | 201 | 204 if matches!(asked.what, What::Put | What::Delete) => (0, Vec::new()),
-            400 | 505 => {
-                assert_eq!(asked.what, What::Malformed, "{head}{asked:?}");
-                (0, Vec::new())
-            }
-            408 => (0, Vec::new()),
-            500 | 503 => {
-                assert!(self.may_refuse(status), "{head}{asked:?}");
-                (0, Vec::new())
-            }
-            _ => panic!("{head}{asked:?}"),
-        }
-    }
-
-    fn told(&self, asked: &Asked, disk: &Disk, socket: &Socket, head: &str) -> String {
-        let received = self.received(asked, socket);
-        let Some(file) = asked.file else { return String::new() };
-        let show = |state: &State| {
-            let content = state.content.as_ref().map(|content| (content.size, content.blocks.first().copied()));
-            format!(
-                "{content:?} from {} until {} barred {} unseen {}",
-                state.from, state.until, state.barred, state.unseen_until
-            )
-        };
-        let mut told: Vec<String> = disk.history[file].iter().rev().take(6).map(show).collect();
-        told.push(format!(
-            "received {received}, a look failed at {}, answered {} {head}",
-            disk.look_failed[file], disk.clock
-        ));
-        format!("{asked:?}\n{}", told.join("\n"))
-    }
-
-    fn may_refuse(&self, status: u16) -> bool {
-        let Scenario { faults, load, max_connections, clients, .. } = self.scenario;
-        let short = [Fault::NoDescriptors, Fault::NoDescriptorsToAccept];
-        let broken = [Fault::BadReads, Fault::BadOpens];
-        let is_crowded = max_connections < clients;
-        match status {
-            503 => is_crowded || load.in_place || short.iter().any(|&fault| faults.has(fault)) || self.is_draining,
-            _ => broken.iter().any(|&fault| faults.has(fault)),
-        }
-    }
-
-    /// A 408 is for heads that did not come in time.
-    fn late(&self, client: &Client, socket: &Socket, head: &str) {
-        let excuses = [Fault::Stops, Fault::Reordering, Fault::Ticks];
-        if excuses.iter().any(|&fault| self.scenario.faults.has(fault)) {
-            // The thread was late, or saw the tick before what came before it.
-            return;
-        }
-        let asked = &client.asked[client.answered];
-        let begin = client.answered.checked_sub(1).map_or(0, |before| client.asked[before].end);
-        let began = socket.receipts.iter().find(|(position, _)| *position > begin).map_or(0, |&(_, time)| time);
-        let (time, tick) = (2_000_000_000, crate::limits::TICK.as_nanos() as u64);
-        let whole = self.received(asked, socket);
-        assert!(
-            whole == u64::MAX || whole.saturating_sub(began) + tick >= time,
-            "the head was in time: {head}{asked:?}"
-        );
-        assert!(began > 0, "no head was begun: {head}");
-    }
-
-    /// Whether a connection may end before all is answered.
-    fn may_break(&self, client: &Client, socket: &Socket) -> bool {
-        let is_slow = client.manner != Manner::Polite || socket.is_stalled;
-        self.is_draining || !self.scenario.is_gentle() || is_slow
     }
 }

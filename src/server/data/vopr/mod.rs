@@ -7,8 +7,10 @@
 
 mod client;
 mod control;
+mod judge;
 #[cfg(feature = "simulation")]
 pub mod program;
+mod request;
 pub mod scenario;
 mod writer;
 
@@ -29,8 +31,9 @@ use crate::server::auth::Guard;
 use crate::server::readiness::Readiness;
 use crate::server::shared::{Admission, Mail, Shared};
 use crate::server::site::Site;
-use client::{Client, Judge};
+use client::Client;
 use control::Control;
+use judge::Judge;
 use parking_lot::Mutex;
 use scenario::Scenario;
 use std::cell::RefCell;
@@ -84,6 +87,10 @@ const PATIENCE: u64 = 8 * SECOND;
 
 /// How long a connection lasts that nothing happens on: the longest deadline, twice.
 const LIFETIME: u64 = 12 * SECOND;
+
+/// How long the connection of a client that has gone lasts at most, once that was noticed: less than the deadlines of
+/// those that idle.
+const AFTERLIFE: u64 = 4 * SECOND;
 
 /// Steps of one server at most: no run needs a tenth of that.
 const TURNS_MAX: u64 = 2_000_000;
@@ -221,10 +228,12 @@ impl<'a> Simulation<'a> {
         {
             let world = &mut *self.world.borrow_mut();
             if world.is_stopped(number) {
+                world.go_on_without(number);
                 return false;
             }
-            if world.faults.has(Fault::Stops) && self.dice.one_in(2000) {
-                let time = self.dice.below(4_000_000_000) as u64;
+            if world.faults.has(Fault::Stops) && self.dice.one_in(400) {
+                let most = if self.dice.one_in(5) { 4_000_000_000 } else { 50_000_000 };
+                let time = self.dice.below(most) as u64;
                 world.stop(number, time);
                 self.excused_until = self.excused_until.max(world.clock + time);
                 return false;
@@ -285,6 +294,7 @@ impl<'a> Simulation<'a> {
 
     /// Nothing is ready: the time of the next event comes.
     fn skip(&mut self) {
+        self.check_resets();
         let world = &mut *self.world.borrow_mut();
         let is_quiet = (0..self.workers.len()).all(|number| world.is_quiet(number));
         let next = world.next_tick().max(world.clock + 1000);
@@ -313,6 +323,17 @@ impl<'a> Simulation<'a> {
                     "a connection outlives its deadlines: {:?}",
                     client.asked.get(client.answered)
                 );
+            }
+        }
+    }
+
+    /// Whoever has gone leaves nothing behind for the deadlines.
+    fn check_resets(&self) {
+        let world = self.world.borrow();
+        for socket in world.sockets.iter().filter(|socket| !socket.closed && !socket.is_handed_over) {
+            if let Some(noticed) = socket.noticed_reset {
+                let since = world.clock.saturating_sub(noticed.max(self.excused_until));
+                assert!(since < AFTERLIFE, "the connection of a client that has gone is kept");
             }
         }
     }

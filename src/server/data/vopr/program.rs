@@ -15,6 +15,7 @@ const USAGE: &str = "forebay-vopr --seed N | --seeds A..B | --minutes M [--from 
   --seeds A..B  run these seeds
   --minutes M   run seeds from --from (default: the time) on for so long
   --keep-going  go on after a finding
+  --defect NAME plant this one only
   --planted     plant each of the defects that are there for that, and see how long it takes to find it
 
 A seed that fails is made smaller and shown; the exit status is 1 then.";
@@ -27,10 +28,11 @@ struct Order {
     until: Option<Duration>,
     keeps_going: bool,
     is_planted: bool,
+    defect: Option<String>,
 }
 
 fn parse(arguments: impl Iterator<Item = String>) -> Option<Order> {
-    let mut order = Order { seeds: 0..0, until: None, keeps_going: false, is_planted: false };
+    let mut order = Order { seeds: 0..0, until: None, keeps_going: false, is_planted: false, defect: None };
     let mut arguments = arguments.peekable();
     let mut from = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?.as_secs() << 20;
     arguments.peek()?;
@@ -54,6 +56,10 @@ fn parse(arguments: impl Iterator<Item = String>) -> Option<Order> {
                 order.seeds = begin.parse().ok()?..end.parse().ok()?;
             }
             "--minutes" => order.until = Some(Duration::from_secs_f64(value.parse::<f64>().ok()? * 60.0)),
+            "--defect" => {
+                order.is_planted = true;
+                order.defect = Some(value);
+            }
             "--from" => from = value.parse().ok()?,
             _ => return None,
         }
@@ -103,7 +109,8 @@ fn plant_all(order: &Order) -> ExitCode {
     let patience = order.until.unwrap_or(Duration::from_secs(600));
     let mut missed = 0;
     println!("| defect | what goes wrong | seeds | seconds | how it shows |\n|---|---|---|---|---|");
-    for &(defect, words) in Defect::ALL {
+    let is_meant = |defect: Defect| order.defect.as_ref().is_none_or(|name| *name == format!("{defect:?}"));
+    for &(defect, words) in Defect::ALL.iter().filter(|(defect, _)| is_meant(*defect)) {
         let begun = Instant::now();
         planted::plant(Some(defect));
         let found =

@@ -40,6 +40,8 @@ pub struct Load {
     pub replaces: bool,
     /// Files are written to in place.
     pub in_place: bool,
+    /// Each write shows in the file's times at once.
+    pub is_honest: bool,
     /// Steps between two writes, as a rule.
     pub pause: usize,
     /// Clients that stop reading or sending.
@@ -73,6 +75,7 @@ impl Scenario {
         let load = Load {
             replaces: !dice.one_in(3),
             in_place: dice.one_in(3),
+            is_honest: false,
             pause: [4, 20, 60, 200][dice.below(4)],
             stalls: dice.one_in(3),
             control: dice.one_in(2),
@@ -80,7 +83,7 @@ impl Scenario {
             drains: dice.one_in(3),
         };
         let requests = if dice.one_in(4) { 200 } else { 16 };
-        Scenario {
+        let mut scenario = Scenario {
             seed,
             workers: 1 + dice.below(4),
             transmit: [Transmit::Auto, Transmit::Auto, Transmit::Copy, Transmit::Splice, Transmit::Zerocopy]
@@ -101,6 +104,38 @@ impl Scenario {
             servers: 1 + usize::from(dice.one_in(6)),
             faults,
             load,
+        };
+        scenario.concentrate(dice);
+        scenario
+    }
+
+    /// Some runs are about one thing: most of what others do would hide it, or excuse it.
+    fn concentrate(&mut self, dice: &mut Dice) {
+        let theme = dice.below(8);
+        if theme > 1 {
+            return;
+        }
+        self.stamps = Stamps::Nanoseconds;
+        self.foreign_clock = false;
+        self.settled = Duration::ZERO;
+        self.faults = self.faults.without(Fault::WallSet).without(Fault::BadReads).without(Fault::BadOpens);
+        self.load = Load { is_honest: true, ..self.load };
+        if theme == 0 {
+            // Large files are written to in place while they are on their way past the cache.
+            for fault in [Fault::SlowStorage, Fault::TornReads, Fault::ColdFiles] {
+                self.faults = if dice.one_in(2) { self.faults.with(fault) } else { self.faults };
+            }
+            self.sizes = SIZES[SIZES.len() - 5..].to_vec();
+            self.load = Load { in_place: true, pause: [60, 200, 600][dice.below(3)], ..self.load };
+            self.arena_bytes = 256 << 10;
+        } else {
+            // Names come and go while a slow storage is asked for them.
+            self.faults = self.faults.with(Fault::SlowStorage);
+            self.faults = if dice.one_in(2) { self.faults.with(Fault::Stops) } else { self.faults };
+            self.sizes.truncate(4);
+            self.load = Load { replaces: true, in_place: false, pause: [20, 60, 200][dice.below(3)], ..self.load };
+            self.revalidate = Duration::from_millis([5, 20, 50][dice.below(3)]);
+            self.at_once = 40;
         }
     }
 

@@ -41,11 +41,12 @@ impl Writers {
         let write = match size {
             None => Write::Replace { size: scenario.sizes[file] },
             Some(size) if load.in_place && (!load.replaces || world.dice.one_in(2)) => {
-                let Some(write) = self.in_place(world, file, size) else { return };
+                let Some(write) = self.in_place(world, scenario, file, size) else { return };
                 write
             }
             Some(_) => match world.dice.below(8) {
                 0 => Write::Delete,
+                1 | 2 if load.is_honest => Write::Delete,
                 1 if load.in_place => Write::Touch,
                 2 if load.in_place => Write::Link(world.dice.one_in(2)),
                 _ => Write::Replace { size: another_size(&mut world.dice, scenario.sizes[file]) },
@@ -59,10 +60,14 @@ impl Writers {
         }
     }
 
-    fn in_place(&mut self, world: &mut World, file: usize, size: u64) -> Option<Write> {
+    fn in_place(&mut self, world: &mut World, scenario: &Scenario, file: usize, size: u64) -> Option<Write> {
         let blocks = size.div_ceil(BLOCK);
         let first = world.dice.below(blocks.max(1) as usize) as u64;
-        match world.dice.below(8) {
+        let kind = world.dice.below(8);
+        if scenario.load.is_honest && ![0, 6].contains(&kind) {
+            return Some(Write::InPlace { first, blocks: if kind == 1 { blocks } else { 1 }, put_back: false });
+        }
+        match kind {
             6 | 7 => Some(Write::Overwrite { bytes: 1 + world.dice.below(9000) as u64 }),
             0 => Some(Write::Append { bytes: 1 + world.dice.below(9000) as u64 }),
             1 => Some(Write::Truncate { size: world.dice.below(size.max(1) as usize) as u64 }),
