@@ -34,7 +34,7 @@ struct Cli {
 enum Command {
     /// Start every server, run every case, write results.json, the table and the plots
     Run(run::RunOptions),
-    /// Use everything at once for a long time, and see whether memory, descriptors, threads and the arena stay where they are
+    /// Use everything at once for a long time, and see whether memory, descriptors, threads and the arena stay steady
     Soak(soak::SoakOptions),
     /// Make the table and the plots again from a results.json, beside it
     Report { results: PathBuf },
