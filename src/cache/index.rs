@@ -12,7 +12,7 @@ use foldhash::fast::FixedState as Hasher;
 #[cfg(not(any(test, feature = "simulation")))]
 use foldhash::fast::RandomState as Hasher;
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry as Place;
+use hashbrown::hash_table::Entry as Bucket;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -158,17 +158,17 @@ impl Index {
             return Begun::Ready(entry.clone());
         }
         match names.uncached.entry(hash, |uncached| uncached.name() == name, Uncached::hash) {
-            Place::Occupied(mut place) => {
-                let fill = match place.get() {
+            Bucket::Occupied(mut bucket) => {
+                let fill = match bucket.get() {
                     Uncached::Filling(fill) => return Begun::Filling(fill.clone()),
                     Uncached::Open(kept) => Arc::new(Flight::begun(kept.shared_name().clone(), hash, kept.take())),
                 };
-                *place.get_mut() = Uncached::Filling(fill.clone());
+                *bucket.get_mut() = Uncached::Filling(fill.clone());
                 Begun::New(fill)
             }
-            Place::Vacant(place) => {
+            Bucket::Vacant(bucket) => {
                 let fill = Arc::new(Flight::begun(name.into(), hash, None));
-                place.insert(Uncached::Filling(fill.clone()));
+                bucket.insert(Uncached::Filling(fill.clone()));
                 Begun::New(fill)
             }
         }

@@ -17,7 +17,7 @@ pub(super) struct Quota {
 }
 
 /// One of them; given back when dropped.
-pub(super) struct Place(Arc<Quota>);
+pub(super) struct Slot(Arc<Quota>);
 
 impl Quota {
     /// With a limit of zero.
@@ -38,20 +38,20 @@ impl Quota {
         self.open.load(Relaxed) >= self.limit.load(Relaxed)
     }
 
-    pub fn take(self: &Arc<Self>) -> Option<Place> {
+    pub fn take(self: &Arc<Self>) -> Option<Slot> {
         if sync::is_planted(Race::PlaceTakenAfterLook) {
             let is_free = self.open.load(Relaxed) < self.limit.load(Relaxed);
             return is_free.then(|| {
                 self.open.fetch_add(1, Relaxed);
-                Place(self.clone())
+                Slot(self.clone())
             });
         }
-        let place = Place(self.clone());
-        (self.open.fetch_add(1, Relaxed) < self.limit.load(Relaxed)).then_some(place)
+        let slot = Slot(self.clone());
+        (self.open.fetch_add(1, Relaxed) < self.limit.load(Relaxed)).then_some(slot)
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Relaxed);
     }
@@ -62,7 +62,7 @@ pub struct Opened {
     pub file: Arc<OpenFile>,
     /// When it was last found under its name: monotonic nanoseconds.
     pub checked: u64,
-    pub(super) _place: Place,
+    pub(super) _slot: Slot,
 }
 
 /// The place of such a file in the index.
@@ -76,10 +76,10 @@ pub(super) struct Kept {
 
 impl Kept {
     /// What stays of `entry`.
-    pub fn new(entry: &Shared, file: Arc<OpenFile>, place: Place, time: Duration) -> Kept {
+    pub fn new(entry: &Shared, file: Arc<OpenFile>, slot: Slot, time: Duration) -> Kept {
         let checked = entry.checked();
         let until = checked.saturating_add(time.as_nanos() as u64);
-        let opened = Mutex::new(Some(Opened { file, checked, _place: place }));
+        let opened = Mutex::new(Some(Opened { file, checked, _slot: slot }));
         Kept { name: entry.name().into(), hash: entry.hash(), opened, until }
     }
 
@@ -114,11 +114,11 @@ mod tests {
         let quota = Quota::new();
         assert!(quota.take().is_none() && quota.is_used_up());
         quota.set_limit(2);
-        let places: Vec<Place> = std::iter::from_fn(|| quota.take()).collect();
-        assert_eq!((places.len(), quota.is_used_up(), quota.excess()), (2, true, 0));
+        let slots: Vec<Slot> = std::iter::from_fn(|| quota.take()).collect();
+        assert_eq!((slots.len(), quota.is_used_up(), quota.excess()), (2, true, 0));
         quota.set_limit(1);
         assert_eq!(quota.excess(), 1);
-        drop(places);
+        drop(slots);
         assert_eq!((quota.is_used_up(), quota.excess()), (false, 0));
         assert!(quota.take().is_some());
     }

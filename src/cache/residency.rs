@@ -9,7 +9,7 @@
 
 use super::entry::{Entry, Lease, Shared};
 use super::flight::{Flight, OpenFile, Progress};
-use super::open_files::{Kept, Place};
+use super::open_files::{Kept, Slot};
 use super::permit::FillPermit;
 use super::{Cache, Departure};
 use crate::wake::Waiter;
@@ -21,7 +21,7 @@ pub(super) type Residency = Option<Box<Elsewhere>>;
 
 pub(super) enum Elsewhere {
     /// In the open file. Nobody reads it yet.
-    PageCache { file: Arc<OpenFile>, place: Place },
+    PageCache { file: Arc<OpenFile>, slot: Slot },
     /// On their way from the open file to the arena, after all.
     Reading(Arc<Flight>),
     /// Nowhere: the entry has left the index before anybody read them.
@@ -40,8 +40,8 @@ impl Cache {
     /// Caches the file without its bytes. The one who waits for the fill sends it from the open file. `None`: not
     /// possible (any more), so that it is to be read now.
     pub(super) fn defer(&self, fill: &Arc<Flight>, entry: &Lease, file: &Arc<OpenFile>) -> Option<Vec<Waiter>> {
-        let place = self.open_files.take()?;
-        *entry.residency.lock() = Some(Box::new(Elsewhere::PageCache { file: file.clone(), place }));
+        let slot = self.open_files.take()?;
+        *entry.residency.lock() = Some(Box::new(Elsewhere::PageCache { file: file.clone(), slot }));
         if !self.admit(fill, entry) {
             *entry.residency.lock() = None;
             return None;
@@ -77,11 +77,11 @@ impl Cache {
         // What is in the arena, or on its way there, stays as long as there are leases of it.
         if let Some(Elsewhere::PageCache { .. }) = residency.as_deref()
             && let Some(elsewhere) = residency.replace(Box::new(Elsewhere::Gone))
-            && let Elsewhere::PageCache { file, place } = *elsewhere
+            && let Elsewhere::PageCache { file, slot } = *elsewhere
             // None is closed for another: of files that come in turn, the oldest is the one needed next.
             && !self.open_files.is_used_up()
         {
-            let kept = Arc::new(Kept::new(entry, file, place, self.open_time));
+            let kept = Arc::new(Kept::new(entry, file, slot, self.open_time));
             self.index.keep(entry, &kept);
             return Some(kept);
         }

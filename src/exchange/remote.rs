@@ -35,7 +35,7 @@ pub(super) enum State {
 
 /// What a lookup came to.
 #[expect(clippy::large_enum_variant, reason = "most are plans, and none is kept; a hit allocates nothing")]
-enum Found {
+enum Next {
     /// Something to do.
     Do(Action),
     /// A fill to follow.
@@ -48,8 +48,8 @@ impl Exchange {
         loop {
             let (fill, collapsed, told, is_late) = match std::mem::take(&mut self.remote) {
                 State::New => match self.look_up_stored(terms, ask) {
-                    Found::Do(action) => return action,
-                    Found::Follow { fill, collapsed } => (fill, collapsed, 0, collapsed),
+                    Next::Do(action) => return action,
+                    Next::Follow { fill, collapsed } => (fill, collapsed, 0, collapsed),
                 },
                 State::Served(lease) => return serve(terms, ask, lease, CacheStatus::Hit),
                 State::Following { fill, collapsed, told } => (fill, collapsed, told, false),
@@ -81,13 +81,13 @@ impl Exchange {
     }
 
     /// Step 2: what is stored under the request's name, or beside it for requests like this one.
-    fn look_up_stored(&mut self, terms: &Terms<'_>, ask: &Ask<'_>) -> Found {
+    fn look_up_stored(&mut self, terms: &Terms<'_>, ask: &Ask<'_>) -> Next {
         if ask.wish.no_store {
-            return Found::Do(self.ask_alone(terms, ask, Forward::Request));
+            return Next::Do(self.ask_alone(terms, ask, Forward::Request));
         }
         let field = |name: &str| ask.fields.get(name);
         let Some(lease) = terms.cache.get(ask.name) else { return self.look_up_missing(terms, ask, ask.name) };
-        let Some(stored) = lease.stored() else { return Found::Do(self.ask_alone(terms, ask, Forward::Bypass)) };
+        let Some(stored) = lease.stored() else { return Next::Do(self.ask_alone(terms, ask, Forward::Bypass)) };
         let Some(vary) = stored.vary.as_ref().filter(|vary| !vary.matches(field)) else {
             return self.look_at_stored(terms, ask, lease, &stored);
         };
@@ -98,41 +98,41 @@ impl Exchange {
             Some(stored) if stored.vary.as_ref().is_none_or(|vary| vary.matches(field)) => {
                 self.look_at_stored(terms, ask, lease, &stored)
             }
-            Some(_) | None => Found::Do(self.ask_alone(terms, ask, Forward::VaryMiss)),
+            Some(_) | None => Next::Do(self.ask_alone(terms, ask, Forward::VaryMiss)),
         }
     }
 
     /// Nothing is stored under the key, as far as is known.
-    fn look_up_missing(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, key: &[u8]) -> Found {
+    fn look_up_missing(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, key: &[u8]) -> Next {
         if ask.wish.only_if_cached {
-            return Found::Do(Action::Refuse(Refusal::NotCached));
+            return Next::Do(Action::Refuse(Refusal::NotCached));
         }
         if ask.method == Method::Head {
-            return Found::Do(self.ask_alone(terms, ask, self.forward));
+            return Next::Do(self.ask_alone(terms, ask, self.forward));
         }
         match terms.cache.find(key) {
             Lookup::Hit(lease) => match lease.stored() {
                 Some(stored) => self.look_at_stored(terms, ask, lease, &stored),
-                None => Found::Do(self.ask_alone(terms, ask, Forward::Bypass)),
+                None => Next::Do(self.ask_alone(terms, ask, Forward::Bypass)),
             },
             // Its answer will probably be for the one who asked first.
             Lookup::Join(fill) if fill.stale().is_none() && terms.cache.is_passed(&fill, asker(ask), terms.now) => {
-                Found::Do(self.ask_alone(terms, ask, self.forward))
+                Next::Do(self.ask_alone(terms, ask, self.forward))
             }
             Lookup::Join(fill) => self.join(terms, ask, fill),
-            Lookup::Lead(permit) => Found::Do(self.begin_remote(permit)),
+            Lookup::Lead(permit) => Next::Do(self.begin_remote(permit)),
         }
     }
 
     /// Another request's fill is under way. What it is to replace is served meanwhile, if it may be.
-    fn join(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, fill: Arc<Flight>) -> Found {
+    fn join(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, fill: Arc<Flight>) -> Next {
         if let Some(stale) = fill.stale()
             && let Some(stored) = stale.stored()
             && stored.vary.as_ref().is_none_or(|vary| vary.matches(|name| ask.fields.get(name)))
         {
             match stored.freshness.allows(&ask.wish, terms.now) {
                 Use::Serve | Use::ServeAndValidate => {
-                    return Found::Do(serve(terms, ask, stale.clone(), CacheStatus::Hit));
+                    return Next::Do(serve(terms, ask, stale.clone(), CacheStatus::Hit));
                 }
                 Use::Validate => self.forward = Forward::Stale,
             }
@@ -141,25 +141,25 @@ impl Exchange {
     }
 
     /// Step 3: what is stored may be served at once, or while it is validated, or after that.
-    fn look_at_stored(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, lease: Lease, stored: &Stored) -> Found {
+    fn look_at_stored(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, lease: Lease, stored: &Stored) -> Next {
         let allowed = stored.freshness.allows(&ask.wish, terms.now);
         if allowed == Use::Serve || ask.wish.only_if_cached && allowed == Use::ServeAndValidate {
-            return Found::Do(serve(terms, ask, lease, CacheStatus::Hit));
+            return Next::Do(serve(terms, ask, lease, CacheStatus::Hit));
         }
         if ask.wish.only_if_cached {
-            return Found::Do(Action::Refuse(Refusal::NotCached));
+            return Next::Do(Action::Refuse(Refusal::NotCached));
         }
         self.forward = if stored.freshness.ttl(terms.now) > 0 { Forward::Request } else { Forward::Stale };
         match (terms.cache.validate(&lease), allowed) {
             (Lookup::Lead(permit), Use::ServeAndValidate) => {
                 self.remote = State::Served(lease);
-                Found::Do(Action::Fill(permit))
+                Next::Do(Action::Fill(permit))
             }
-            (_, Use::ServeAndValidate) => Found::Do(serve(terms, ask, lease, CacheStatus::Hit)),
-            (Lookup::Lead(permit), _) => Found::Do(self.begin_remote(permit)),
+            (_, Use::ServeAndValidate) => Next::Do(serve(terms, ask, lease, CacheStatus::Hit)),
+            (Lookup::Lead(permit), _) => Next::Do(self.begin_remote(permit)),
             (Lookup::Join(fill), _) => follow(ask, fill),
             // Validated a moment ago: so nobody asks the origin for ever.
-            (Lookup::Hit(lease), _) => Found::Do(serve(terms, ask, lease, CacheStatus::Validated)),
+            (Lookup::Hit(lease), _) => Next::Do(serve(terms, ask, lease, CacheStatus::Validated)),
         }
     }
 
@@ -232,11 +232,11 @@ fn asker(ask: &Ask<'_>) -> Asker {
 
 /// Waits for another request's fill; not so a request that the fill itself has made, by way of an origin that leads
 /// back here.
-fn follow(ask: &Ask<'_>, fill: Arc<Flight>) -> Found {
+fn follow(ask: &Ask<'_>, fill: Arc<Flight>) -> Next {
     if ask.fields.get("cdn-loop").is_some_and(|passed| hop::has_come_back(&passed)) {
-        return Found::Do(Action::Refuse(Refusal::Remote { status: 508 }));
+        return Next::Do(Action::Refuse(Refusal::Remote { status: 508 }));
     }
-    Found::Follow { fill, collapsed: true }
+    Next::Follow { fill, collapsed: true }
 }
 
 /// Whether a request may have what is stored, or is being stored, as it is.

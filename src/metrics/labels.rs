@@ -287,7 +287,7 @@ labels! {
 
 labels! {
     /// Why an entry left the cache.
-    Eviction, ByEviction, SharedByEviction {
+    Removal, ByRemoval, SharedByRemoval {
         /// To make room for another file.
         Room => r#"reason="room""#,
         /// The file on disk was found changed.

@@ -17,7 +17,7 @@ use catalogue as c;
 use counter::{Counter, Family, Gauge, Histogram, HistogramValues, Label, Read, SharedCounter};
 use labels::{
     ByClass, ByConnection, ByFill, ByOriginAnswer, ByRevalidation, ByStatus, ByTimeout, ByTransmit, ByZerocopy, Class,
-    Connection, OriginAnswer, SharedByEviction, SharedByUpload, Status,
+    Connection, OriginAnswer, SharedByRemoval, SharedByUpload, Status,
 };
 use text::{Exposition, Samples};
 
@@ -95,7 +95,7 @@ pub struct OriginMetrics {
 #[derive(Debug, Default)]
 pub struct SharedMetrics {
     /// Entries that left the cache.
-    pub evictions: SharedByEviction,
+    pub evictions: SharedByRemoval,
     /// Files the policy refused.
     pub rejections: SharedCounter,
     /// Connections handed over and not taken up yet.
@@ -115,10 +115,10 @@ pub struct SharedMetrics {
 impl Stats for SharedMetrics {
     fn left(&self, why: Departure) {
         let label = match why {
-            Departure::Room => labels::Eviction::Room,
-            Departure::Invalidated => labels::Eviction::Invalidated,
-            Departure::Replaced => labels::Eviction::Replaced,
-            Departure::Deleted => labels::Eviction::Deleted,
+            Departure::Room => labels::Removal::Room,
+            Departure::Invalidated => labels::Removal::Invalidated,
+            Departure::Replaced => labels::Removal::Replaced,
+            Departure::Deleted => labels::Removal::Deleted,
         };
         self.evictions[label].one();
     }
@@ -302,7 +302,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::metrics::labels::{Eviction, Transmit};
+    use crate::metrics::labels::{Removal, Transmit};
 
     /// `name{labels} value` lines of an exposition.
     fn samples(text: &str) -> BTreeMap<String, f64> {
@@ -364,7 +364,7 @@ mod tests {
         metrics.workers[1].transmit_bytes[Transmit::Reference].add(70_000);
         metrics.workers[0].connections[Connection::Accepted].add(3);
         metrics.control.connections[Connection::Closed].one();
-        metrics.shared.evictions[Eviction::Room].add(5);
+        metrics.shared.evictions[Removal::Room].add(5);
 
         let arena = ArenaGauges { capacity_bytes: 67_108_864, resident_bytes: 4096, ..ArenaGauges::default() };
         let samples = samples(&metrics.render(&arena));

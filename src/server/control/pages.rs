@@ -16,7 +16,7 @@ use super::rates::{Sample, Series};
 use crate::arena::layout::ClassUse;
 use crate::cache::{EntrySnapshot, Snapshot};
 use crate::metrics::counter::{Label, Read};
-use crate::metrics::labels::Eviction;
+use crate::metrics::labels::Removal;
 use crate::metrics::{ArenaGauges, text};
 use crate::page;
 use crate::ring::system::monotonic;
@@ -183,7 +183,7 @@ impl LivePage {
             misses: now.misses,
             others: now.others,
             statuses: now.statuses,
-            evictions: Eviction::ALL.iter().map(|&why| (why.pairs(), metrics.shared.evictions[why].get())).collect(),
+            evictions: Removal::ALL.iter().map(|&why| (why.pairs(), metrics.shared.evictions[why].get())).collect(),
             classes: ClassPicture::all(&snapshot),
             top,
             series,
