@@ -88,6 +88,30 @@ fn what_is_stale_is_validated_and_served_again() {
 }
 
 #[test]
+fn without_last_modified_the_date_is_compared() {
+    const DATES: [(&str, u16); 3] = [
+        ("Sun, 09 Sep 2001 01:46:39 GMT", 200),
+        ("Sun, 09 Sep 2001 01:46:40 GMT", 304),
+        ("Sun, 09 Sep 2001 01:46:41 GMT", 304),
+    ];
+    let fields = [("Cache-Control", "max-age=2000000000"), ("Date", "Sun, 09 Sep 2001 01:46:40 GMT")];
+    let pair = Pair::start(move |_| ok(&fields, "body"));
+    for (plane, mut client) in pair.server.planes() {
+        let target = format!("/{plane}");
+        client.get(&target).expect(200);
+        for (since, status) in DATES {
+            let answer = client.request("GET", &target, &[("If-Modified-Since", since)]).expect(status);
+            assert!(answer.cache_status().starts_with("forebay; hit"), "{plane}: {answer:?}");
+        }
+        // For the other conditions only Last-Modified itself counts.
+        let part = [("Range", "bytes=0-1"), ("If-Range", fields[1].1)];
+        client.request("GET", &target, &part).expect(200);
+        client.request("GET", &target, &[("If-Unmodified-Since", DATES[0].0)]).expect(200);
+        assert_eq!(pair.asked(&target), 1, "{plane}");
+    }
+}
+
+#[test]
 fn what_has_changed_is_fetched_anew() {
     let version = Arc::new(AtomicUsize::new(1));
     let current = version.clone();

@@ -99,6 +99,7 @@ fn stored(size: u64) -> Arc<Stored> {
         slice: None,
         etag: None,
         modified: None,
+        sent: None,
         fields: Box::default(),
         content_fields: Box::default(),
         content_type: None,

@@ -229,6 +229,7 @@ fn stored(etag: Option<Vec<u8>>, modified: Option<i64>) -> Stored {
         slice: None,
         etag: etag.map(Into::into),
         modified,
+        sent: None,
         fields: Box::default(),
         content_fields: Box::default(),
         content_type: None,

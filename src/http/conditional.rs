@@ -49,7 +49,7 @@ impl Conditions<'_> {
         }
         let not_modified = match (self.if_none_match, self.if_modified_since) {
             (Some(tags), _) => holds(tags, current, Comparison::Weak),
-            (None, Some(date)) => modified(current, date).is_some_and(|(modified, since)| modified <= since),
+            (None, Some(date)) => is_older(current, date),
             (None, None) => false,
         };
         if not_modified {
@@ -106,6 +106,13 @@ fn holds(list: &[u8], current: Representation<'_>, comparison: Comparison) -> bo
 /// When what is there was modified, and the time that is compared with it; `None`: one of them is not known.
 fn modified(current: Representation<'_>, date: &[u8]) -> Option<(i64, i64)> {
     Some((current.modified_seconds()?, seconds(date)?))
+}
+
+/// Whether what is there has not been modified since that date. A stored response that does not say when it was modified
+/// was not modified after the origin sent it (RFC 9111, 4.3.2).
+fn is_older(current: Representation<'_>, date: &[u8]) -> bool {
+    let latest = current.modified_seconds().or_else(|| current.sent_seconds());
+    latest.zip(seconds(date)).is_some_and(|(latest, since)| latest <= since)
 }
 
 /// How entity tags are compared (RFC 9110, 8.8.3.2).

@@ -61,6 +61,14 @@ impl<'a> Representation<'a> {
         }
     }
 
+    /// When the origin sent it, if it is stored; in seconds since 1970.
+    pub fn sent_seconds(self) -> Option<i64> {
+        match self {
+            Representation::File(_) => None,
+            Representation::Response { stored, .. } => stored.sent,
+        }
+    }
+
     /// The media type, with its character set.
     pub fn content_type(self) -> Option<&'a str> {
         match self {

@@ -16,6 +16,8 @@ pub struct Stored {
     pub etag: Option<Box<[u8]>>,
     /// Last-Modified, in seconds since 1970.
     pub modified: Option<i64>,
+    /// When the origin sent what is stored: `Date`, or when it was received, in seconds since 1970.
+    pub sent: Option<i64>,
     /// Fields of every response, each a line with its CRLF, as the origin sent them.
     pub fields: Box<[u8]>,
     /// Fields that only go with a body, likewise, but for Content-Type.

@@ -139,7 +139,8 @@ fn lines(text: &[u8]) -> HeaderMap {
 
 /// What is said of an answer that is passed on, whose body has `size` bytes.
 pub(super) fn passing(parts: &Parts, size: u64) -> Stored {
-    describe_fields(parts.status, &parts.headers, size)
+    // It is not stored: only what the origin itself compares counts.
+    Stored { sent: None, ..describe_fields(parts.status, &parts.headers, size) }
 }
 
 fn describe_fields(status: StatusCode, headers: &HeaderMap, size: u64) -> Stored {
@@ -156,20 +157,22 @@ fn describe_fields(status: StatusCode, headers: &HeaderMap, size: u64) -> Stored
         out.extend_from_slice(value.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
+    let now = SystemTime::now();
     if !headers.contains_key(header::DATE) {
         // Whoever receives an answer without one says when that was (RFC 9110, 6.6.1).
-        fields.extend_from_slice(format!("Date: {}\r\n", httpdate::fmt_http_date(SystemTime::now())).as_bytes());
+        fields.extend_from_slice(format!("Date: {}\r\n", httpdate::fmt_http_date(now)).as_bytes());
     }
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let modified = text(header::LAST_MODIFIED).and_then(|date| httpdate::parse_http_date(date).ok());
-    let modified = modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    let time = |name| text(name).and_then(|date| httpdate::parse_http_date(date).ok());
+    let seconds = |time: SystemTime| i64::try_from(time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs()).ok();
     let received = monotonic();
     Stored {
         status: status.as_u16(),
         size,
         slice: None,
         etag: headers.get(header::ETAG).map(|etag| etag.as_bytes().into()),
-        modified: modified.and_then(|since| i64::try_from(since.as_secs()).ok()),
+        modified: time(header::LAST_MODIFIED).and_then(seconds),
+        sent: seconds(time(header::DATE).unwrap_or(now)),
         fields: fields.into(),
         content_fields: content_fields.into(),
         content_type: text(header::CONTENT_TYPE).map(Into::into),
@@ -193,6 +196,7 @@ pub(super) fn slice(object: &Stored, slice: &Slice) -> Stored {
         slice: None,
         etag: None,
         modified: None,
+        sent: None,
         fields: Box::default(),
         content_fields: Box::default(),
         content_type: None,
