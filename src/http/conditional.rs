@@ -108,8 +108,8 @@ fn modified(current: Representation<'_>, date: &[u8]) -> Option<(i64, i64)> {
     Some((current.modified_seconds()?, seconds(date)?))
 }
 
-/// Whether what is there has not been modified since that date. A stored response that does not say when it was modified
-/// was not modified after the origin sent it (RFC 9111, 4.3.2).
+/// Whether what is there has not been modified since that date. A stored response that does not say when it was
+/// modified was not modified after the origin sent it (RFC 9111, 4.3.2).
 fn is_older(current: Representation<'_>, date: &[u8]) -> bool {
     let latest = current.modified_seconds().or_else(|| current.sent_seconds());
     latest.zip(seconds(date)).is_some_and(|(latest, since)| latest <= since)
