@@ -125,15 +125,7 @@ impl AccessLog {
         metrics: Arc<SharedMetrics>,
     ) -> io::Result<AccessLog> {
         let sink = Sink::open(&target)?;
-        let (sender, messages) = sync_channel(ACCESS_LOG_QUEUE);
-        let queue = Arc::new(Queue {
-            sender,
-            held: AtomicUsize::new(0),
-            unwritten: AtomicU64::new(0),
-            reopens: AtomicBool::new(false),
-            ends: OnceLock::new(),
-            metrics,
-        });
+        let (queue, messages) = Queue::new(metrics);
         let (end, ended) = sync_channel(0);
         let mut writer = Writer::new(queue.clone(), target, format, sink);
         let body = move || {
@@ -196,6 +188,20 @@ impl Drop for AccessLog {
 }
 
 impl Queue {
+    /// An empty queue, and what its writer receives.
+    fn new(metrics: Arc<SharedMetrics>) -> (Arc<Queue>, Receiver<Message>) {
+        let (sender, messages) = sync_channel(ACCESS_LOG_QUEUE);
+        let queue = Arc::new(Queue {
+            sender,
+            held: AtomicUsize::new(0),
+            unwritten: AtomicU64::new(0),
+            reopens: AtomicBool::new(false),
+            ends: OnceLock::new(),
+            metrics,
+        });
+        (queue, messages)
+    }
+
     fn begin(queue: &Arc<Queue>, now: u64, asked: &Asked<'_>) -> Option<Box<Pending>> {
         let charge = Line::bytes_of(asked) + size_of::<Pending>();
         if queue.held.fetch_add(charge, Ordering::Relaxed) + charge > ACCESS_LOG_BYTES {

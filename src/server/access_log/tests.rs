@@ -4,6 +4,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::*;
+use crate::limits::ACCESS_LOG_CALM;
 use crate::metrics::counter::Read;
 
 fn asked(target: &[u8]) -> Asked<'_> {
@@ -231,6 +232,40 @@ fn a_line_that_was_torn_is_finished_when_there_is_room_again() {
     assert_eq!(lines.len(), 3);
     assert!(lines[0].ends_with(b"\" 200 10 \"-\" \"-\"") && lines[1].starts_with(b"unix: "), "no line is torn");
     assert_eq!(log.dropped(), 0);
+}
+
+#[test]
+fn a_flag_that_is_set_while_lines_are_taken_is_not_slept_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    make_pipe(&path);
+    let mut reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+    let target = AccessLogTarget::File(path);
+    let sink = Sink::open(&target).unwrap();
+    let (queue, messages) = Queue::new(Arc::default());
+    let mut writer = Writer::new(queue.clone(), target, AccessLogFormat::Combined, sink);
+    assert_eq!(writer.patience(), ACCESS_LOG_CALM);
+    // One line that the pipe does not take whole: the turn is in the midst of its messages until it is read.
+    let pending = Queue::begin(&queue, 0, &asked(&[b'x'; 100 << 10])).expect("there is room for it");
+    pending.send(0, false);
+    let messages = thread::scope(|scope| {
+        let writer = &mut writer;
+        let turn = scope.spawn(move || (writer.turn(&messages), messages));
+        let mut chunk = [0; 4096];
+        until("the line is begun", || reader.read(&mut chunk).is_ok_and(|len| len > 0));
+        queue.ends.set(Instant::now() + Duration::from_secs(60)).expect("it is set once");
+        queue.wake_writer();
+        until("the line is written", || {
+            let _ = reader.read(&mut chunk);
+            turn.is_finished()
+        });
+        let (flow, messages) = turn.join().expect("it does not panic");
+        assert!(flow.is_continue(), "it had looked at the flag before");
+        messages
+    });
+    assert_eq!(writer.patience(), Duration::ZERO, "the message that tells of the flag was taken with the line");
+    assert!(writer.turn(&messages).is_break());
+    assert_eq!((queue.metrics.access_log_lines.get(), queue.metrics.access_log_dropped.get()), (1, 0));
 }
 
 #[test]

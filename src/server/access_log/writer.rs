@@ -5,11 +5,12 @@
 //! is wrong is said when it begins and when it is over, not for every line.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::line::Line;
 use super::sink::Sink;
@@ -54,34 +55,47 @@ impl Writer {
 
     /// Writes lines until the log ends.
     pub fn run(&mut self, messages: &Receiver<Message>) {
-        // Each turn waits for a first message, then takes all there are.
-        loop {
-            let first = messages.recv_timeout(ACCESS_LOG_CALM);
-            // Before the lines are taken: those that were queued before a rotation are in the old file.
-            let reopens = self.queue.reopens.swap(false, Ordering::AcqRel);
-            let ends = self.queue.ends.get().is_some();
-            let mut next = match first {
-                Ok(message) => Ok(message),
-                Err(RecvTimeoutError::Timeout) => Err(TryRecvError::Empty),
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            while let Ok(message) = next {
-                if let Message::Line(pending) = message {
-                    self.take(&pending.line);
-                }
-                next = messages.try_recv();
-            }
-            self.flush();
-            if ends {
-                // The rest of a line that was begun has no further chance.
-                return self.queue.dropped(self.ends.len() as u64);
-            }
-            if reopens {
-                self.reopen();
-            }
+        while self.turn(messages).is_continue() {
             self.look_for_losses();
             thread::sleep(ACCESS_LOG_PAUSE);
         }
+    }
+
+    /// Waits for a first message, then takes all there are, and does what the flags say that were set before. Breaks
+    /// when the log has ended.
+    pub fn turn(&mut self, messages: &Receiver<Message>) -> ControlFlow<()> {
+        let first = messages.recv_timeout(self.patience());
+        // Before the lines are taken: those that were queued before a rotation are in the old file.
+        let reopens = self.queue.reopens.swap(false, Ordering::AcqRel);
+        let ends = self.queue.ends.get().is_some();
+        let mut next = match first {
+            Ok(message) => Ok(message),
+            Err(RecvTimeoutError::Timeout) => Err(TryRecvError::Empty),
+            Err(RecvTimeoutError::Disconnected) => return ControlFlow::Break(()),
+        };
+        while let Ok(message) = next {
+            if let Message::Line(pending) = message {
+                self.take(&pending.line);
+            }
+            next = messages.try_recv();
+        }
+        self.flush();
+        if ends {
+            // The rest of a line that was begun has no further chance.
+            self.queue.dropped(self.ends.len() as u64);
+            return ControlFlow::Break(());
+        }
+        if reopens {
+            self.reopen();
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// How long to wait for a first message: not at all when a flag is set, because the message that tells of it may
+    /// have been taken with the lines before.
+    pub fn patience(&self) -> Duration {
+        let is_told = self.queue.reopens.load(Ordering::Acquire) || self.queue.ends.get().is_some();
+        if is_told { Duration::ZERO } else { ACCESS_LOG_CALM }
     }
 
     fn take(&mut self, line: &Line) {
