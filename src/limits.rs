@@ -61,6 +61,13 @@ pub const LINGER_MAX: Duration = Duration::from_secs(60);
 /// Bytes that are read on of it at most.
 pub const LINGER_BYTES: u64 = 1 << 30;
 
+/// What is left of the body of a request that was answered without it is read up to so many bytes, so that the
+/// connection can be kept. Of a longer one the end is not worth waiting for: a new connection costs less.
+pub const UNREAD_BODY_BYTES: u64 = 1 << 20;
+/// How long the response to such a request waits for the end of its body, at most: a client that sends it only after
+/// the response, or never, should not wait long.
+pub const UNREAD_BODY_TIME: Duration = Duration::from_secs(1);
+
 /// Memory for the names of all directories that are being listed at the same time: more than a million names. A
 /// directory with more is listed unsorted, as it is read.
 pub const LISTING_BYTES: usize = 32 << 20;

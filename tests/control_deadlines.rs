@@ -57,6 +57,112 @@ fn no_request_is_left_without_an_answer_after_a_body_that_nobody_reads() {
     server.get("/file").expect(200);
 }
 
+/// The body of a request that is answered without it, as it is sent.
+fn framed(head: &str, body: &[u8], is_chunked: bool) -> Vec<u8> {
+    if !is_chunked {
+        return request_with_body(head, body);
+    }
+    let mut sent = with_fields(head, "Transfer-Encoding: chunked\r\n").into_bytes();
+    for piece in body.chunks(10_000) {
+        sent.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+        sent.extend_from_slice(piece);
+        sent.extend_from_slice(b"\r\n");
+    }
+    sent.extend_from_slice(b"0\r\nA: b\r\n\r\n");
+    sent
+}
+
+/// Requests that are answered whatever their bodies are, and how.
+const ANSWERED_WITHOUT_BODY: [(&str, u16); 9] = [
+    ("PUT /directory", 409),
+    ("PUT /directory/", 409),
+    ("PUT /file\r\nIf-None-Match: *", 412),
+    ("PUT /a/../../b", 400),
+    ("POST /file", 405),
+    ("DELETE /absent", 404),
+    ("OPTIONS /file", 204),
+    ("GET /file", 200),
+    ("GET /directory/", 200),
+];
+
+/// The request line and what follows it.
+fn with_fields(head: &str, fields: &str) -> String {
+    let (line, own) = head.split_once("\r\n").unwrap_or((head, ""));
+    let own = if own.is_empty() { String::new() } else { format!("{own}\r\n") };
+    format!("{line} HTTP/1.1\r\nHost: localhost\r\n{own}{fields}\r\n")
+}
+
+/// The rest of a body that nobody reads is passed over where it is small, and the next request is answered; where it is
+/// large, the response says that the connection ends with it. A connection never ends without a word.
+#[test]
+fn a_connection_whose_next_request_is_not_answered_says_so() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("file"), "content").unwrap();
+    fs::create_dir(root.path().join("directory")).unwrap();
+    let server = Server::start(root.path(), &["--allow-writes"]);
+    for (head, status) in ANSWERED_WITHOUT_BODY {
+        for is_chunked in [false, true] {
+            let method = head.split(' ').next().unwrap();
+            let mut client = server.connect();
+            for length in [1, 5_000, 70_000, 320_000] {
+                let mut sent = framed(head, &vec![b'x'; length], is_chunked);
+                sent.extend_from_slice(&request("GET", "/file", &[]));
+                client.send(sent);
+                let answer = client.final_response(method).expect(status);
+                assert_eq!(answer.field("connection"), None, "{head}, {length} bytes, chunked: {is_chunked}");
+                assert_eq!(client.final_response("GET").expect(200).text(), "content", "{head}, {length}");
+            }
+            client.send(framed(head, &vec![b'x'; 2 << 20], is_chunked));
+            let answer = client.final_response(method).expect(status);
+            assert_eq!(answer.field("connection"), Some("close"), "{head}, chunked: {is_chunked}");
+            assert!(client.is_over(), "{head}");
+        }
+    }
+}
+
+/// A body that does not come is not waited for as long as the connection may be idle, and one that waits to be asked
+/// for is not asked for in vain.
+#[test]
+fn a_body_that_does_not_come_ends_the_connection_with_a_word() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("file"), "content").unwrap();
+    fs::create_dir(root.path().join("directory")).unwrap();
+    let server = Server::start(root.path(), &["--allow-writes", "--idle-timeout", "1h"]);
+    let framings = ["Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n"];
+    let asked = ANSWERED_WITHOUT_BODY.into_iter().flat_map(|asked| framings.map(|framing| (asked, framing)));
+    for ((head, status), framing) in asked {
+        let mut waiting = ["", "Expect: 100-continue\r\n"].map(|expect| {
+            let mut client = server.connect();
+            client.send(with_fields(head, &format!("{framing}{expect}")));
+            client
+        });
+        for client in &mut waiting {
+            let answer = client.response(head.split(' ').next().unwrap()).expect(status);
+            assert_eq!(answer.field("connection"), Some("close"), "{head}, {framing}");
+            assert!(client.is_over(), "{head}");
+        }
+    }
+}
+
+/// So it is, too, where the origin is on another machine and the body is not passed on.
+#[test]
+fn bodies_that_are_not_passed_on_end_no_connection_without_a_word() {
+    let origin = support::upstream::Server::start(|_| support::upstream::Reply::text("200 OK", "content"));
+    let server = Server::start(&origin.url(), &["--read-only"]);
+    for is_chunked in [false, true] {
+        let mut client = server.connect();
+        for length in [1, 70_000, 320_000] {
+            client.send([framed("PUT /a", &vec![b'x'; length], is_chunked), request("GET", "/b", &[])].concat());
+            let answer = client.final_response("PUT").expect(405);
+            assert_eq!(answer.field("connection"), None, "{length} bytes, chunked: {is_chunked}");
+            client.final_response("GET").expect(200);
+        }
+        client.send(framed("PUT /a", &vec![b'x'; 2 << 20], is_chunked));
+        assert_eq!(client.final_response("PUT").expect(405).field("connection"), Some("close"));
+        assert!(client.is_over());
+    }
+}
+
 /// A head that does not come to its end is answered 408 in the time for heads, not in that for idle connections.
 #[test]
 fn a_head_has_its_own_deadline() {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use http_body_util::BodyExt;
-use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
+use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, StatusCode, Uri};
@@ -15,6 +15,7 @@ use hyper::{HeaderMap, Method, StatusCode, Uri};
 use super::answer::{Answer, Content};
 use super::parts::host_of;
 use super::plane::{ControlPlane, unauthorized};
+use super::request_body::RequestBody;
 use crate::cache::stats::Departure;
 use crate::exchange::route;
 use crate::http::cache_status::{CacheStatus, Further};
@@ -31,13 +32,13 @@ const SAFE_METHODS: &str = "GET, HEAD, OPTIONS, TRACE";
 impl ControlPlane {
     /// Passes on a request for `key` whose method is neither GET nor HEAD, and removes from the cache what it makes
     /// stale.
-    pub async fn forward(self: &Rc<Self>, key: &[u8], parts: &Parts, body: Incoming) -> Result<Answer, Answer> {
+    pub async fn forward(self: &Rc<Self>, key: &[u8], parts: &Parts, body: RequestBody) -> Result<Answer, Answer> {
         let body = self.limited(body)?;
         self.pass_on(key, parts, body).await
     }
 
     /// The body of a request, of which as many bytes are taken as an upload may have.
-    pub(super) fn limited(&self, body: Incoming) -> Result<remote::Body, Answer> {
+    pub(super) fn limited(&self, body: RequestBody) -> Result<remote::Body, Answer> {
         Ok(Limited::new(body, self.shared.options.max_upload_bytes).map_err(failed)?.boxed_unsync())
     }
 
@@ -170,7 +171,7 @@ fn failed(fault: Fault) -> Answer {
 
 /// The body of a request, up to a number of bytes.
 struct Limited {
-    body: Incoming,
+    body: RequestBody,
     left: u64,
     limit: u64,
 }
@@ -178,7 +179,7 @@ struct Limited {
 impl Limited {
     /// # Errors
     /// It says itself that it is longer.
-    fn new(body: Incoming, limit: u64) -> Result<Limited, Fault> {
+    fn new(body: RequestBody, limit: u64) -> Result<Limited, Fault> {
         if body.size_hint().lower() > limit {
             return Err(Fault::TooLarge { limit });
         }

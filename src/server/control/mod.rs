@@ -6,6 +6,7 @@
 //!
 //! - `socket`: the connection and its deadlines; `inbound`, `outbound`: the requests and responses in its bytes
 //! - `plane`: what all connections share; `parts`: what is read of a request's head
+//! - `request_body`: what becomes of a body that nobody reads to its end
 //! - `route`: which request goes where, and who may
 //! - `methods`: which methods a target has
 //! - `file`, `listing`, `upload`, `pages`: the answers
@@ -29,6 +30,7 @@ mod policy;
 mod pool;
 mod rates;
 mod remote;
+mod request_body;
 mod room;
 mod route;
 mod slices;

@@ -6,12 +6,13 @@ use std::task::{Context, Poll, ready};
 
 use http_body_util::BodyExt;
 use hyper::Method;
-use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
+use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use hyper::http::request::Parts;
 use sha2::{Digest, Sha256};
 
 use super::answer::Answer;
 use super::plane::ControlPlane;
+use super::request_body::RequestBody;
 use super::upload::expected_digest;
 use crate::net::peer::Peer;
 use crate::origin::remote::{Body, Fault};
@@ -24,7 +25,7 @@ impl ControlPlane {
         key: Option<&[u8]>,
         peer: Peer,
         parts: &Parts,
-        body: Incoming,
+        body: RequestBody,
     ) -> Result<Answer, Answer> {
         let target = self.target(parts)?;
         if parts.method != Method::PUT && parts.method != Method::DELETE {

@@ -13,6 +13,7 @@ use super::answer::{Answer, Body, Content, Tally};
 use super::outbound::Outbound;
 use super::parts::{circumstances, host_of};
 use super::plane::{ControlPlane, unauthorized};
+use super::request_body::RequestBody;
 use super::socket::Answering;
 use crate::exchange::route;
 use crate::http::response::Problem;
@@ -48,6 +49,8 @@ impl ControlPlane {
             return Answer::of_refused_head(problem).into_response(tally, answering, &outbound);
         }
         let (mut parts, body) = request.into_parts();
+        let body = RequestBody::new(body, parts.headers.contains_key(header::EXPECT));
+        let rest = body.rest();
         parts.extensions.insert(peer);
         let tally = Tally::new(self.shared.clone(), peer, &parts);
         let mut interim = self.wants_interim(&mut parts);
@@ -68,6 +71,10 @@ impl ControlPlane {
         {
             answer = answer.with_page(page);
         }
+        // One that did not come in its time is not waited for again.
+        if answer.status == StatusCode::REQUEST_TIMEOUT || !rest.read_out().await {
+            answer.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         answer.into_response(tally, answering, &outbound)
     }
 
@@ -86,7 +93,7 @@ impl ControlPlane {
         self: &Rc<Self>,
         peer: Peer,
         parts: &Parts,
-        body: Incoming,
+        body: RequestBody,
         passing: Option<Arc<Passing>>,
     ) -> Result<Answer, Answer> {
         self.shared.guard.hosts().admit(host_of(parts)).map_err(strange)?;
@@ -141,7 +148,7 @@ impl ControlPlane {
         self: &Rc<Self>,
         peer: Peer,
         parts: &Parts,
-        body: Incoming,
+        body: RequestBody,
         passing: Option<Arc<Passing>>,
     ) -> Result<Answer, Answer> {
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming};
+use hyper::body::{Body, Frame};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, StatusCode};
@@ -15,6 +15,7 @@ use super::answer::{Answer, Content};
 use super::parts::{OwnedConditions, field};
 use super::plane::ControlPlane;
 use super::pool::blocking;
+use super::request_body::RequestBody;
 use crate::cache::stats::Departure;
 use crate::exchange::refusal::is_passing;
 use crate::http::digest;
@@ -26,7 +27,7 @@ use crate::server::shared::Shared;
 
 impl ControlPlane {
     /// Stores the body under `name`.
-    pub async fn put(self: &Rc<Self>, name: &[u8], parts: &Parts, body: Incoming) -> Result<Answer, Answer> {
+    pub async fn put(self: &Rc<Self>, name: &[u8], parts: &Parts, body: RequestBody) -> Result<Answer, Answer> {
         let mut account = Account { plane: self.clone(), outcome: Outcome::Aborted };
         let result = self.store(name, parts, body).await;
         account.outcome = match &result {
@@ -39,7 +40,7 @@ impl ControlPlane {
         result
     }
 
-    async fn store(self: &Rc<Self>, name: &[u8], parts: &Parts, mut body: Incoming) -> Result<Answer, Answer> {
+    async fn store(self: &Rc<Self>, name: &[u8], parts: &Parts, mut body: RequestBody) -> Result<Answer, Answer> {
         if parts.headers.contains_key(header::CONTENT_RANGE) {
             let text = "a part of a file cannot be stored: PUT takes no Content-Range";
             return Err(Answer::problem(StatusCode::BAD_REQUEST, text));
@@ -81,7 +82,7 @@ impl ControlPlane {
     /// Writes the body to the file and makes it durable.
     async fn receive(
         &self,
-        body: &mut Incoming,
+        body: &mut RequestBody,
         upload: &Upload,
         limit: u64,
         announced: Option<u64>,
@@ -128,7 +129,7 @@ impl ControlPlane {
     }
 
     /// The next frame of a body (data or trailers); None at its end.
-    async fn frame(&self, body: &mut Incoming) -> Result<Option<Frame<Bytes>>, Answer> {
+    async fn frame(&self, body: &mut RequestBody) -> Result<Option<Frame<Bytes>>, Answer> {
         match tokio::time::timeout(self.shared.options.idle_timeout, body.frame()).await {
             Ok(None) => Ok(None),
             Ok(Some(Ok(frame))) => Ok(Some(frame)),
