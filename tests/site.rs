@@ -259,8 +259,40 @@ fn the_fallback_is_served_where_there_is_no_file() {
             assert_eq!(client.get("/.git/config").status, 404, "{plane}");
         }
     }
+    fs::create_dir(site.root().join("docs")).unwrap();
+    fs::write(site.root().join("docs/guide.txt"), "guide").unwrap();
+    for (plane, mut client) in server.planes() {
+        let listing = client.request("GET", "/docs/", &[("Accept", "text/html")]);
+        assert!(listing.expect(200).text().contains("guide.txt"), "{plane}");
+        assert_eq!(client.get("/real.txt/").text(), "<p>app", "{plane}");
+    }
     fs::remove_file(site.root().join("index.html")).unwrap();
     until("the fallback to be gone", || server.get("/app/route").status == 404);
+}
+
+#[test]
+fn applications_of_one_page_and_of_other_origins_stay_on_the_data_plane() {
+    let site = Site::new(&[("index.html", b"<p>app"), ("api/x.json", b"{}"), ("y.json", b"{}")]);
+    let rules = site.file("rules.toml", "[[rule]]\nmatch = \"/api/**\"\ncors = { origin = \"https://a.example\" }\n");
+    let server = Server::start(&site.root(), &["--rules", &rules, "--fallback", "index.html"]);
+    // Those who ask for the metrics are handed over themselves.
+    let handoffs = || server.sample("forebay_handoffs_total");
+    let before = handoffs();
+    let mut client = server.connect();
+    for _ in 0..3 {
+        assert_eq!(client.get("/app/route/").expect(200).text(), "<p>app");
+        for (target, status) in [("/api/x.json", 204), ("/api/none/", 204), ("/y.json", 403)] {
+            let fields = [("Origin", "https://a.example"), ("Access-Control-Request-Method", "GET")];
+            let preflight = client.request("OPTIONS", target, &fields);
+            assert_eq!(preflight.status, status, "{target}");
+            assert_eq!(preflight.field("content-length").is_some(), status == 403, "{target}");
+        }
+        assert_eq!(client.get("/api/x.json").expect(200).text(), "{}");
+    }
+    assert_eq!(handoffs(), before + 1);
+    // Without the question of a browser it is about the methods.
+    assert_eq!(client.request("OPTIONS", "/y.json", &[]).expect(204).field("allow"), Some("GET, HEAD, OPTIONS"));
+    assert_eq!(handoffs(), before + 3);
 }
 
 #[test]
@@ -282,6 +314,16 @@ fn what_is_missing_is_not_looked_for_again_and_again() {
         assert_eq!(client.get(&route).text(), "put", "{plane}");
         server.delete(&route).expect(204);
         assert_eq!(client.get(&route).text(), "<p>app", "{plane}");
+        let directory = format!("/directory/{plane}/");
+        assert_eq!(client.get(&directory).text(), "<p>app");
+        let before = fills();
+        for _ in 0..10 {
+            assert_eq!(client.get(&directory).expect(200).text(), "<p>app");
+        }
+        assert_eq!(fills(), before, "{plane}");
+        server.put(&format!("{directory}in/it"), b"put").expect(201);
+        let listing = client.request("GET", &directory, &[("Accept", "text/html")]);
+        assert!(listing.text().contains("in/"), "{plane}: {}", listing.text());
     }
     // And what appears by other ways, within --revalidate.
     let server = Server::start(&site.root(), &["--fallback", "index.html", "--revalidate", "20ms"]);

@@ -3,7 +3,7 @@
 mod support;
 
 use support::stores::{self, Backing};
-use support::upstream::run;
+use support::upstream::{forebay, run, run_with_input};
 use support::{Server, assert_same, bytes, target};
 
 /// What a server in front of any of the stores must do.
@@ -55,6 +55,109 @@ fn lists(server: &Server) {
     assert!(ran.status == 0 && ran.stdout.contains("a b.txt") && ran.stdout.contains("sub/"), "{ran:?}");
 }
 
+/// What stands for a directory, and what its name without a slash leads to.
+fn directories(backing: &Backing) {
+    let server = stores::serve(backing, &["--allow-writes", "--revalidate", "1h"]);
+    server.put("/site/index.html", b"<p>home").expect(201);
+    server.put("/site/deep/page.html", b"<p>deep").expect(201);
+    let page = [("Accept", "text/html")];
+    for (plane, mut client) in server.planes() {
+        for _ in 0..2 {
+            let home = client.request("GET", "/site/", &page).expect(200);
+            assert_eq!(home.text(), "<p>home", "{plane}");
+            assert_eq!(home.field("content-type"), Some("text/html; charset=utf-8"), "{plane}");
+            assert_eq!(home.field("vary"), Some("Accept"), "{plane}");
+        }
+        let status = client.request("GET", "/site/", &page).cache_status().to_owned();
+        assert!(status.starts_with("forebay; hit;"), "{plane}: {status}");
+        assert_eq!(client.request("HEAD", "/site/", &page).expect(200).length(), 7, "{plane}");
+        let listing = client.request("GET", "/site/", &[("Accept", "application/json")]).expect(200).json();
+        assert_eq!((&listing[0]["name"], &listing[1]["name"]), (&"deep".into(), &"index.html".into()), "{plane}");
+        let listing = client.request("GET", "/site/deep/", &page).expect(200).text();
+        assert!(listing.contains("page.html"), "{plane}: {listing}");
+        for (target, to) in [("/site", "/site/"), ("/site/deep?a=%20b", "/site/deep/?a=%20b"), ("/si%74e", "/site/")] {
+            for method in ["GET", "HEAD"] {
+                let moved = client.request(method, target, &[]).expect(308);
+                assert_eq!(moved.field("location"), Some(to), "{plane}: {method} {target}");
+            }
+        }
+        for missing in ["/sit", "/site/index.htm", "/site/none/", "/site/page.html/"] {
+            client.get(missing).expect(404);
+        }
+    }
+    // The page goes when its object does, and the redirect when there is an object of the name.
+    server.delete("/site/index.html").expect(204);
+    assert!(server.connect().request("GET", "/site/", &page).expect(200).text().contains("deep/"));
+    let without = stores::serve(backing, &["--index", ""]);
+    server.put("/site/index.html", b"<p>home").expect(201);
+    assert!(without.connect().request("GET", "/site/", &page).expect(200).text().contains("index.html"));
+}
+
+/// The client, by whatever stands behind the server.
+fn is_used_by_the_client(backing: &Backing) {
+    let server = stores::serve(backing, &["--allow-writes", "--revalidate", "1h"]);
+    is_used(&server);
+}
+
+fn is_used(server: &Server) {
+    let dir = tempfile::tempdir().unwrap();
+    let address = server.address().to_string();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    std::fs::create_dir_all(path("up/sub dir")).unwrap();
+    std::fs::write(path("up/one.txt"), "one").unwrap();
+    std::fs::write(path("up/sub dir/two.txt"), "two").unwrap();
+    let done = |args: &[&str]| {
+        let ran = run(args);
+        assert_eq!(ran.status, 0, "{args:?}: {ran:?}");
+        ran.stdout
+    };
+    done(&["put", "-r", &address, &path("up"), "--as", "client"]);
+    assert_eq!(done(&["list", &address, "client/", "--names"]), "client/one.txt\nclient/sub dir/\n");
+    done(&["fetch", "-r", &address, "client/", "-o", &path("down")]);
+    assert_eq!(std::fs::read(path("down/client/sub dir/two.txt")).unwrap(), b"two");
+    assert_eq!(done(&["fetch", &address, "client/*.txt", "-o", "-"]), "one");
+    let mut shell = forebay(&["shell", &address, "-o", &path("shell")]);
+    shell.current_dir(dir.path());
+    let session = "cd client\nls\nget one.txt\nput up/one.txt three.txt\nrm one.txt\nls\nquit\n";
+    let ran = run_with_input(shell, session.as_bytes());
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert!(ran.stdout.contains("one.txt") && ran.stdout.contains("three.txt"), "{ran:?}");
+    assert_eq!(std::fs::read(path("shell/one.txt")).unwrap(), b"one");
+    done(&["delete", &address, "client/three.txt"]);
+    let gone = run(&["delete", &address, "client/three.txt"]);
+    assert_eq!(gone.status, 1, "{gone:?}");
+    assert_eq!(done(&["list", &address, "client/", "--names"]), "client/sub dir/\n");
+}
+
+#[test]
+fn a_server_behind_is_used_by_the_client() {
+    let root = tempfile::tempdir().unwrap();
+    let origin = Server::start(root.path(), &["--allow-writes"]);
+    let url = format!("http://{}", origin.address());
+    is_used(&Server::start(std::path::Path::new(&url), &[]));
+}
+
+#[test]
+fn keys_that_are_no_paths_are_left_out_of_listings() {
+    let Some(backing) = stores::moto() else { return };
+    let server = stores::serve(&backing, &["--allow-writes"]);
+    server.put("/odd/plain.txt", b"x").expect(201);
+    for key in ["odd//empty", "odd/sub//deep", "/leading", "odd/./dot", "odd/mark/"] {
+        let request = format!("PUT /{}/some/prefix/{key} HTTP/1.1\r\nHost: localhost\r\n", stores::BUCKET);
+        let stored = stores::raw(&backing.endpoint, &format!("{request}Content-Length: 1\r\n\r\nx"));
+        assert!(stored.starts_with("HTTP/1.1 200"), "{key}: {stored}");
+    }
+    let names = |target: &str| {
+        let listing = server.connect().request("GET", target, &[("Accept", "application/json")]).expect(200).json();
+        let entries = listing.as_array().unwrap().iter();
+        entries.map(|entry| entry["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let odd = names("/odd/");
+    assert!(["mark", "plain.txt", "sub"].iter().all(|name| odd.iter().any(|found| found == name)), "{odd:?}");
+    assert!(odd.iter().all(|name| !name.is_empty() && name != "."), "{odd:?}");
+    assert!(names("/").contains(&"odd".to_owned()));
+}
+
 /// Objects that are too large to be cached as a whole.
 fn slices(server: &Server, put: &dyn Fn(&str, &[u8])) {
     let large = bytes(2, 20 << 20);
@@ -73,12 +176,16 @@ fn slices(server: &Server, put: &dyn Fn(&str, &[u8])) {
 fn moto_is_served() {
     let Some(backing) = stores::moto() else { return };
     serves(&backing);
+    directories(&backing);
+    is_used_by_the_client(&backing);
 }
 
 #[test]
 fn a_store_that_ignores_conditions_is_served() {
     let Some(backing) = stores::rclone() else { return };
     serves(&backing);
+    directories(&backing);
+    is_used_by_the_client(&backing);
 }
 
 /// What is written through the server.

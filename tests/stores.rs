@@ -88,7 +88,9 @@ async fn ranges_are_answered_as_by_an_http_server(store: &Store) {
     put(store, "/empty", &[], b"").await.expect(201);
     let empty = get(store, "/empty", &[("range", "bytes=0-")]).await.expect(200);
     assert_eq!((empty.field("content-length"), empty.body.len()), ("0", 0));
-    for absent in ["/dir", "/dir/", "/", "/none", "/dir//file.txt", "/dir/%2e%2e/x", "/%ff", "/a%00b"] {
+    let directory = get(store, "/dir", &[]).await.expect(308);
+    assert_eq!(directory.field("location"), "/dir/");
+    for absent in ["/dir/", "/", "/none", "/dir//file.txt", "/dir/%2e%2e/x", "/%ff", "/a%00b"] {
         get(store, absent, &[]).await.expect(404);
     }
 }

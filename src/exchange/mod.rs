@@ -107,14 +107,25 @@ pub struct Exchange {
     state: State,
     /// Entries that left the cache between their lookup and their use.
     lost: u8,
-    /// There is no file of the name asked for, and the fallback is served.
-    fell_back: bool,
+    /// Which of the names that the request may stand for is looked for.
+    sought: Sought,
     /// When this exchange began to have the file looked for, if it is the one that did.
     looked: Option<u64>,
     /// The original is found, and a variant of it is looked for.
     seeking: Option<Box<Seeking>>,
     /// How far a request for what stands on another machine is.
     remote: remote::State,
+}
+
+/// The names that one request may stand for, where there is a fallback. Each is looked for once there is no file of the
+/// one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sought {
+    /// The name asked for.
+    Name,
+    /// The directory that the name would have stood for: it is listed, even without an index file.
+    Directory,
+    Fallback,
 }
 
 /// How often a name is looked up again because its entry left the cache before it could be used; then the file is read
@@ -165,7 +176,7 @@ impl Default for Exchange {
             forward: Forward::UriMiss,
             state: State::New,
             lost: 0,
-            fell_back: false,
+            sought: Sought::Name,
             looked: None,
             seeking: None,
             remote: remote::State::default(),
@@ -187,23 +198,51 @@ impl Exchange {
     /// Goes on as far as possible. `waiter` is registered when the answer is [`Action::Wait`].
     pub fn advance(&mut self, terms: &Terms<'_>, ask: &Ask<'_>, waiter: impl Fn() -> Waiter) -> Action {
         if terms.is_remote {
-            return self.advance_remote(terms, ask, &waiter);
+            let action = self.advance_remote(terms, ask, &waiter);
+            return if is_no_index(ask, &action) { Action::Directory } else { action };
         }
-        if let Role::Index { .. } = ask.role {
-            return match self.advance_with(terms, ask, &waiter) {
-                Action::Refuse(Refusal::NotFound { .. }) => Action::Directory,
-                action => action,
+        let Some(fallback) = terms.fallback else {
+            return match (ask.role, self.advance_with(terms, ask, &waiter)) {
+                (Role::Index { .. }, Action::Refuse(Refusal::NotFound { .. })) => Action::Directory,
+                (_, action) => action,
             };
+        };
+        if self.sought == Sought::Name {
+            let action = self.seek_unless_missing(terms, ask, fallback, &waiter);
+            match (ask.role, action) {
+                (Role::Index { .. }, Action::Refuse(Refusal::NotFound { .. })) => {}
+                (_, action) => return action,
+            }
+            *self = Exchange { sought: Sought::Directory, ..Exchange::default() };
         }
-        let Some(fallback) = terms.fallback else { return self.advance_with(terms, ask, &waiter) };
-        if self.fell_back {
-            return self.advance_with(terms, &Ask { name: fallback.name(), ..*ask }, &waiter);
+        if self.sought == Sought::Fallback {
+            return self.advance_with(terms, &Ask { name: fallback.name(), role: Role::Itself, ..*ask }, &waiter);
         }
+        let Some(end) = ask.name.iter().rposition(|&byte| byte == b'/') else { return Action::Directory };
+        // It is only looked at.
+        let directory = Ask { name: &ask.name[..end], role: Role::Itself, method: Method::Head, ..*ask };
+        match self.seek_unless_missing(terms, &directory, fallback, &waiter) {
+            // A name with a slash at its end is no file's.
+            Action::Deliver(_) => {
+                Action::Refuse(Refusal::of_failure(directory.name, Failure::NotFound, Forward::UriMiss))
+            }
+            action => action,
+        }
+    }
+
+    /// Looks for a name, unless it was found missing lately.
+    fn seek_unless_missing(
+        &mut self,
+        terms: &Terms<'_>,
+        ask: &Ask<'_>,
+        fallback: &Fallback,
+        waiter: &impl Fn() -> Waiter,
+    ) -> Action {
         let is_new = matches!(self.state, State::New) && self.seeking.is_none();
         if is_new && fallback.is_missing(ask.name, terms.revalidate, terms.exchanged, terms.now) {
             return Action::Refuse(Refusal::of_failure(ask.name, Failure::NotFound, Forward::UriMiss));
         }
-        let action = self.advance_with(terms, ask, &waiter);
+        let action = self.advance_with(terms, ask, waiter);
         if let (Action::Refuse(Refusal::NotFound { .. }), Some(looked)) = (&action, self.looked) {
             fallback.note_missing(ask.name, looked);
         }
@@ -211,10 +250,10 @@ impl Exchange {
     }
 
     /// Whether the fallback is served instead of the file that was refused, from the next step on.
-    pub fn fall_back(&mut self, terms: &Terms<'_>, ask: &Ask<'_>) -> bool {
-        let falls_back = terms.fallback.is_some() && !self.fell_back && ask.role == Role::Itself;
+    pub fn fall_back(&mut self, terms: &Terms<'_>) -> bool {
+        let falls_back = terms.fallback.is_some() && self.sought != Sought::Fallback;
         if falls_back {
-            *self = Exchange { fell_back: true, ..Exchange::default() };
+            *self = Exchange { sought: Sought::Fallback, ..Exchange::default() };
         }
         falls_back
     }
@@ -427,6 +466,16 @@ impl Exchange {
             None => self.look_up_again(terms, ask),
         }
     }
+}
+
+/// Whether a store has no object that stands for a directory: there is none of that name, or it is a directory itself.
+fn is_no_index(ask: &Ask<'_>, action: &Action) -> bool {
+    let status = match action {
+        Action::Deliver(plan) => plan.representation().status(),
+        Action::PassOn(Some(passing)) => passing.head.status,
+        _ => return false,
+    };
+    ask.role != Role::Itself && matches!(status, 308 | 404)
 }
 
 /// Whether the file of a fill that was `joined` then may have been another one by that time, or have come to be:

@@ -63,8 +63,13 @@ fn target_of<'a>(raw: &'a [u8], name: &[u8]) -> Cow<'a, [u8]> {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(byte);
     match raw.strip_prefix(b"/") {
         Some(path) if path == name && path.iter().all(is_plain) => raw.into(),
-        _ => format!("/{}", encode(name)).into_bytes().into(),
+        _ => object(name).into(),
     }
+}
+
+/// The target of the object `name`.
+pub fn object(name: &[u8]) -> Vec<u8> {
+    format!("/{}", encode(name)).into_bytes()
 }
 
 /// What a request to a server with a remote origin asks for.

@@ -21,6 +21,9 @@ pub struct Request<'a> {
     pub keep_alive: bool,
     /// What the data plane does not do: a body, an expectation, an upgrade.
     pub wants_control_plane: bool,
+    /// An OPTIONS by which a browser asks whether a page of another origin may ask, and nothing else that the data
+    /// plane does not do.
+    pub is_preflight: bool,
     /// Where its body ends.
     pub framing: Framing,
     pub conditions: Conditions<'a>,
@@ -170,7 +173,8 @@ pub fn parse(bytes: &[u8], limits: HeadLimits) -> Parsed<'_> {
         target: request.path.unwrap_or("").as_bytes(),
         is_11,
         keep_alive: is_11,
-        wants_control_plane: method == Method::Other,
+        wants_control_plane: false,
+        is_preflight: false,
         framing: Framing::None,
         conditions: Conditions::default(),
         authorization: None,
@@ -191,6 +195,8 @@ pub fn parse(bytes: &[u8], limits: HeadLimits) -> Parsed<'_> {
         }
     }
     head.wants_control_plane |= !matches!(head.framing, Framing::None | Framing::Length(0));
+    head.is_preflight &= request.method == Some("OPTIONS") && !head.wants_control_plane;
+    head.wants_control_plane |= method == Method::Other;
     if method != Method::Get {
         // RFC 9110, 14.2: ranges are defined for GET only.
         head.conditions.range = None;
@@ -241,6 +247,7 @@ impl<'a> Request<'a> {
             19 if is("if-unmodified-since") => {
                 self.wants_control_plane |= set(&mut conditions.if_unmodified_since, value)
             }
+            29 if is("access-control-request-method") => self.is_preflight = true,
             _ => {}
         }
         Ok(())

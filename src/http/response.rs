@@ -216,6 +216,9 @@ impl Problem {
 
     /// Bytes of the body.
     pub fn body_bytes(&self) -> usize {
+        if has_no_body(self.status) {
+            return 0;
+        }
         self.page.as_ref().map_or(self.text.len() + 1, |page| page.body.len())
     }
 
@@ -223,9 +226,11 @@ impl Problem {
     pub fn write(&self, out: &mut Vec<u8>, with_body: bool, date: &Date, persistence: Persistence) {
         let reason = reason_phrase(self.status);
         out.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", self.status).as_bytes());
-        let length = self.body_bytes();
-        let content_type = self.page.as_ref().map_or("text/plain; charset=utf-8", |page| &page.content_type);
-        out.extend_from_slice(format!("Content-Type: {content_type}\r\nContent-Length: {length}\r\n").as_bytes());
+        if !has_no_body(self.status) {
+            let length = self.body_bytes();
+            let content_type = self.page.as_ref().map_or("text/plain; charset=utf-8", |page| &page.content_type);
+            out.extend_from_slice(format!("Content-Type: {content_type}\r\nContent-Length: {length}\r\n").as_bytes());
+        }
         if let Some(field) = &self.field {
             out.extend_from_slice(field.as_bytes());
         }
@@ -238,7 +243,7 @@ impl Problem {
         out.extend_from_slice(persistence.field());
         out.extend_from_slice(b"\r\n");
         match &self.page {
-            _ if !with_body => {}
+            _ if !with_body || has_no_body(self.status) => {}
             Some(page) => out.extend_from_slice(&page.body),
             None => {
                 out.extend_from_slice(self.text.as_bytes());

@@ -137,6 +137,14 @@ impl Said {
         Some(self.with_fields(problem, name, asked))
     }
 
+    /// The answer to a preflight (an OPTIONS with Access-Control-Request-Method) for the name from this origin.
+    pub fn preflight(&self, name: &[u8], origin: Option<&[u8]>) -> Problem {
+        match self.rules.preflight(name, origin) {
+            Some(lines) => Problem { field: Some(lines), ..Problem::new(204, "") },
+            None => Problem::new(403, "no rule lets pages of this origin use this (cors in --rules)"),
+        }
+    }
+
     /// What is said of a file that is described so and begins with these bytes.
     pub fn label(&self, description: Description, start: &[u8]) -> Arc<Label> {
         let Description { media, fields, content_fields, origins } = description;

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use super::outbound::{End, Outbound};
 use super::socket::Answering;
 use crate::http::cache_status::CacheStatus;
-use crate::http::response::{Page, Problem};
+use crate::http::response::{Page, Problem, has_no_body};
 use crate::metrics::labels::Class;
 use crate::net::peer::Peer;
 use crate::origin::remote;
@@ -174,7 +174,10 @@ impl Answer {
 impl From<Problem> for Answer {
     fn from(problem: Problem) -> Answer {
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut answer = Answer::problem(status, &problem.text);
+        let mut answer = match has_no_body(problem.status) {
+            true => Answer::new(status, Content::Empty),
+            false => Answer::problem(status, &problem.text),
+        };
         if let Some(page) = &problem.page {
             answer = answer.with_page(page);
         }

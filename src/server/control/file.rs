@@ -104,7 +104,7 @@ impl ControlPlane {
                 }
                 Action::Refuse(refusal) => {
                     let said = self.shared.site.said();
-                    if said.may_fall_back(&refusal) && exchange.fall_back(&self.terms(), &ask) {
+                    if said.may_fall_back(&refusal) && exchange.fall_back(&self.terms()) {
                         continue;
                     }
                     return Err(said.answer(&refusal, circumstances(parts)).into());

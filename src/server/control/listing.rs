@@ -156,7 +156,7 @@ impl ControlPlane {
         let accept = field(&parts.headers, header::ACCEPT);
         let format = Format::of(Accept(accept.as_deref()))?;
         let mut page = Some(self.page_of(store, name, None).await?);
-        if !name.is_empty() && page.as_ref().is_some_and(|page| page.listed.is_empty()) {
+        if !name.is_empty() && page.as_ref().is_some_and(|page| page.listed.is_empty() && page.next.is_none()) {
             return Err(Answer::problem(StatusCode::NOT_FOUND, "there is no such directory"));
         }
         let (plane, store, place) = (self.clone(), store.clone(), name.to_vec());

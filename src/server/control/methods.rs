@@ -29,7 +29,7 @@ impl ControlPlane {
                 if parts.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
                     && let Target::File(name) | Target::Directory(name) = &target
                 {
-                    return self.preflight(name, circumstances(parts).origin);
+                    return Err(self.shared.site.said().preflight(name, circumstances(parts).origin).into());
                 }
                 // Else it would tell which names are directories.
                 self.admit_read(&target, &parts.headers)?;
@@ -37,14 +37,6 @@ impl ControlPlane {
             }
         };
         Ok(Answer::new(StatusCode::NO_CONTENT, Content::Empty).with(header::ALLOW, HeaderValue::from_static(allow)))
-    }
-
-    fn preflight(&self, name: &[u8], origin: Option<&[u8]>) -> Result<Answer, Answer> {
-        let Some(lines) = self.shared.site.said().rules.preflight(name, origin) else {
-            let text = "no rule lets pages of this origin use this (cors in --rules)";
-            return Err(Answer::problem(StatusCode::FORBIDDEN, text));
-        };
-        Ok(Answer::new(StatusCode::NO_CONTENT, Content::Empty).with_lines(lines.as_bytes()))
     }
 
     /// The refusal of a method that the target does not have; without one, that the server does not.

@@ -4,12 +4,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use hyper::StatusCode;
-use hyper::header::HeaderName;
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 
 use super::answer::{Answer, Content};
+use super::parts::field;
 use super::plane::ControlPlane;
-use crate::exchange::Role;
+use crate::exchange::{Role, route};
+use crate::http::accept::Accept;
 use crate::http::cache_status::{CacheStatus, Forward, Reason};
 use crate::http::representation::Representation;
 use crate::http::response::{Content as Said, Head};
@@ -25,12 +27,44 @@ impl ControlPlane {
         parts: &Parts,
         passing: Option<Arc<Passing>>,
     ) -> Result<Answer, Answer> {
-        if let Some(answer) = passing.and_then(|passing| pass_on(&passing)) {
-            return Ok(answer);
-        }
-        let none = || Answer::problem(StatusCode::BAD_GATEWAY, "the origin has given no answer");
-        self.read(key, Role::Itself, parts).await?.ok_or_else(none)
+        let answer = match passing.and_then(|passing| pass_on(&passing)) {
+            Some(answer) => answer,
+            None => {
+                let none = || Answer::problem(StatusCode::BAD_GATEWAY, "the origin has given no answer");
+                self.read(key, Role::Itself, parts).await?.ok_or_else(none)?
+            }
+        };
+        let is_store = self.shared.origin.remote().is_some_and(|remote| remote.is_store());
+        Ok(if is_store { with_query(answer, parts.uri.query()) } else { answer })
     }
+
+    /// The object that stands for the directory `name` of a store, if there is one and it is wanted.
+    pub async fn index_object(
+        self: &Rc<Self>,
+        name: &[u8],
+        parts: &Parts,
+        passing: Option<Arc<Passing>>,
+    ) -> Result<Option<Answer>, Answer> {
+        if let Some(answer) = passing.and_then(|passing| pass_on(&passing)) {
+            return Ok(Some(answer));
+        }
+        let accept = field(&parts.headers, header::ACCEPT);
+        match self.shared.indexes().of(name, Accept(accept.as_deref())) {
+            Some((index, role)) => self.read(&route::object(index.bytes()), role, parts).await,
+            None => Ok(None),
+        }
+    }
+}
+
+/// The redirect from a directory's name to that with a slash keeps the query, which a store is not told.
+fn with_query(mut answer: Answer, query: Option<&str>) -> Answer {
+    if answer.status == StatusCode::PERMANENT_REDIRECT
+        && let (Some(query), Some(location)) = (query, answer.headers.get_mut(header::LOCATION))
+        && let Ok(with_query) = HeaderValue::try_from([location.as_bytes(), b"?", query.as_bytes()].concat())
+    {
+        *location = with_query;
+    }
+    answer
 }
 
 /// The origin's answer as it comes; `None` if it was taken before.

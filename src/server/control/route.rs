@@ -167,6 +167,9 @@ impl ControlPlane {
             }
             route::Remote::Prefix(name) if is_read => {
                 self.admit_read(&Target::Directory(name.as_ref().into()), &parts.headers)?;
+                if let Some(answer) = self.index_object(&name, parts, passing).await? {
+                    return Ok(answer);
+                }
                 let place = self.shared.origin.remote().filter(|_| self.shared.options.listings);
                 let forbidden =
                     || Answer::problem(StatusCode::FORBIDDEN, "directories are not listed here (--no-listing)");

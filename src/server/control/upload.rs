@@ -176,7 +176,9 @@ impl Drop for Account {
 fn forget(shared: &Shared, name: &[u8], why: Departure) {
     shared.cache.remove(name, why);
     if let Some(fallback) = &shared.fallback {
-        fallback.note_written(name, monotonic());
+        // And so are the directories that it made.
+        let slashes = name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        slashes.chain([name.len()]).for_each(|end| fallback.note_written(&name[..end], monotonic()));
     }
 }
 

@@ -102,16 +102,22 @@ impl<K: Kernel> Serving<'_, K> {
     fn answer(&mut self, request: &Request<'_>) -> io::Result<Answer> {
         // Who lacks the token, or takes the server for another, is told so by the control plane.
         let guard = &self.io.shared.guard;
-        if request.wants_control_plane
-            || !guard.admits_read(request.authorization)
-            || !guard.hosts().admits(host::effective(request.target, request.host))
-        {
+        let may_read = guard.admits_read(request.authorization);
+        let is_meant = guard.hosts().admits(host::effective(request.target, request.host));
+        if request.is_preflight && is_meant && self.answer_preflight(request) {
+            return Ok(Answer::Given);
+        }
+        if request.wants_control_plane || !is_meant || !may_read {
             return Ok(self.hand_off(None));
         }
         if let Some(remote) = self.io.shared.origin.remote() {
             return match route::read_remote(request.target, remote.is_store()) {
                 Ok(route::Remote::Stored(key)) => self.read(request, &key, Role::Itself),
-                Ok(route::Remote::Reserved(_) | route::Remote::Prefix(_)) => Ok(self.hand_off(None)),
+                Ok(route::Remote::Prefix(name)) => match self.io.shared.indexes().of(&name, Accept(request.accept)) {
+                    Some((index, role)) => self.read(request, &route::object(index.bytes()), role),
+                    None => Ok(self.hand_off(None)),
+                },
+                Ok(route::Remote::Reserved(_)) => Ok(self.hand_off(None)),
                 Err(refusal) => {
                     self.answer_problem(&refusal.problem(), Some(request));
                     Ok(Answer::Given)
@@ -131,6 +137,18 @@ impl<K: Kernel> Serving<'_, K> {
                 Ok(Answer::Given)
             }
         }
+    }
+
+    /// Answers by the rules whether pages of another origin may ask for the target; false where the rules have no
+    /// say in it.
+    fn answer_preflight(&mut self, request: &Request<'_>) -> bool {
+        if self.io.shared.origin.remote().is_some() {
+            return false;
+        }
+        let Ok(Target::File(name) | Target::Directory(name)) = Target::parse(request.target) else { return false };
+        let problem = self.io.shared.site.said().preflight(&name, request.origin);
+        self.answer_problem(&problem, Some(request));
+        true
     }
 
     /// Answers the oldest request with the file `name`.
@@ -183,13 +201,10 @@ impl<K: Kernel> Serving<'_, K> {
                     }
                 }
                 Action::Inform(head) => self.inform(request, &head),
-                // Slices that have to be fetched come one after the other, which the control plane waits for.
-                Action::Deliver(Plan { source: Source::Slices { held, .. }, body, parts, .. })
-                    if held.is_empty() && (!body.is_empty() || parts.is_some()) =>
-                {
-                    return Ok(self.hand_off(None));
-                }
                 Action::Deliver(plan) => {
+                    if let Some(passing) = self.left_to_control_plane(request, &plan) {
+                        return Ok(self.hand_off(passing));
+                    }
                     tracing::trace!(
                         "worker {worker}: connection {id}: {} {} {}",
                         text::escape(ask.name),
@@ -201,7 +216,7 @@ impl<K: Kernel> Serving<'_, K> {
                 }
                 Action::Refuse(refusal) => {
                     let said = self.io.shared.site.said();
-                    if said.may_fall_back(&refusal) && exchange.fall_back(&terms, ask) {
+                    if said.may_fall_back(&refusal) && exchange.fall_back(&terms) {
                         continue;
                     }
                     let problem = said.answer(&refusal, circumstances(request));
@@ -212,6 +227,24 @@ impl<K: Kernel> Serving<'_, K> {
                 Action::Directory => return Ok(self.hand_off(None)),
                 Action::PassOn(passing) => return Ok(self.hand_off(passing)),
             }
+        }
+    }
+
+    /// Whether the control plane sends a response: with the origin's answer, if that is for this request alone.
+    fn left_to_control_plane(&self, request: &Request<'_>, plan: &Plan) -> Option<Option<Arc<Passing>>> {
+        let is_store = || self.io.shared.origin.remote().is_some_and(|remote| remote.is_store());
+        match &plan.source {
+            // Slices that have to be fetched come one after the other, and have to be waited for.
+            Source::Slices { held, .. } if held.is_empty() && (!plan.body.is_empty() || plan.parts.is_some()) => {
+                Some(None)
+            }
+            // A store's redirect is given the query of the request.
+            Source::Passing(passing)
+                if passing.head.status == 308 && query_of(request.target).is_some() && is_store() =>
+            {
+                Some(Some(passing.clone()))
+            }
+            _ => None,
         }
     }
 
@@ -371,7 +404,11 @@ impl<K: Kernel> Serving<'_, K> {
         self.io.shared.access_log.begin(self.io.now, || Asked {
             peer: self.io.kernel.peer(self.connection.out.socket),
             request: request.map(|request| access_log::Request {
-                method: if request.method == Method::Head { "HEAD" } else { "GET" },
+                method: match request.method {
+                    Method::Head => "HEAD",
+                    Method::Other if request.is_preflight => "OPTIONS",
+                    Method::Get | Method::Other => "GET",
+                },
                 target: request.target,
                 protocol: if request.is_11 { "HTTP/1.1" } else { "HTTP/1.0" },
                 referer: request.referer,

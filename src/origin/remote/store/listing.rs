@@ -49,7 +49,7 @@ impl Store {
             page_token: from,
             ..PaginatedListOptions::default()
         };
-        let operation = Operation::default();
+        let operation = Operation::for_listing();
         let listed = operation.scope(self.pages.list_paginated(prefix.as_deref(), options)).await;
         let found = match listed {
             Ok(found) => found,
@@ -64,5 +64,13 @@ impl Store {
             Some(Listed { name: name(&meta.location)?, object: Some(object) })
         });
         Ok(Ok(Page { listed: directories.chain(objects).collect(), next: found.page_token }))
+    }
+
+    /// Whether there are objects whose keys begin with this one and a slash, as far as the store says.
+    pub(super) async fn has_beneath(&self, key: &Path) -> bool {
+        let options = PaginatedListOptions { max_keys: Some(1), ..PaginatedListOptions::default() };
+        let prefix = format!("{key}/");
+        let listed = Operation::for_listing().scope(self.pages.list_paginated(Some(&prefix), options)).await;
+        listed.is_ok_and(|found| !found.result.objects.is_empty() || !found.result.common_prefixes.is_empty())
     }
 }

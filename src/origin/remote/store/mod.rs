@@ -10,6 +10,7 @@
 
 mod answer;
 mod listing;
+mod names;
 mod read;
 mod transport;
 mod write;

@@ -230,6 +230,11 @@ impl Store {
                 wanted.name_version(&mut answer);
                 return Ok(answer);
             }
+            Err(error @ Error::NotFound { .. }) => {
+                let answer = of_error(&error, &operation)?;
+                let is_directory = answer.status() == StatusCode::NOT_FOUND && self.has_beneath(&key).await;
+                return Ok(if is_directory { to_directory(head.uri.path()) } else { answer });
+            }
             Err(error) if options.range.is_none() || fault_in(&error).is_some() || !may_be_outside(heard) => {
                 return of_error(&error, &operation);
             }
@@ -320,6 +325,15 @@ fn answered(result: GetResult, object: Described, part: Part, verdict: Option<St
     if part != Part::Head {
         *answer.body_mut() = Streamed { bytes, left: length }.boxed_unsync();
     }
+    answer
+}
+
+/// The name is that of a directory, and lacks the slash at its end. Not stored: an object of the name is served once
+/// there is one.
+fn to_directory(path: &str) -> Answer {
+    let mut answer = text(StatusCode::PERMANENT_REDIRECT, "this is a directory; its name ends with a slash");
+    answer.headers_mut().extend(HeaderValue::try_from(format!("{path}/")).ok().map(|path| (header::LOCATION, path)));
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }
 

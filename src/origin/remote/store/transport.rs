@@ -20,6 +20,7 @@ use rustls::ClientConfig;
 
 use super::super::http::{Bounds, Endpoint, Pool};
 use super::super::{Ask, Body, Fault};
+use super::names;
 use crate::limits;
 
 tokio::task_local! {
@@ -34,6 +35,8 @@ pub(super) struct Operation {
     heard: Arc<Mutex<Option<Heard>>>,
     /// Its answer is an object, and may be of any length.
     is_object: bool,
+    /// Its answer is a page of a listing.
+    is_listing: bool,
     /// A field that is added to the request that completes a multipart upload: the crate knows no conditions there.
     on_completion: Option<(HeaderName, HeaderValue)>,
 }
@@ -50,6 +53,10 @@ pub(super) struct Heard {
 impl Operation {
     pub fn for_object() -> Operation {
         Operation { is_object: true, ..Operation::default() }
+    }
+
+    pub fn for_listing() -> Operation {
+        Operation { is_listing: true, ..Operation::default() }
     }
 
     /// One whose last request is sent with this field.
@@ -149,7 +156,14 @@ impl Transport {
             true => u64::MAX,
             false => limits::STORE_TEXT_BYTES,
         };
-        Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(Bounded { body: Mutex::new(body), left })))
+        let body = HttpResponseBody::new(Bounded { body: Mutex::new(body), left });
+        if !operation.is_listing || !parts.status.is_success() {
+            return Ok(HttpResponse::from_parts(parts, body));
+        }
+        let page = body.bytes().await?;
+        parts.headers.remove(header::CONTENT_LENGTH);
+        let paths = std::str::from_utf8(&page).ok().and_then(names::only_paths);
+        Ok(HttpResponse::from_parts(parts, paths.map_or(page, Bytes::from).into()))
     }
 }
 
