@@ -236,8 +236,8 @@ pub enum Metric {
     FirstByte,
     /// Requests that an origin got.
     OriginRequests,
-    /// Body bytes that an origin sent, in millions.
-    OriginMegabytes,
+    /// MiB of bodies that an origin sent.
+    OriginMebibytes,
     /// Milliseconds by which the last of many waiting clients gets its first byte after the first client.
     WaiterLag,
 }
@@ -252,7 +252,7 @@ impl Metric {
             Metric::Memory => "memory",
             Metric::FirstByte => "start to first byte",
             Metric::OriginRequests => "requests to the origin",
-            Metric::OriginMegabytes => "body bytes from the origin",
+            Metric::OriginMebibytes => "body bytes from the origin",
             Metric::WaiterLag => "first byte of the last waiter after that of the first",
         }
     }
@@ -264,7 +264,7 @@ impl Metric {
             Metric::Memory => "MiB",
             Metric::FirstByte | Metric::WaiterLag => "ms",
             Metric::OriginRequests => "",
-            Metric::OriginMegabytes => "MB",
+            Metric::OriginMebibytes => "MiB",
         }
     }
 

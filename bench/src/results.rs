@@ -199,7 +199,7 @@ impl Sample {
             Metric::Memory => Some(self.memory?.total_bytes as f64 / f64::from(1 << 20)),
             Metric::FirstByte => self.first_byte_ms,
             Metric::OriginRequests => Some(self.origin?.requests as f64),
-            Metric::OriginMegabytes => Some(self.origin?.bytes as f64 / 1e6),
+            Metric::OriginMebibytes => Some(self.origin?.bytes as f64 / f64::from(1 << 20)),
             Metric::WaiterLag => self.waiter_lag_ms,
         }
     }
@@ -318,7 +318,7 @@ pub mod example {
             server_cpu_seconds: Some(us),
             memory: Some(Memory { total_bytes: (us * 1048576.0) as u64, ..Memory::default() }),
             first_byte_ms: Some(us),
-            origin: Some(Counts { requests: us as u64, bytes: (us * 1e6) as u64 }),
+            origin: Some(Counts { requests: us as u64, bytes: (us * 1048576.0) as u64 }),
             waiter_lag_ms: Some(us),
             ..Sample::default()
         }
@@ -364,7 +364,7 @@ mod tests {
             (Metric::Memory, 4.0),
             (Metric::FirstByte, 4.0),
             (Metric::OriginRequests, 4.0),
-            (Metric::OriginMegabytes, 4.0),
+            (Metric::OriginMebibytes, 4.0),
             (Metric::WaiterLag, 4.0),
         ];
         for (metric, value) in values {

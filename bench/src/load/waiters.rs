@@ -13,7 +13,7 @@ use std::{
 
 /// What each client but the first reads and compares of the object. All of it, for all of them, would measure how fast
 /// this machine copies 32 GiB.
-const COMPARED: u64 = 256 << 10;
+const COMPARED: u64 = 16 << 10;
 
 /// The object that is waited for.
 #[derive(Debug, Clone, Copy)]

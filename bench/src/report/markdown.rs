@@ -146,10 +146,10 @@ fn case_table(text: &mut String, case: &CaseResult) -> fmt::Result {
 fn columns(metric: Metric) -> &'static [&'static str] {
     match metric {
         Metric::FirstByte => &["ms"],
-        Metric::WaiterLag => &["lag ms", "requests to the origin", "MB from the origin", "memory MiB"],
-        Metric::OriginRequests | Metric::OriginMegabytes => &[
+        Metric::WaiterLag => &["lag ms", "requests to the origin", "MiB from the origin", "memory MiB"],
+        Metric::OriginRequests | Metric::OriginMebibytes => &[
             "requests to the origin",
-            "MB from the origin",
+            "MiB from the origin",
             "broken responses",
             "CPU µs",
             "p50 µs",
@@ -168,7 +168,7 @@ fn case_cells(case: &CaseResult, peer: &str) -> Vec<String> {
     let mut cells = vec![peer.to_owned(), ratio.map(show_ratio).unwrap_or_default()];
     let samples = || case.samples.iter().filter(|sample| sample.peer == peer);
     let middle = |values: Vec<f64>| median(&values);
-    let origin = [Metric::OriginRequests, Metric::OriginMegabytes];
+    let origin = [Metric::OriginRequests, Metric::OriginMebibytes];
     match case.metric {
         Metric::FirstByte => {
             cells.push(figure(Metric::FirstByte));
@@ -180,7 +180,7 @@ fn case_cells(case: &CaseResult, peer: &str) -> Vec<String> {
             cells.push(figure(Metric::Memory));
             return cells;
         }
-        Metric::OriginRequests | Metric::OriginMegabytes => {
+        Metric::OriginRequests | Metric::OriginMebibytes => {
             let broken = samples().filter_map(|sample| Some(sample.outcome.as_ref()?.failures as f64)).collect();
             let rss =
                 samples().filter_map(|sample| Some(sample.memory?.rss_bytes as f64 / f64::from(1 << 20))).collect();

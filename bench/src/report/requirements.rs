@@ -165,9 +165,9 @@ const REQUIREMENTS: &[Requirement] = &[
         bound: Bound::Value { must: 38_000.0, aim: 37_700.0 },
     },
     Requirement {
-        title: "MB from the origin, trace `adaptsize`",
+        title: "MiB from the origin, trace `adaptsize`",
         cases: &["origins-trace"],
-        bound: Bound::Other { metric: Metric::OriginMegabytes, must: 285.0, aim: 283.0 },
+        bound: Bound::Other { metric: Metric::OriginMebibytes, must: 285.0, aim: 283.0 },
     },
     Requirement {
         title: "memory after the trace, MiB",
