@@ -219,7 +219,7 @@ impl Client {
 
     fn whole(&mut self, set: &str, count: u32) -> Result<()> {
         let (name, size) = file(set, self.random(u64::from(count)) as u32);
-        let (status, body) = self.ask(&format!("GET /{name} HTTP/1.1\r\nHost: soak\r\n"), b"")?;
+        let (status, body) = self.ask(&format!("GET /{name} HTTP/1.1\r\nHost: localhost\r\n"), b"")?;
         let right = body.len() as u64 == size && Body::of(name.as_bytes(), counting::SEED).matches(0, &body);
         ensure!(status == 200 && right, "/{name}: status {status}, {} of {size} bytes, right: {right}", body.len());
         Ok(())
@@ -228,7 +228,7 @@ impl Client {
     fn range(&mut self, name: &str, size: u64) -> Result<()> {
         let from = self.random(size);
         let to = size.min(from + 1 + self.random(100 << 10));
-        let head = format!("GET /{name} HTTP/1.1\r\nHost: soak\r\nRange: bytes={from}-{}\r\n", to - 1);
+        let head = format!("GET /{name} HTTP/1.1\r\nHost: localhost\r\nRange: bytes={from}-{}\r\n", to - 1);
         let (status, body) = self.ask(&head, b"")?;
         let right = body.len() as u64 == to - from && Body::of(name.as_bytes(), counting::SEED).matches(from, &body);
         ensure!(
@@ -240,7 +240,7 @@ impl Client {
     }
 
     fn listing(&mut self) -> Result<()> {
-        let (status, body) = self.ask("GET /hot/ HTTP/1.1\r\nHost: soak\r\nAccept: application/json\r\n", b"")?;
+        let (status, body) = self.ask("GET /hot/ HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n", b"")?;
         let entries: Vec<serde_json::Value> = serde_json::from_slice(&body).context("the listing of /hot/")?;
         ensure!(status == 200 && entries.len() == HOT as usize, "/hot/: status {status}, {} entries", entries.len());
         Ok(())
@@ -253,10 +253,10 @@ impl Client {
         let (seed, size) = (self.random(u64::MAX), self.random(200 << 10));
         let (content, mut body) = (Body::of(name.as_bytes(), seed), vec![0; size as usize]);
         content.fill(0, &mut body);
-        let head = format!("PUT /{name} HTTP/1.1\r\nHost: soak\r\nContent-Length: {size}\r\n");
+        let head = format!("PUT /{name} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n");
         let (status, _) = self.ask(&head, &body)?;
         ensure!([200, 201, 204].contains(&status), "PUT /{name}: status {status}");
-        let get = format!("GET /{name} HTTP/1.1\r\nHost: soak\r\n");
+        let get = format!("GET /{name} HTTP/1.1\r\nHost: localhost\r\n");
         let (status, read) = self.ask(&get, b"")?;
         ensure!(
             status == 200 && read == body,
@@ -264,7 +264,7 @@ impl Client {
             read.len()
         );
         if self.random(4) == 0 {
-            let (status, _) = self.ask(&format!("DELETE /{name} HTTP/1.1\r\nHost: soak\r\n"), b"")?;
+            let (status, _) = self.ask(&format!("DELETE /{name} HTTP/1.1\r\nHost: localhost\r\n"), b"")?;
             ensure!([200, 204].contains(&status), "DELETE /{name}: status {status}");
             let (status, _) = self.ask(&get, b"")?;
             ensure!(status == 404, "/{name} after it was deleted: status {status}");
@@ -276,7 +276,7 @@ impl Client {
     fn begin(&mut self) -> Result<TcpStream> {
         let mut stream = http::connect(self.port)?;
         set_socket_recv_buffer_size(&stream, SIP)?;
-        write!(stream, "GET /{LARGE} HTTP/1.1\r\nHost: soak\r\n\r\n")?;
+        write!(stream, "GET /{LARGE} HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
         Ok(stream)
     }
 
