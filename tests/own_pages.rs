@@ -110,7 +110,7 @@ fn what_is_no_page_is_not_found() {
 }
 
 #[test]
-fn the_access_log_has_a_line_for_each_request_on_both_lanes() {
+fn the_access_log_has_a_line_for_each_request_on_both_planes() {
     let dir = tempfile::tempdir().unwrap();
     let (root, log) = (dir.path().join("root"), dir.path().join("access.log"));
     fs::create_dir(&root).unwrap();

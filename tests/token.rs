@@ -28,7 +28,7 @@ fn writes_need_the_token_and_reads_do_not() {
 }
 
 #[test]
-fn with_token_reads_every_read_needs_it_on_both_lanes() {
+fn with_token_reads_every_read_needs_it_on_both_planes() {
     let dir = tempfile::tempdir().unwrap();
     let (root, token) = (dir.path().join("root"), dir.path().join("token"));
     fs::create_dir_all(root.join("sub")).unwrap();
