@@ -7,7 +7,8 @@ use super::eviction::Eviction;
 use super::flight::{Bypass, Progress};
 use super::open_files::Quota;
 use super::permit::FillPermit;
-use super::stats::{Departure, Stats};
+use super::stats::Departure;
+use super::testing::Nobody;
 use super::{Cache, Lookup};
 use crate::sync::{self, Race};
 use crate::version::freshness::{Freshness, Reuse};
@@ -41,14 +42,6 @@ pub(crate) fn finds(race: Race, model: fn()) {
     let outcome = catch_unwind(AssertUnwindSafe(run));
     sync::plant(None);
     assert!(outcome.is_err(), "{race:?} is not found");
-}
-
-struct Nobody;
-
-impl Stats for Nobody {
-    fn left(&self, _: Departure) {}
-
-    fn refused(&self) {}
 }
 
 /// Those who were told, by number.
@@ -93,19 +86,7 @@ fn stored(size: u64) -> Arc<Stored> {
         stale_if_error: None,
         reuse: Reuse::Lenient,
     };
-    Arc::new(Stored {
-        status: 200,
-        size,
-        slice: None,
-        etag: None,
-        modified: None,
-        sent: None,
-        fields: Box::default(),
-        content_fields: Box::default(),
-        content_type: None,
-        freshness,
-        vary: None,
-    })
+    Arc::new(Stored::bare(200, size, freshness))
 }
 
 /// Fills an object with `size` bytes that are all `byte`, in two steps, and tells those who wait.

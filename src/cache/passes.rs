@@ -24,6 +24,11 @@ pub enum Asker {
 }
 
 impl Asker {
+    /// Whoever sends an `Authorization` field proves who they are.
+    pub fn of(has_authorization: bool) -> Asker {
+        if has_authorization { Asker::Authorized } else { Asker::Anybody }
+    }
+
     /// It, and whoever may have what it may have.
     fn and_wider(self) -> &'static [Asker] {
         match self {

@@ -13,7 +13,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-struct Nobody;
+/// Nobody wants to know what leaves the cache.
+pub struct Nobody;
 
 impl Stats for Nobody {
     fn left(&self, _: Departure) {}

@@ -227,7 +227,7 @@ impl Exchange {
 
 /// Whose answers may be waited for: what is said to those who prove who they are may not be for others.
 fn asker(ask: &Ask<'_>) -> Asker {
-    if ask.fields.get("authorization").is_some() { Asker::Authorized } else { Asker::Anybody }
+    Asker::of(ask.fields.get("authorization").is_some())
 }
 
 /// Waits for another request's fill; not so a request that the fill itself has made, by way of an origin that leads

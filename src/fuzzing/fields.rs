@@ -223,19 +223,7 @@ fn stored(etag: Option<Vec<u8>>, modified: Option<i64>) -> Stored {
         stale_if_error: None,
         reuse: Reuse::Lenient,
     };
-    Stored {
-        status: 200,
-        size: 10,
-        slice: None,
-        etag: etag.map(Into::into),
-        modified,
-        sent: None,
-        fields: Box::default(),
-        content_fields: Box::default(),
-        content_type: None,
-        freshness,
-        vary: None,
-    }
+    Stored { etag: etag.map(Into::into), modified, ..Stored::bare(200, 10, freshness) }
 }
 
 /// A Content-Digest.

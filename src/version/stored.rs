@@ -29,6 +29,25 @@ pub struct Stored {
     pub vary: Option<Vary>,
 }
 
+impl Stored {
+    /// A response of which nothing else is known.
+    pub fn bare(status: u16, size: u64, freshness: Freshness) -> Stored {
+        Stored {
+            status,
+            size,
+            slice: None,
+            etag: None,
+            modified: None,
+            sent: None,
+            fields: Box::default(),
+            content_fields: Box::default(),
+            content_type: None,
+            freshness,
+            vary: None,
+        }
+    }
+}
+
 /// The fields of a request that chose a response among several (RFC 9111, 4.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vary {

@@ -304,7 +304,7 @@ impl Answering {
 
 /// On whose behalf the origin was asked.
 fn asker(asked: &HeaderMap) -> Asker {
-    if asked.contains_key(header::AUTHORIZATION) { Asker::Authorized } else { Asker::Anybody }
+    Asker::of(asked.contains_key(header::AUTHORIZATION))
 }
 
 /// The next piece of a body.

@@ -190,19 +190,7 @@ fn describe_fields(status: StatusCode, headers: &HeaderMap, size: u64) -> Stored
 
 /// What is kept of a slice: its object is described elsewhere.
 pub(super) fn slice(object: &Stored, slice: &Slice) -> Stored {
-    Stored {
-        status: StatusCode::PARTIAL_CONTENT.as_u16(),
-        size: slice.length(),
-        slice: None,
-        etag: None,
-        modified: None,
-        sent: None,
-        fields: Box::default(),
-        content_fields: Box::default(),
-        content_type: None,
-        freshness: object.freshness,
-        vary: None,
-    }
+    Stored::bare(StatusCode::PARTIAL_CONTENT.as_u16(), slice.length(), object.freshness)
 }
 
 /// The length that an answer announces.
