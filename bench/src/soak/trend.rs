@@ -10,6 +10,10 @@ const SAMPLES_MAX: usize = 500;
 /// Fewer samples tell nothing.
 const SAMPLES_MIN: usize = 8;
 
+/// A second half that is shorter tells nothing either, in seconds: the first half is the time to warm up, and servers
+/// keep files open only once those have stayed the same for some seconds (`--settled`).
+const SPAN_MIN: f64 = 20.0;
+
 /// How something changed over the second half of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Trend {
@@ -31,17 +35,20 @@ pub struct Tolerance {
     pub share: f64,
 }
 
-/// The trend of values by time; none of too few.
+/// The trend of values by time in seconds; none of too few, or over too short a time.
 pub fn trend(server: &'static str, what: &'static str, values: &[(f64, f64)], tolerance: Tolerance) -> Option<Trend> {
     let late = &values[values.len() / 2..];
     if late.len() < SAMPLES_MIN {
+        return None;
+    }
+    let length = late.last()?.0 - late.first()?.0;
+    if length < SPAN_MIN {
         return None;
     }
     let some: Vec<(f64, f64)> = late.iter().copied().step_by(late.len().div_ceil(SAMPLES_MAX)).collect();
     let pairs = some.iter().enumerate().flat_map(|(at, from)| some[at + 1..].iter().map(move |to| (from, to)));
     let slopes: Vec<f64> =
         pairs.filter(|(from, to)| to.0 > from.0).map(|(from, to)| (to.1 - from.1) / (to.0 - from.0)).collect();
-    let length = some.last()?.0 - some.first()?.0;
     let middle = median(&some.iter().map(|(_, value)| *value).collect::<Vec<_>>())?;
     let growth = median(&slopes)? * length;
     let tolerance = tolerance.at_least.max(middle * tolerance.share);
@@ -71,7 +78,14 @@ mod tests {
     }
 
     #[test]
-    fn too_few_samples_tell_nothing() {
-        assert_eq!(trend("x", "y", &[(0.0, 1.0); 10], TOLERANCE), None);
+    fn too_few_samples_and_too_short_a_time_tell_nothing() {
+        let every = |seconds: f64, count: u32| {
+            let values: Vec<(f64, f64)> = (0..count).map(|at| (f64::from(at) * seconds, 1.0)).collect();
+            trend("x", "y", &values, TOLERANCE)
+        };
+        assert_eq!(every(10.0, 2 * SAMPLES_MIN as u32 - 2), None);
+        assert!(every(10.0, 2 * SAMPLES_MIN as u32).is_some());
+        assert_eq!(every(0.2, 100), None, "ten seconds");
+        assert!(every(0.2, 210).is_some());
     }
 }
